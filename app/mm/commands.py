@@ -1,0 +1,268 @@
+"""What can be asked of a host.  Commands are imperative, plain data; ``host.apply`` has the table of handlers."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class SetMaxHugePages:
+    """Write a pool size.  ``nid``: the per-node file; ``mempolicy``: nodes of a ``*_mempolicy`` write."""
+
+    order: int
+    count: int
+    nid: int | None = None
+    mempolicy: tuple[int, ...] | None = None
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
+class SetOvercommit:
+    """Write nr_overcommit_hugepages."""
+
+    order: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demote:
+    """Write the ``demote`` file: split free gigantic pages into pages of the next smaller size (6.1+)."""
+
+    order: int
+    count: int
+    nid: int | None = None
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
+class SetOptimizeVmemmap:
+    """Write /proc/sys/vm/hugetlb_optimize_vmemmap (kernels that have it)."""
+
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetMinFreeKbytes:
+    """Write /proc/sys/vm/min_free_kbytes."""
+
+    kbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetWatermarkScaleFactor:
+    """Write /proc/sys/vm/watermark_scale_factor, 1..1000."""
+
+    factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetLowmemReserveRatio:
+    """Write or read /proc/sys/vm/lowmem_reserve_ratio: either recomputes the reserves.  None: a read."""
+
+    ratios: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteWithoutEffect:
+    """A write that the kernel takes and that moves nothing in the model (drop_caches, tuning of the guest)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartTask:
+    """A process begins.  ``resident`` movable pages and ``tables`` unmovable ones come with it."""
+
+    kind: str = "process"
+    comm: str = "task"
+    policy_mode: str = "default"
+    policy_nodes: tuple[int, ...] = ()
+    cpu: int = 0
+    mlock: bool = False
+    node: int | None = None
+    resident: int = 0
+    tables: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetMempolicy:
+    """set_mempolicy of a task: mode default, bind, interleave, preferred or local."""
+
+    pid: int
+    mode: str
+    nodes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GrowTask:
+    """A task touches more memory: movable (anon) or unmovable (kernel) single pages.
+
+    ``pages`` to take, or with ``at_most``: until no more than so many order-0 pages are allocatable for a
+    request of zone type ``zone_type`` on ``node`` (None: all nodes).  ``partial``: take what there is.
+    """
+
+    pid: int
+    kind: str
+    pages: int = 0
+    node: int | None = None
+    partial: bool = False
+    at_most: int | None = None
+    zone_type: int = 2
+    until_node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkTask:
+    """A task gives back its most recently taken pages.
+
+    ``keep_of_256``: instead, of every 256 pages keep so many (fragmentation).
+    """
+
+    pid: int
+    pages: int = 0
+    keep_of_256: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptPages:
+    """A task takes over pages that an imported machine already had in use."""
+
+    pid: int
+    kind: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapHugePages:
+    """mmap(MAP_HUGETLB) of ``count`` pages by a task; ``touch`` of them are faulted in at once."""
+
+    pid: int
+    order: int
+    count: int
+    shared: bool = False
+    noreserve: bool = False
+    touch: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TouchHugePages:
+    """Fault in pages ``first`` .. of a mapping (None: the lowest untouched ones)."""
+
+    pid: int
+    map_id: int
+    count: int
+    first: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnmapHugePages:
+    """munmap of a mapping or of a part of it."""
+
+    pid: int
+    map_id: int
+    first: int = 0
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitTask:
+    """A process ends: everything it mapped is unmapped."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallocateFile:
+    """fallocate on a hugetlbfs file."""
+
+    path: str
+    order: int
+    count: int
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnlinkFile:
+    """Remove a hugetlbfs file and its pages."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFault:
+    """Arm a fault point with the kernel's words."""
+
+    point: str
+    probability: int = 100
+    interval: int = 1
+    times: int = -1
+    space: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClearFault:
+    """Disarm a fault point."""
+
+    point: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeferredMode:
+    """``auto``: the service's worker drains; ``manual``: only a drain command (or a resize) does."""
+
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFreeHpageWork:
+    """Work off the queue of deferred frees."""
+
+    comm: str = "kworker/0:1"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTask:
+    """The API's task: start a process and let it use memory, all or nothing.
+
+    ``kind``: ``hugetlb``, ``anon`` or ``kernel``; ``pages`` of 4 KiB for the latter two.
+    """
+
+    kind: str
+    comm: str = "task"
+    order: int = 9
+    count: int = 0
+    touch: int = 0
+    shared: bool = False
+    noreserve: bool = False
+    pages: int = 0
+    mlock: bool = False
+    node: int | None = None
+    policy_mode: str = "default"
+    policy_nodes: tuple[int, ...] = field(default=())
+
+
+Command = (
+    SetMaxHugePages
+    | SetOvercommit
+    | Demote
+    | SetOptimizeVmemmap
+    | SetMinFreeKbytes
+    | SetWatermarkScaleFactor
+    | SetLowmemReserveRatio
+    | WriteWithoutEffect
+    | StartTask
+    | SetMempolicy
+    | GrowTask
+    | ShrinkTask
+    | AdoptPages
+    | MapHugePages
+    | TouchHugePages
+    | UnmapHugePages
+    | ExitTask
+    | FallocateFile
+    | UnlinkFile
+    | SetFault
+    | ClearFault
+    | SetDeferredMode
+    | RunFreeHpageWork
+    | CreateTask
+)

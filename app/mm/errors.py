@@ -1,0 +1,69 @@
+"""What can go wrong, in three kinds: bad input, a refusal of the modelled kernel, a bug of hugepool."""
+
+from typing import Any
+
+ERRNO_NUMBER = {
+    "EPERM": 1, "ENOENT": 2, "EINTR": 4, "EIO": 5, "ENXIO": 6, "ENOMEM": 12, "EACCES": 13, "EBUSY": 16,
+    "EEXIST": 17, "EINVAL": 22, "ENOSPC": 28, "ERANGE": 34, "EOPNOTSUPP": 95,
+}  # fmt: skip
+ERRNO_TEXT = {
+    "EPERM": "Operation not permitted",
+    "ENOENT": "No such file or directory",
+    "EINTR": "Interrupted system call",
+    "EIO": "Input/output error",
+    "ENXIO": "No such device or address",
+    "ENOMEM": "Cannot allocate memory",
+    "EACCES": "Permission denied",
+    "EBUSY": "Device or resource busy",
+    "EEXIST": "File exists",
+    "EINVAL": "Invalid argument",
+    "ENOSPC": "No space left on device",
+    "ERANGE": "Numerical result out of range",
+    "EOPNOTSUPP": "Operation not supported",
+}
+
+
+class MMError(Exception):
+    """A refusal of the modelled kernel.
+
+    Attributes:
+        errno: the error's name, a key of ``ERRNO_NUMBER``.
+        reason: one word of the documented list (``vmemmap-restore``, ``watermark`` ...), or None.
+        facts: what a program can read: ``node``, ``zone``, ``pfn``, ``pages_needed``, ``pages_available`` ...
+        result: what was done before the refusal and is kept, or None when nothing changed.
+    """
+
+    def __init__(
+        self,
+        errno: str,
+        detail: str,
+        *,
+        reason: str | None = None,
+        result: dict[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.errno = errno
+        self.detail = detail
+        self.reason = reason
+        self.facts = facts
+        self.result = result
+
+
+class BadInput(MMError):
+    """Malformed or impossible input: EINVAL, nothing touched.  ``where`` names the field, or file and line."""
+
+    def __init__(self, detail: str, *, where: str | None = None, **facts: Any) -> None:
+        super().__init__("EINVAL", f"{where}: {detail}" if where else detail, **facts)
+        self.where = where
+
+
+class NotFound(MMError):
+    """No such size, node, block, section, page, task or fault point."""
+
+    def __init__(self, detail: str, **facts: Any) -> None:
+        super().__init__("ENOENT", detail, **facts)
+
+
+class InvariantViolation(Exception):
+    """A bug of hugepool: the state would break a law.  The command is rolled back."""

@@ -1,0 +1,531 @@
+"""The hugetlb pool: resizing it, and giving huge pages back.
+
+Source: mm/hugetlb.c (5.14, 6.1, 6.12): set_max_huge_pages(), alloc_pool_huge_page(), remove_pool_huge_page(),
+update_and_free_pages_bulk(), add_hugetlb_page(), free_hpage_workfn().
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.mm import contig, hugetlb_vmemmap
+from app.mm.errors import MMError
+from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, nids_of
+from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Use, Zone
+from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, drain_pcp, find_free_blocks, huge_room, node_zonelist
+from app.mm.state import Call, Host, HState, QueuedFree
+from app.mm.units import ULONG_MAX
+
+
+@dataclass(slots=True)
+class NodeDelta:
+    """What a resize did on one node, in huge pages."""
+
+    allocated: int = 0
+    freed: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class ResizeResult:
+    """What set_max_huge_pages did, in huge pages.
+
+    ``stopped``: why growth ended, by node; ``failures``: the first restore that failed, by node.
+    """
+
+    requested: int
+    allocated: int = 0
+    freed: int = 0
+    refused: int = 0
+    converted_surplus: int = 0
+    raised_surplus: int = 0
+    nodes: dict[int, NodeDelta] = field(default_factory=dict)
+    stopped: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, VmemmapRestoreFailed] = field(default_factory=dict)
+
+    def node(self, nid: int) -> NodeDelta:
+        """The row of one node."""
+        return self.nodes.setdefault(nid, NodeDelta())
+
+
+# -- node cursors ----------------------------------------------------------------------------------------
+
+
+def ring(allowed: Sequence[int], cursor: int) -> list[int]:
+    """Allowed nodes in the order a cursor visits them.
+
+    Source: mm/hugetlb.c get_valid_node_allowed(), next_node_allowed() (5.14).
+    """
+    ordered = sorted(allowed)
+    at = next((i for i, nid in enumerate(ordered) if nid >= cursor), 0)
+    return ordered[at:] + ordered[:at]
+
+
+def after(allowed: Sequence[int], nid: int) -> int:
+    """The cursor once ``nid`` was tried: the next allowed node."""
+    ordered = sorted(allowed)
+    return next((n for n in ordered if n > nid), ordered[0])
+
+
+# -- resizing --------------------------------------------------------------------------------------------
+
+
+def set_max_huge_pages(
+    host: Host, call: Call, hs: HState, count: int, nid: int | None, allowed: Sequence[int]
+) -> ResizeResult:
+    """Set the persistent size of a pool.
+
+    Args:
+        count: huge pages wanted, 0..2**64-1; for a per-node request the pages wanted on ``nid``.
+        nid: the node of a per-node request, else None.
+        allowed: nodes that may grow or shrink.
+
+    Source: mm/hugetlb.c set_max_huge_pages() (5.14), steps 2 to 10.
+    """
+    result = ResizeResult(count)
+    if hs.nr_free_vmemmap_pages:
+        run_free_hpage_work(host, call)
+    if nid is not None:
+        count = _global_target(host, hs, count, nid)
+    _convert_surplus(hs, count, allowed, result)
+    if count > persistent(hs):
+        _grow(host, call, hs, count, allowed, result)
+    else:
+        _shrink(host, call, hs, count, allowed, result)
+    hs.max_huge_pages = persistent(hs)
+    return result
+
+
+def persistent(hs: HState) -> int:
+    """nr - surplus as the kernel computes it: unsigned, so the underflow of 5.14..6.8 shows as 2**64 - n."""
+    return (hs.nr_huge_pages - hs.surplus_huge_pages) & ULONG_MAX
+
+
+def _global_target(host: Host, hs: HState, count: int, nid: int) -> int:
+    """Turn a node's target into a global one; totals, surplus included, until 6.6 (a defect)."""
+    if host.profile.per_node_totals:
+        others = hs.nr_huge_pages - hs.nr_node[nid]
+    else:
+        others = persistent(hs) - (hs.nr_node[nid] - hs.surplus_node[nid])
+    return min(count + others, ULONG_MAX)
+
+
+def _convert_surplus(hs: HState, count: int, allowed: Sequence[int], result: ResizeResult) -> None:
+    """Growing first makes surplus pages persistent: a counter moves, no page does."""
+    while hs.surplus_huge_pages and count > persistent(hs):
+        visited = [n for n in ring(allowed, hs.next_nid_to_alloc) if hs.surplus_node[n] > 0]
+        if not visited:
+            return
+        nid = visited[0]
+        hs.next_nid_to_alloc = after(allowed, nid)
+        hs.surplus_huge_pages -= 1
+        hs.surplus_node[nid] -= 1
+        result.converted_surplus += 1
+
+
+def _grow(
+    host: Host, call: Call, hs: HState, count: int, allowed: Sequence[int], result: ResizeResult
+) -> None:
+    late: list[Blocks] = []  # kernels that optimise the whole batch at the end
+    waiting = 0
+    while persistent(hs) + waiting < count:
+        heads = _alloc_fresh(host, call, hs, min(count - persistent(hs) - waiting, ULONG_MAX), allowed)
+        if heads.size == 0:
+            result.stopped = {nid: _why_no_page(host, hs, nid) for nid in allowed}
+            break
+        if host.profile.bulk:
+            late.append(heads)
+            waiting += heads.size
+        else:
+            _prep_new_pages(host, call, hs, heads, result)
+    if late:
+        _prep_new_pages(host, call, hs, np.concatenate(late), result)
+
+
+def _prep_new_pages(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> None:
+    hugetlb_vmemmap.optimize(host, call, hs, heads)
+    account_pages(host, hs, heads, +1)
+    enqueue(host, hs, heads)
+    result.allocated += int(heads.size)
+    nids, counts = np.unique(nids_of(host, heads), return_counts=True)
+    for nid, n in zip(nids.tolist(), counts.tolist(), strict=True):
+        result.node(nid).allocated += n
+
+
+def add_fresh_pages(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+    """Put huge pages that were taken elsewhere (early memory) into the pool: optimise, count, enqueue."""
+    if heads.size:
+        _prep_new_pages(host, call, hs, heads, ResizeResult(0))
+
+
+def _shrink(
+    host: Host, call: Call, hs: HState, count: int, allowed: Sequence[int], result: ResizeResult
+) -> None:
+    in_use = hs.resv_huge_pages + hs.nr_huge_pages - hs.free_huge_pages
+    min_count = max(count, in_use & ULONG_MAX)
+    heads = _remove_pool_pages(host, hs, max(0, persistent(hs) - min_count), allowed)
+    refused = update_and_free_pages(host, call, hs, heads[::-1], result)
+    result.freed += int(heads.size - refused.size)
+    if hs.nr_free_vmemmap_pages:
+        run_free_hpage_work(host, call)
+    while count < persistent(hs):
+        nid = next((n for n in ring(allowed, hs.next_nid_to_free) if hs.surplus_node[n] < hs.nr_node[n]), None)
+        if nid is None:
+            break
+        hs.next_nid_to_free = after(allowed, nid)
+        hs.surplus_huge_pages += 1
+        hs.surplus_node[nid] += 1
+        result.raised_surplus += 1
+
+
+def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:
+    """Take free pages off the pool, round robin over the nodes that have some; in the order removed."""
+    parts: list[Blocks] = []
+    while wanted > 0:
+        nids = [n for n in ring(allowed, hs.next_nid_to_free) if hs.free_node[n] > 0]
+        if not nids:
+            break
+        rounds = max(1, min(wanted // len(nids), min(hs.free_node[n] for n in nids)))
+        nids = nids[: min(len(nids), wanted)]
+        columns = [dequeue(host, hs, nid, rounds) for nid in nids]
+        parts.append(np.stack(columns, axis=1).ravel())
+        wanted -= rounds * len(nids)
+        hs.next_nid_to_free = after(allowed, nids[-1])
+    heads = np.concatenate(parts) if parts else NO_BLOCKS
+    account_pages(host, hs, heads, -1)
+    return heads
+
+
+# -- demoting ---------------------------------------------------------------------------------------------
+
+
+def demote_pages(
+    host: Host, call: Call, hs: HState, target: HState, count: int, allowed: Sequence[int]
+) -> tuple[int, VmemmapRestoreFailed | None]:
+    """Split up to ``count`` free unreserved pages into pages of ``target``; how many, and what stopped it.
+
+    Source: mm/hugetlb.c demote_store(), demote_pool_huge_page(), demote_free_huge_page() (6.1).
+    """
+    result = ResizeResult(0)
+    done = 0
+    while done < count and hs.free_huge_pages - hs.resv_huge_pages > 0:
+        nid = next((n for n in ring(allowed, hs.next_nid_to_free) if hs.free_node[n] > 0), None)
+        if nid is None:
+            break
+        hs.next_nid_to_free = after(allowed, nid)
+        head = dequeue(host, hs, nid, 1)
+        account_pages(host, hs, head, -1)
+        if not _restore_one(host, call, hs, head, result):
+            account_pages(host, hs, head, +1)
+            enqueue(host, hs, head)
+            return done, next(iter(result.failures.values()))
+        parts = np.arange(int(head[0]), int(head[0]) + hs.blocks, target.blocks)
+        host.mem.flags[parts] = BlockFlag.HEAD
+        host.mem.seq[parts] = 0
+        add_fresh_pages(host, call, target, parts)
+        hs.max_huge_pages -= 1
+        target.max_huge_pages += hs.blocks // target.blocks
+        done += 1
+    return done, None
+
+
+def _restore_one(host: Host, call: Call, hs: HState, head: Blocks, result: ResizeResult) -> bool:
+    """Restore one page that is in no counter; False, and nothing done, when the frames are not there."""
+    if not host.mem.flags[head[0]] & BlockFlag.OPTIMIZED:
+        return True
+    nid = host.node_of_block(int(head[0]))
+    available = hugetlb_vmemmap.available_for_restore(host, nid)
+    need = hs.nr_free_vmemmap_pages
+    if hugetlb_vmemmap.injected_failure(host, call, hs) or available < need:
+        _note_failure(host, call, result, nid, need, available)
+        return False
+    hugetlb_vmemmap.restore(host, call, hs, head)
+    return True
+
+
+# -- one fresh page, or as many as one rule holds for -------------------------------------------------------
+
+
+def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:
+    """Fresh huge pages in the order a page-by-page loop would get them; at least one unless no node has any.
+
+    As many pages are taken at once as no watermark and no free list can change the choice of zone for.
+    """
+    if hs.gigantic:
+        return _alloc_fresh_gigantic(host, call, hs, allowed)
+    fault = host.faults.get("hugepage-alloc")
+    one_by_one = fault is not None and fault.armed
+    sources: dict[int, tuple[Zone, int]] = {}
+    for nid in ring(allowed, hs.next_nid_to_alloc):
+        if fault is not None and one_by_one and fault.should_fail(hs.pages):
+            call.injected = True
+            continue
+        source = huge_source(host, nid, len(allowed), wanted)
+        if source is None:
+            host.count("htlb_buddy_alloc_fail")
+            continue
+        sources[nid] = source
+        if one_by_one:
+            break
+    if not sources:
+        return NO_BLOCKS
+    order = [nid for nid in ring(allowed, hs.next_nid_to_alloc) if nid in sources]
+    rounds = 1 if one_by_one else max(1, min(wanted // len(order), min(k for _, k in sources.values())))
+    order = order[: min(wanted, len(order))]
+    columns = []
+    for nid in order:
+        blocks = find_free_blocks(host.mem, sources[nid][0], rounds)
+        host.mem.assign_blocks(blocks, Use.HUGETLB)
+        columns.append(blocks)
+    hs.next_nid_to_alloc = after(allowed, order[-1])
+    heads = np.stack(columns, axis=1).ravel()
+    host.mem.flags[heads] = BlockFlag.HEAD
+    host.count("htlb_buddy_alloc_success", int(heads.size))
+    return heads
+
+
+def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
+    """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
+
+    Fast path: the first zone above its low watermark; slow path: above min; at last with the per-CPU lists
+    drained.  ``k`` counts no gains, and stops before gains could lift a zone over its low mark again.
+    Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
+    """
+    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
+    cost = 512 + nr_nodes
+    wanted = min(wanted, host.mem.nr_blocks)
+    for zone in zones:
+        k = huge_room(zone, zone.low, ZONE_MOVABLE, cost)
+        k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
+        if k:
+            return zone, k
+    for drained in (False, True):
+        if drained:
+            if not any(zone.nr_pcp for zone in zones):
+                return None
+            drain_pcp(host.mem, zones)
+        for zone in zones:
+            k = huge_room(zone, zone.min, ZONE_MOVABLE, cost)
+            k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
+            if k:
+                return zone, min(k, _pages_before_low(zones))
+    return None
+
+
+def _pages_before_low(zones: Sequence[Zone]) -> int:
+    """Optimised pages that may be made before their freed frames could lift a zone over its low mark."""
+    gaps = [zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + 511 - zone.nr_free for zone in zones]
+    return max(1, min((gap for gap in gaps if gap >= 0), default=0) // 8)
+
+
+def _alloc_fresh_gigantic(host: Host, call: Call, hs: HState, allowed: Sequence[int]) -> Blocks:
+    for nid in ring(allowed, hs.next_nid_to_alloc):
+        hs.next_nid_to_alloc = after(allowed, nid)
+        first = contig.alloc_gigantic_block(host, call, nid)
+        if first is not None:
+            host.mem.flags[first : first + hs.blocks] = BlockFlag.GIGANTIC
+            host.mem.flags[first] |= BlockFlag.HEAD
+            return np.array([first], np.int64)
+    return NO_BLOCKS
+
+
+def _why_no_page(host: Host, hs: HState, nid: int) -> str:
+    """The reason a node has no further huge page: a watermark, or no free block of the size."""
+    fault = host.faults.get("hugepage-alloc")
+    if fault is not None and fault.armed:
+        return "injected-fault"
+    if hs.gigantic:
+        return "no-contiguous-memory"
+    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
+    blocked = any(count_free_blocks(host.mem, zone, 1) for zone in zones)
+    return "watermark" if blocked else "no-contiguous-memory"
+
+
+# -- counters and free lists ------------------------------------------------------------------------------
+
+
+def account_pages(host: Host, hs: HState, heads: Blocks, sign: int, *, surplus: bool = False) -> None:
+    """Count huge pages in (+1) or out (-1) of nr, and of surplus where asked; per node and in total."""
+    nids, counts = np.unique(nids_of(host, heads), return_counts=True)
+    for nid, n in zip(nids.tolist(), counts.tolist(), strict=True):
+        hs.nr_huge_pages += sign * n
+        hs.nr_node[nid] += sign * n
+        if surplus:
+            hs.surplus_huge_pages += sign * n
+            hs.surplus_node[nid] += sign * n
+
+
+def enqueue(host: Host, hs: HState, heads: Blocks) -> None:
+    """Put pages on their node's free list, one after the other (the last one becomes the head)."""
+    if heads.size == 0:
+        return
+    mem = host.mem
+    mem.seq[heads] = np.arange(host.next_stamp, host.next_stamp + heads.size)
+    host.next_stamp += int(heads.size)
+    mem.flags[heads] |= BlockFlag.FREE
+    mem.mark_dirty(heads)
+    nids = nids_of(host, heads)
+    for nid in np.unique(nids).tolist():
+        mine = heads[nids == nid]
+        hs.free_lists[nid].push(mine)
+        hs.free_huge_pages += int(mine.size)
+        hs.free_node[nid] += int(mine.size)
+
+
+def dequeue(host: Host, hs: HState, nid: int, count: int) -> Blocks:
+    """Take up to ``count`` pages from the head of a node's free list, most recent first."""
+    heads = hs.free_lists[nid].pop(count)
+    _off_the_list(host, hs, nid, heads)
+    return heads
+
+
+def dequeue_page(host: Host, hs: HState, head: int) -> None:
+    """Take one page out of its node's free list."""
+    nid = host.node_of_block(head)
+    heads = np.array([head], np.int64)
+    hs.free_lists[nid].remove(heads)
+    _off_the_list(host, hs, nid, heads)
+
+
+def _off_the_list(host: Host, hs: HState, nid: int, heads: Blocks) -> None:
+    host.mem.flags[heads] &= 255 - BlockFlag.FREE
+    host.mem.mark_dirty(heads)
+    hs.free_huge_pages -= int(heads.size)
+    hs.free_node[nid] -= int(heads.size)
+
+
+# -- giving back ------------------------------------------------------------------------------------------
+
+
+def update_and_free_pages(
+    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult | None = None
+) -> Blocks:
+    """Restore and free huge pages that are in no counter; those refused come back as free surplus pages.
+
+    Returns the refused pages.
+    Source: mm/hugetlb.c update_and_free_pages_bulk(), __update_and_free_page() (5.14).
+    """
+    result = result or ResizeResult(0)
+    refused = release(host, call, hs, heads, result)
+    if refused.size:
+        account_pages(host, hs, refused, +1, surplus=True)
+        enqueue(host, hs, refused)
+        call.emit("VmemmapRestoreRefused", size=hs.size, count=int(refused.size))
+    return refused
+
+
+def release(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> Blocks:
+    """Restore and free huge pages in the order given; a freed page can pay for the next.
+
+    Returns those whose vmemmap could not be restored, in order, still allocated and in no counter.
+    """
+    if not host.profile.restore_thisnode or len(host.nodes) == 1:
+        refused = _release_in_order(host, call, hs, heads, result)
+    else:
+        nids = nids_of(host, heads)
+        parts = [_release_in_order(host, call, hs, heads[nids == n], result) for n in np.unique(nids)]
+        gone = np.concatenate(parts) if parts else NO_BLOCKS
+        refused = heads[np.isin(heads, gone)]
+    result.refused += int(refused.size)
+    for nid, n in zip(*np.unique(nids_of(host, refused), return_counts=True), strict=True):
+        result.node(int(nid)).refused += int(n)
+    return refused
+
+
+def _release_in_order(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> Blocks:
+    fault = host.faults.get("vmemmap-restore")
+    stepwise = fault is not None and fault.armed
+    need = hs.nr_free_vmemmap_pages
+    refused: list[Blocks] = []
+    while heads.size:
+        optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
+        nid = host.node_of_block(int(heads[0]))
+        available = hugetlb_vmemmap.available_for_restore(host, nid)
+        if stepwise:
+            ok = not optimized[0] or (not hugetlb_vmemmap.injected_failure(host, call, hs) and available >= need)
+            k = 1 if ok else 0
+        else:
+            k = int(np.searchsorted(np.cumsum(optimized * need), available, side="right"))
+        if k:
+            hugetlb_vmemmap.restore(host, call, hs, heads[:k][optimized[:k]])
+            _free_to_buddy(host, hs, heads[:k], result)
+        else:
+            k = 1 if stepwise else _leading(optimized)
+            refused.append(heads[:k])
+            _note_failure(host, call, result, nid, need, available)
+        heads = heads[k:]
+    return np.concatenate(refused) if refused else NO_BLOCKS
+
+
+def _leading(mask: np.ndarray) -> int:  # type: ignore[type-arg]
+    """How many leading entries are true."""
+    stops = np.flatnonzero(~mask)
+    return int(stops[0]) if stops.size else int(mask.size)
+
+
+def _note_failure(host: Host, call: Call, result: ResizeResult, nid: int, need: int, available: int) -> None:
+    injected = available >= need
+    result.failures.setdefault(nid, VmemmapRestoreFailed(nid, need, available, injected))
+    if not injected:  # an injected failure returns before the allocator would print
+        hugetlb_vmemmap.warn_alloc(host, call, nid)
+
+
+def _free_to_buddy(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
+    blocks = heads
+    if hs.gigantic:
+        blocks = (heads[:, None] + np.arange(hs.blocks)).ravel()
+    host.mem.flags[blocks] = 0
+    host.mem.assign_blocks(blocks, Use.BUDDY)
+    nids, counts = np.unique(nids_of(host, heads), return_counts=True)
+    for nid, n in zip(nids.tolist(), counts.tolist(), strict=True):
+        result.node(nid).freed += n
+
+
+def update_and_free_page_atomic(host: Host, call: Call, hs: HState, head: int) -> None:
+    """Release a page from atomic context: an optimised one waits for the worker, another goes at once.
+
+    Source: mm/hugetlb.c update_and_free_page() (5.14).
+    """
+    if not host.mem.flags[head] & BlockFlag.OPTIMIZED:
+        _free_to_buddy(host, hs, np.array([head], np.int64), ResizeResult(0))
+        return
+    host.mem.flags[head] |= BlockFlag.QUEUED
+    host.mem.mark_dirty(np.array([head], np.int64))
+    host.deferred.append(QueuedFree(head, hs.order, host.next_stamp))
+    host.next_stamp += 1
+    call.emit("HugePageFreeDeferred", size=hs.size, pfn=head * 512)
+
+
+def run_free_hpage_work(host: Host, call: Call, *, comm: str | None = None) -> ResizeResult:
+    """Work off the queue of deferred frees, newest first: restore and free, or back into the pool as surplus.
+
+    Source: mm/hugetlb.c free_hpage_workfn(), flush_free_hpage_work() (5.14).
+    """
+    result = ResizeResult(0)
+    queue, host.deferred = host.deferred[::-1], []
+    worker = Call(comm or call.comm, call.now_ns, call.vmemmap, call.events)
+    at = 0
+    while at < len(queue):
+        order = queue[at].order
+        end = at
+        while end < len(queue) and queue[end].order == order:
+            end += 1
+        heads = np.array([q.block for q in queue[at:end]], np.int64)
+        host.mem.flags[heads] &= 255 - BlockFlag.QUEUED
+        host.mem.mark_dirty(heads)
+        update_and_free_pages(host, worker, host.hstate(order), heads, result)
+        at = end
+    result.freed = sum(row.freed for row in result.nodes.values())
+    call.injected |= worker.injected
+    if queue:
+        call.emit("DeferredFreesDrained", freed=result.freed, refused=result.refused)
+    return result
+
+
+def check_size(host: Host, order: int | None, name: str) -> HState:
+    """The hstate of a size word.  Raises ENOENT when the machine has no such size."""
+    if order is None or order not in host.hstates:
+        known = ", ".join(hs.size for hs in host.hstates.values())
+        raise MMError("ENOENT", f"no huge page size {name!r} on this host; it has {known}", sizes=known.split(", "))
+    return host.hstates[order]

@@ -1,0 +1,174 @@
+"""Reservations, surplus pages and the life of a huge page in use.
+
+Source: mm/hugetlb.c hugetlb_acct_memory(), gather_surplus_pages(), return_unused_surplus_pages(),
+alloc_huge_page(), free_huge_page() (5.14).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.mm import hugetlb, hugetlb_vmemmap
+from app.mm.hugetlb import account_pages, after, dequeue, dequeue_page, enqueue, ring
+from app.mm.mmzone import BlockFlag, Use
+from app.mm.page_alloc import find_free_blocks
+from app.mm.state import Call, Host, HState
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Where a task's pages may come from: nodes in order of preference; ``strict`` nodes only when bound."""
+
+    order: tuple[int, ...]
+    strict: bool = False
+
+
+def policy_of(host: Host, mode: str, nodes: Sequence[int], local: int, index: int = 0) -> Policy:
+    """The nodes a page of a task may come from, preferred first.
+
+    Source: mm/mempolicy.c huge_node(), policy_node() (5.14).
+    """
+    by_distance = _by_distance(host, local)
+    if mode == "bind":
+        return Policy(tuple(n for n in by_distance if n in nodes), strict=True)
+    if mode == "interleave" and nodes:
+        first = sorted(nodes)[index % len(nodes)]
+        return Policy(tuple(_by_distance(host, first)))
+    if mode == "preferred" and nodes:
+        return Policy(tuple(_by_distance(host, min(nodes))))
+    return Policy(tuple(by_distance))
+
+
+def _by_distance(host: Host, local: int) -> list[int]:
+    origin = host.nodes[local]
+    have = host.memory_nodes()
+    return sorted(have, key=lambda n: (origin.distance[n], (n - local) % len(host.nodes)))
+
+
+# -- reservations -----------------------------------------------------------------------------------------
+
+
+def acct_memory(host: Host, call: Call, hs: HState, delta: int, policy: Policy) -> bool:
+    """Reserve ``delta`` pages, allocating surplus ones when the pool is short; False when it cannot be.
+
+    Source: mm/hugetlb.c hugetlb_acct_memory() (5.14).
+    """
+    if delta == 0:
+        return True
+    if not _gather_surplus_pages(host, call, hs, delta, policy):
+        return False
+    if policy.strict and delta > sum(hs.free_node[n] for n in policy.order):
+        return_unused_surplus_pages(host, call, hs, delta)
+        return False
+    return True
+
+
+def _gather_surplus_pages(host: Host, call: Call, hs: HState, delta: int, policy: Policy) -> bool:
+    needed = hs.resv_huge_pages + delta - hs.free_huge_pages
+    if needed <= 0:
+        hs.resv_huge_pages += delta
+        return True
+    anywhere = Policy(tuple(_by_distance(host, policy.order[0] if policy.order else 0)))
+    fresh: list[int] = []
+    while len(fresh) < needed:
+        head = alloc_surplus_page(host, call, hs, anywhere)
+        if head is None:
+            for page in fresh:
+                free_huge_page(host, call, hs, page)
+            return False
+        fresh.append(head)
+    hs.resv_huge_pages += delta
+    enqueue(host, hs, np.array(fresh, np.int64))
+    return True
+
+
+def return_unused_surplus_pages(host: Host, call: Call, hs: HState, unused: int) -> None:
+    """Drop ``unused`` reservations and release as many surplus pages, synchronously.
+
+    Source: mm/hugetlb.c return_unused_surplus_pages() (5.14).
+    """
+    hs.resv_huge_pages -= unused
+    if hs.gigantic:
+        return
+    heads = []
+    for _ in range(min(unused, hs.surplus_huge_pages)):
+        nodes = ring(host.memory_nodes(), hs.next_nid_to_free)
+        nid = next((n for n in nodes if hs.surplus_node[n] > 0 and hs.free_node[n] > 0), None)
+        if nid is None:
+            break
+        hs.next_nid_to_free = after(host.memory_nodes(), nid)
+        heads.append(int(dequeue(host, hs, nid, 1)[0]))
+        account_pages(host, hs, np.array(heads[-1:], np.int64), -1, surplus=True)
+    hugetlb.update_and_free_pages(host, call, hs, np.array(heads[::-1], np.int64))
+
+
+# -- a page for a fault -----------------------------------------------------------------------------------
+
+
+def alloc_surplus_page(host: Host, call: Call, hs: HState, policy: Policy) -> int | None:
+    """A fresh surplus page from the buddy, in use, or None: over the limit, gigantic, or no memory.
+
+    Source: mm/hugetlb.c alloc_surplus_huge_page() (5.14).
+    """
+    if hs.gigantic or hs.surplus_huge_pages >= hs.nr_overcommit_huge_pages:
+        return None
+    fault = host.faults.get("hugepage-alloc")
+    if fault is not None and fault.should_fail(hs.pages):
+        call.injected = True
+        return None
+    for nid in policy.order:
+        source = hugetlb.huge_source(host, nid, 1, 1)
+        if source is None:
+            continue
+        heads = find_free_blocks(host.mem, source[0], 1)
+        host.mem.assign_blocks(heads, Use.HUGETLB)
+        host.mem.flags[heads] = BlockFlag.HEAD
+        host.count("htlb_buddy_alloc_success")
+        hugetlb_vmemmap.optimize(host, call, hs, heads)
+        account_pages(host, hs, heads, +1, surplus=True)
+        return int(heads[0])
+    host.count("htlb_buddy_alloc_fail")
+    return None
+
+
+def alloc_huge_page(host: Host, call: Call, hs: HState, policy: Policy, *, reserved: bool) -> int | None:
+    """A huge page for a fault: from the free lists, else a surplus one; None means SIGBUS.
+
+    ``reserved``: the mapping holds a reservation for it, which is consumed.
+    Source: mm/hugetlb.c alloc_huge_page(), dequeue_huge_page_vma() (5.14).
+    """
+    if reserved or hs.free_huge_pages - hs.resv_huge_pages > 0:
+        for nid in policy.order:
+            if hs.free_node[nid]:
+                head = int(dequeue(host, hs, nid, 1)[0])
+                hs.resv_huge_pages -= int(reserved)
+                return head
+    page = alloc_surplus_page(host, call, hs, policy)
+    if page is not None:
+        hs.resv_huge_pages -= int(reserved)
+    return page
+
+
+def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:
+    """The last reference of a huge page in use goes.
+
+    Only the node's surplus counter decides: any page freed on a node with surplus is the one released.
+    Source: mm/hugetlb.c free_huge_page() (5.14).
+    """
+    one = np.array([head], np.int64)
+    nid = host.node_of_block(head)
+    if host.mem.flags[head] & BlockFlag.TEMPORARY:
+        host.mem.flags[head] &= 255 - BlockFlag.TEMPORARY
+        account_pages(host, hs, one, -1)
+        hugetlb.update_and_free_page_atomic(host, call, hs, head)
+    elif hs.surplus_node[nid] > 0:
+        account_pages(host, hs, one, -1, surplus=True)
+        hugetlb.update_and_free_page_atomic(host, call, hs, head)
+    else:
+        enqueue(host, hs, one)
+
+
+def take_from_list(host: Host, hs: HState, head: int) -> None:
+    """Take one particular page off the free list (dissolve, replacement)."""
+    dequeue_page(host, hs, head)

@@ -1,0 +1,271 @@
+"""Giving the vmemmap of huge pages back to the system, and taking it again.
+
+Source: mm/hugetlb_vmemmap.c (5.14, 6.1, 6.12): free_huge_page_vmemmap(), alloc_huge_page_vmemmap().
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from app.mm import sparse_vmemmap
+from app.mm.mmzone import ZONE_NORMAL, BlockFlag, Blocks, MemoryMap, Migrate, Pfns, Use, Zone
+from app.mm.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
+from app.mm.sparse_vmemmap import PTE_RO, PTE_RW, make_pte, pte_pfn
+from app.mm.state import Call, Host, HState
+from app.mm.units import BLOCKS_PER_SECTION, PTRS_PER_PTE, SECTIONS_PER_1G
+
+SPLAT_INTERVAL_NS = 10_000_000_000  # printk rate limit: one allocation failure in 10 s
+
+
+@dataclass(frozen=True, slots=True)
+class VmemmapRestoreFailed:
+    """Why a huge page kept its vmemmap: frames needed, frames the node's kernel zones could give."""
+
+    node: int
+    pages_needed: int
+    pages_available: int
+    injected: bool
+
+
+def vmemmap_sections(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
+    """Sorted, unique sections whose vmemmap describes the huge pages."""
+    first = heads // BLOCKS_PER_SECTION
+    if hs.gigantic:
+        first = (first[:, None] + np.arange(SECTIONS_PER_1G)).ravel()
+    return np.unique(first)
+
+
+# -- freeing ----------------------------------------------------------------------------------------------
+
+
+def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+    """Free the vmemmap of fresh huge pages, in the order given; a page that cannot be is left as it is.
+
+    A PMD is split on demand; no page-table page, and the huge page stays unoptimised: no one is told.
+    Source: mm/hugetlb_vmemmap.c free_huge_page_vmemmap() (5.14); hugetlb_vmemmap_optimize_folios() (6.12).
+    """
+    if not host.optimize_enabled or hs.nr_free_vmemmap_pages == 0 or heads.size == 0:
+        return
+    heads = heads[~_on_own_memmap(host.mem, hs, heads)]
+    fault = host.faults.get("vmemmap-page-table")
+    if (fault and fault.armed) or not _split(host, call, vmemmap_sections(hs, heads)):
+        for head in heads:
+            _optimize_one(host, call, hs, head)
+        return
+    _remap_free(host, call, hs, heads)
+
+
+def _on_own_memmap(mem: MemoryMap, hs: HState, heads: Blocks) -> npt.NDArray[np.bool_]:
+    """Huge pages whose vmemmap lies on the hot-added block itself (memmap_on_memory): never optimised."""
+    section = heads // BLOCKS_PER_SECTION
+    own: npt.NDArray[np.bool_] = mem.hot_added[section] & (mem.vmemmap_pfn[section] // (1 << 15) == section)
+    return own
+
+
+def _optimize_one(host: Host, call: Call, hs: HState, head: int) -> None:
+    """One huge page: each unsplit PMD asks for its page table in turn; those split stay split."""
+    one = np.array([head], np.int64)
+    fault = host.faults.get("vmemmap-page-table")
+    for section in sparse_vmemmap.unsplit_sections(host.mem, vmemmap_sections(hs, one)):
+        if fault and fault.should_fail():
+            call.injected = True
+            return
+        if not _split(host, call, np.array([section], np.int64)):
+            return
+    _remap_free(host, call, hs, one)
+
+
+def _split(host: Host, call: Call, sections: npt.NDArray[np.int64]) -> bool:
+    """Split the PMDs of sections; False, and nothing done, when the page tables cannot all be had."""
+    fresh = sparse_vmemmap.unsplit_sections(host.mem, sections)
+    if fresh.size == 0:
+        return True
+    zones = zonelist(host.nodes, host.memory_nodes()[0], ZONE_NORMAL)
+    tables = alloc_pages(host.mem, zones, fresh.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
+    if tables.size < fresh.size:
+        host.mem.assign_pages(tables, Use.BUDDY)
+        return False
+    sparse_vmemmap.split_vmemmap_huge_pmd(host.mem, fresh, tables)
+    call.vmemmap.page_table_pages += int(fresh.size)
+    call.emit("VmemmapSplit", sections=_summary(fresh))
+    return True
+
+
+def _remap_free(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+    """Point all but the kept virtual pages at one shared frame, read-only, and free the old frames."""
+    if not host.profile.fresh_head_frame:
+        _remap_free_now(host, call, hs, heads, None)
+        return
+    while heads.size:
+        frames = _head_frames(host, heads)
+        _remap_free_now(host, call, hs, heads[: frames.size], frames)
+        heads = heads[frames.size :]
+        if frames.size == 0:  # this node has no frame left, and its pages will free none
+            nids = nids_of(host, heads)
+            heads = heads[nids != nids[0]]
+
+
+def _head_frames(host: Host, heads: Blocks) -> Pfns:
+    """New frames for the kept page of each huge page, of its own node; fewer when memory runs short (6.2+)."""
+    frames = np.full(heads.size, -1, np.int64)
+    nids = nids_of(host, heads)
+    for nid in np.unique(nids):
+        mine = np.flatnonzero(nids == nid)
+        zones = node_zonelist(host.nodes[int(nid)], ZONE_NORMAL)
+        got = alloc_pages(host.mem, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
+        frames[mine[: got.size]] = got
+    missing = np.flatnonzero(frames < 0)
+    served = int(missing[0]) if missing.size else heads.size
+    beyond = frames[served:]
+    host.mem.assign_pages(beyond[beyond >= 0], Use.BUDDY)
+    return frames[:served]
+
+
+def nids_of(host: Host, blocks: Blocks) -> npt.NDArray[np.int64]:
+    """Node numbers of pageblocks."""
+    of_zone = np.array([-1] + [zone.nid for zone in host.zones], np.int64)
+    return of_zone[host.mem.zone[blocks]]
+
+
+def _remap_free_now(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pfns | None) -> None:
+    if heads.size == 0:
+        return
+    mem, kept = host.mem, host.profile.reserved_vmemmap_pages
+    ptes = _ptes(mem, hs, heads)
+    if fresh is None:
+        freed = pte_pfn(ptes[:, kept:])
+        shared = pte_pfn(ptes[:, kept - 1 : kept])
+    else:
+        freed = pte_pfn(ptes)
+        shared = fresh[:, None]
+        ptes[:, 0] = make_pte(fresh, PTE_RW)
+        kept = 1
+    ptes[:, kept:] = make_pte(shared, PTE_RO)
+    _set_ptes(mem, hs, heads, ptes)
+    _release_frames(host, freed.ravel())
+    mem.flags[heads] |= BlockFlag.OPTIMIZED
+    hs.nr_optimized += int(heads.size)
+    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages
+
+
+def _release_frames(host: Host, frames: Pfns) -> None:
+    """Give vmemmap frames to the zones they lie in; boot frames become managed (MemTotal grows).
+
+    On 5.14 the frames of a hot-added section are tail pages of one unsplit order-9 block and get lost.
+    Source: include/linux/bootmem_info.h free_bootmem_page(), mm/sparse-vmemmap.c free_vmemmap_page() (5.14).
+    """
+    mem = host.mem
+    if host.profile.hot_added_frames_lost and mem.hot_added.any():
+        uses = np.fromiter((mem.page_use(int(p)) for p in frames), np.int64, frames.size)
+        lost = uses == Use.VMEMMAP_COMPOUND
+        mem.assign_pages(frames[lost], Use.LOST)
+        frames = frames[~lost]
+    mem.assign_pages(frames, Use.BUDDY)
+    blocks = np.unique(frames >> 9)
+    mem.set_type(blocks[mem.mt[blocks] == Migrate.MOVABLE], Migrate.UNMOVABLE)
+
+
+# -- restoring --------------------------------------------------------------------------------------------
+
+
+def restore_zones(host: Host, nid: int) -> list[Zone]:
+    """The zones that may pay for a restore: the node's own kernel zones, later kernels any node's.
+
+    Source: mm/hugetlb_vmemmap.c alloc_vmemmap_page_list(): GFP_KERNEL, __GFP_THISNODE until 6.6.
+    """
+    if host.profile.restore_thisnode:
+        return node_zonelist(host.nodes[nid], ZONE_NORMAL)
+    return zonelist(host.nodes, nid, ZONE_NORMAL)
+
+
+def available_for_restore(host: Host, nid: int) -> int:
+    """Order-0 pages that restores of this node's huge pages may take now."""
+    return allocatable(restore_zones(host, nid), ZONE_NORMAL)
+
+
+def restore(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+    """Restore the vmemmap of optimised huge pages; the caller has made sure that the frames are there.
+
+    Every freed virtual page gets a frame of its own again, writable; the frames are unmovable.
+    Source: mm/hugetlb_vmemmap.c alloc_huge_page_vmemmap() (5.14).
+    """
+    if heads.size == 0:
+        return
+    mem, kept, per_page = host.mem, host.profile.reserved_vmemmap_pages, hs.nr_free_vmemmap_pages
+    nids = nids_of(host, heads)
+    for nid in np.unique(nids):
+        mine = heads[nids == nid]
+        zones = restore_zones(host, int(nid))
+        frames = alloc_pages(mem, zones, mine.size * per_page, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
+        ptes = _ptes(mem, hs, mine)
+        ptes[:, kept:] = make_pte(frames.reshape(mine.size, per_page), PTE_RW)
+        _set_ptes(mem, hs, mine, ptes)
+    mem.flags[heads] &= 255 - BlockFlag.OPTIMIZED
+    hs.nr_optimized -= int(heads.size)
+    call.vmemmap.pages_restored += int(heads.size) * per_page
+
+
+def injected_failure(host: Host, call: Call, hs: HState) -> bool:
+    """Whether fault injection fails one of the order-0 requests of restoring one huge page.
+
+    All or nothing: the pages taken before the failing request are given back.
+    """
+    fault = host.faults.get("vmemmap-restore")
+    if fault is None or not fault.armed:
+        return False
+    for _ in range(hs.nr_free_vmemmap_pages):
+        if fault.should_fail():
+            call.injected = True
+            return True
+    return False
+
+
+def warn_alloc(host: Host, call: Call, nid: int) -> None:
+    """The allocator's console line, at most one in 10 s.
+
+    Source: mm/page_alloc.c warn_alloc() with its rate limit (5.14).
+    """
+    last = host.last_splat_ns
+    if last is not None and call.now_ns - last < SPLAT_INTERVAL_NS:
+        return
+    host.last_splat_ns = call.now_ns
+    allowed = _id_list(host.memory_nodes())
+    call.printk(
+        f"{call.comm}: page allocation failure: order:0, mode:{host.profile.restore_gfp_text}, "
+        f"nodemask=(null),cpuset=/,mems_allowed={allowed}"
+    )
+
+
+# -- PTEs of a huge page, whatever its size ---------------------------------------------------------------
+
+
+def _ptes(mem: MemoryMap, hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
+    if not hs.gigantic:
+        return sparse_vmemmap.block_ptes(mem, heads)
+    sections = heads[:, None] // BLOCKS_PER_SECTION + np.arange(SECTIONS_PER_1G)
+    return mem.pte[mem.pte_slot[sections]].reshape(heads.size, SECTIONS_PER_1G * PTRS_PER_PTE)
+
+
+def _set_ptes(mem: MemoryMap, hs: HState, heads: Blocks, ptes: npt.NDArray[np.int64]) -> None:
+    if not hs.gigantic:
+        sparse_vmemmap.set_block_ptes(mem, heads, ptes)
+        return
+    sections = heads[:, None] // BLOCKS_PER_SECTION + np.arange(SECTIONS_PER_1G)
+    mem.pte[mem.pte_slot[sections]] = ptes.reshape(heads.size, SECTIONS_PER_1G, PTRS_PER_PTE)
+    mem.dirty[sections.ravel()] = True
+
+
+def _summary(sections: npt.NDArray[np.int64]) -> dict[str, int]:
+    return {"count": int(sections.size), "first": int(sections[0]), "last": int(sections[-1])}
+
+
+def _id_list(ids: list[int]) -> str:
+    """Numbers as the kernel prints lists: ``0-1,3``."""
+    parts: list[str] = []
+    for i in ids:
+        if parts and int(parts[-1].split("-")[-1]) == i - 1:
+            parts[-1] = f"{parts[-1].split('-')[0]}-{i}"
+        else:
+            parts.append(str(i))
+    return ",".join(parts)

@@ -1,0 +1,313 @@
+"""The buddy allocator at the level that a user can see: watermarks, zone order, which page is taken.
+
+Free lists are not kept: eager merging makes them a function of the set of free pages, so counts per order
+are exact and computed on demand.  *Which* page is taken is hugepool's policy, the same for every caller:
+the lowest pfn of the preferred kind, as on a freshly booted kernel.
+
+Source: mm/page_alloc.c (5.14): get_page_from_freelist(), __zone_watermark_ok(), __rmqueue_fallback(),
+setup_per_zone_wmarks(), setup_per_zone_lowmem_reserve(), init_per_zone_wmark_min().
+"""
+
+from collections.abc import Iterable, Sequence
+from math import isqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from app.mm.mmzone import (
+    ZONE_DMA,
+    ZONE_MOVABLE,
+    ZONE_NORMAL,
+    Blocks,
+    MemoryMap,
+    Migrate,
+    Node,
+    Pfns,
+    Use,
+    Zone,
+)
+from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_PAGES
+
+LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
+SCAN_CHUNK = 4096  # pageblocks looked at per step
+NO_PFNS: Pfns = np.empty(0, np.int64)
+NO_BLOCKS: Blocks = np.empty(0, np.int64)
+
+# Where a request of a migratetype looks, in this order: (wholly free pageblocks?, types of the pageblock).
+# Unmovable requests steal the largest block they can get, movable ones the smallest.
+SEARCH_ORDER: dict[Migrate, tuple[tuple[bool, tuple[Migrate, ...]], ...]] = {
+    Migrate.UNMOVABLE: (
+        (False, (Migrate.UNMOVABLE,)),
+        (True, (Migrate.UNMOVABLE,)),
+        (True, (Migrate.RECLAIMABLE, Migrate.MOVABLE)),
+        (False, (Migrate.RECLAIMABLE, Migrate.MOVABLE)),
+    ),
+    Migrate.MOVABLE: (
+        (False, (Migrate.MOVABLE,)),
+        (True, (Migrate.MOVABLE,)),
+        (False, (Migrate.RECLAIMABLE, Migrate.UNMOVABLE)),
+        (True, (Migrate.RECLAIMABLE, Migrate.UNMOVABLE)),
+    ),
+}
+HUGE_TYPES = (Migrate.UNMOVABLE, Migrate.MOVABLE, Migrate.RECLAIMABLE)
+
+
+# -- zones of a request ----------------------------------------------------------------------------------
+
+
+def node_zonelist(node: Node, highest: int) -> list[Zone]:
+    """The node's populated zones from ``highest`` (a zone type) down: the order a request tries them in."""
+    return [zone for zone in reversed(node.zones[: highest + 1]) if zone.present]
+
+
+def zonelist(nodes: Sequence[Node], first: int, highest: int) -> list[Zone]:
+    """Populated zones of all nodes by distance from node ``first``, each node from ``highest`` down.
+
+    Source: mm/page_alloc.c build_zonelists() (5.14).
+    """
+    origin = nodes[first]
+    order = sorted(nodes, key=lambda node: (origin.distance[node.nid], (node.nid - first) % len(nodes)))
+    return [zone for node in order for zone in node_zonelist(node, highest)]
+
+
+def room(zone: Zone, mark: int, highest: int) -> int:
+    """Order-0 pages that may be taken from the zone before it reaches ``mark`` plus its reserve."""
+    return max(0, zone.nr_free - mark - zone.lowmem_reserve[highest])
+
+
+def huge_room(zone: Zone, mark: int, highest: int, cost: int) -> int:
+    """Order-9 pages that may be taken while each lowers the free pages by ``cost``.
+
+    Source: mm/page_alloc.c __zone_watermark_ok(): free - 511 must stay strictly above the mark (5.14).
+    """
+    slack = zone.nr_free - (PAGEBLOCK_PAGES - 1) - mark - zone.lowmem_reserve[highest] - 1
+    return slack // cost + 1 if slack >= 0 else 0
+
+
+def allocatable(zones: Iterable[Zone], highest: int) -> int:
+    """Order-0 pages that requests up to zone type ``highest`` may still take, per-CPU lists included."""
+    return sum(
+        max(0, zone.nr_free + zone.nr_pcp - zone.min - zone.lowmem_reserve[highest]) for zone in zones
+    )
+
+
+# -- taking ----------------------------------------------------------------------------------------------
+
+
+def alloc_pages(mem: MemoryMap, zones: Sequence[Zone], count: int, mt: Migrate, highest: int, use: Use) -> Pfns:
+    """Take up to ``count`` single pages; the fast path asks for the low watermark, the slow path for min.
+
+    Returns the pfns in the order taken; fewer than ``count`` when the zones cannot give more.
+    Source: mm/page_alloc.c __alloc_pages() (5.14).
+    """
+    parts: list[Pfns] = []
+    left = count
+    for mark in ("low", "min", "drained"):
+        if mark == "drained":
+            if not any(zone.nr_pcp for zone in zones):
+                break
+            drain_pcp(mem, zones)
+        for zone in zones:
+            if left == 0:
+                break
+            allowed = room(zone, zone.low if mark == "low" else zone.min, highest)
+            got = take_pages(mem, zone, min(left, allowed), mt, use)
+            left -= got.size
+            parts.append(got)
+    return np.concatenate(parts) if parts else NO_PFNS
+
+
+def take_pages(mem: MemoryMap, zone: Zone, count: int, mt: Migrate, use: Use) -> Pfns:
+    """Take up to ``count`` free pages of one zone, no watermark asked."""
+    parts: list[Pfns] = []
+    left = count
+    for whole, types in SEARCH_ORDER[mt]:
+        if left <= 0:
+            break
+        if whole:
+            blocks = find_free_blocks(mem, zone, -(-left // PAGEBLOCK_PAGES), types)
+            if blocks.size == 0:
+                continue
+            if mt == Migrate.UNMOVABLE:
+                mem.set_type(blocks, Migrate.UNMOVABLE)
+            pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:left]
+        else:
+            pfns = _find_pages_in_mixed(mem, zone, left, types)
+        mem.assign_pages(pfns, use)
+        left -= pfns.size
+        parts.append(pfns)
+    return np.concatenate(parts) if parts else NO_PFNS
+
+
+def find_free_blocks(
+    mem: MemoryMap, zone: Zone, count: int, types: tuple[Migrate, ...] = HUGE_TYPES
+) -> Blocks:
+    """The lowest wholly free pageblocks of a zone, at most ``count``."""
+    span = mem.blocks_of(zone)
+    start, chunk = max(span.start, mem.block_hint[zone.index]), SCAN_CHUNK
+    wanted_types = _type_mask(types)
+    found: list[Blocks] = []
+    have = 0
+    while start < span.stop and have < count:
+        part = slice(start, min(start + chunk, span.stop))
+        free = np.flatnonzero(mem.use[part] == Use.BUDDY) + start
+        free = free[mem.zone[free] == zone.index + 1]
+        if have == 0 and types == HUGE_TYPES:  # nothing free below the first hit: remember it
+            mem.block_hint[zone.index] = int(free[0]) if free.size else part.stop
+        hits = free[wanted_types[mem.mt[free]]][: count - have]
+        found.append(hits)
+        have += hits.size
+        start, chunk = part.stop, chunk * 4
+    return np.concatenate(found) if found else NO_BLOCKS
+
+
+def _type_mask(types: tuple[Migrate, ...]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(len(Migrate), np.bool_)
+    mask[list(types)] = True
+    return mask
+
+
+def count_free_blocks(mem: MemoryMap, zone: Zone, limit: int) -> int:
+    """How many wholly free pageblocks the zone has, counted up to ``limit``."""
+    return int(find_free_blocks(mem, zone, limit).size)
+
+
+def _find_pages_in_mixed(mem: MemoryMap, zone: Zone, count: int, types: tuple[Migrate, ...]) -> Pfns:
+    span = mem.blocks_of(zone)
+    hints = mem.page_hint[zone.index]
+    start, chunk = max(span.start, min(hints[mt] for mt in types)), SCAN_CHUNK
+    wanted_types = _type_mask(types)
+    found: list[Blocks] = []
+    have = 0
+    while start < span.stop and have < count:
+        part = slice(start, min(start + chunk, span.stop))
+        mixed = np.flatnonzero(mem.use[part] == Use.MIXED) + start
+        mixed = mixed[(mem.nfree[mixed] > 0) & (mem.zone[mixed] == zone.index + 1)]
+        hits = mixed[wanted_types[mem.mt[mixed]]]
+        if have == 0:
+            for mt in types:
+                hints[mt] = max(hints[mt], int(hits[0]) if hits.size else part.stop)
+        gained = np.cumsum(mem.nfree[hits], dtype=np.int64)
+        hits = hits[: int(np.searchsorted(gained, count - have)) + 1]
+        have += int(mem.nfree[hits].sum(dtype=np.int64))
+        found.append(hits)
+        start, chunk = part.stop, chunk * 4
+    if have == 0:
+        return NO_PFNS
+    blocks = np.concatenate(found)
+    row, offset = np.nonzero(mem.detail[mem.slot[blocks]] == Use.BUDDY)
+    return (blocks[row] * PAGEBLOCK_PAGES + offset)[:count]
+
+
+def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> None:
+    """Give the pages of the per-CPU lists back to the buddy.
+
+    Source: mm/page_alloc.c drain_all_pages() (5.14).
+    """
+    for zone in zones:
+        if zone.nr_pcp == 0:
+            continue
+        span = mem.blocks_of(zone)
+        mine = mem.zone[span] == zone.index + 1
+        whole = np.flatnonzero(mine & (mem.use[span] == Use.PCP)) + span.start
+        mem.assign_blocks(whole, Use.BUDDY)
+        mixed = np.flatnonzero(mine & (mem.use[span] == Use.MIXED)) + span.start
+        row, offset = np.nonzero(mem.detail[mem.slot[mixed]] == Use.PCP)
+        mem.assign_pages(mixed[row] * PAGEBLOCK_PAGES + offset, Use.BUDDY)
+
+
+# -- the canonical split into orders ----------------------------------------------------------------------
+
+
+def free_area(mem: MemoryMap, zone: Zone) -> list[int]:
+    """Free blocks per order 0..10 of one zone: a line of /proc/buddyinfo.
+
+    Source: mm/vmstat.c frag_show_print() (5.14); eager merging of mm/page_alloc.c __free_one_page().
+    """
+    return free_area_by_type(mem, zone).sum(axis=0).tolist()  # type: ignore[no-any-return]
+
+
+def free_area_by_type(mem: MemoryMap, zone: Zone) -> npt.NDArray[np.int64]:
+    """Free blocks per migratetype and order, shape (6, 11).  A block counts by its first pageblock's type."""
+    counts = np.zeros((len(Migrate), NR_ORDERS), np.int64)
+    span = mem.blocks_of(zone)
+    mine = mem.zone[span] == zone.index + 1
+    whole = mine & (mem.use[span] == Use.BUDDY)
+    types = mem.mt[span]
+    if span.start % 2:
+        whole, types = np.concatenate(([False], whole)), np.concatenate(([0], types))
+    if whole.size % 2:
+        whole, types = np.concatenate((whole, [False])), np.concatenate((types, [0]))
+    pairs = whole[0::2] & whole[1::2]
+    counts[:, MAX_BUDDY_ORDER] = np.bincount(types[0::2][pairs], minlength=len(Migrate))
+    single = whole & ~np.repeat(pairs, 2)
+    counts[:, MAX_BUDDY_ORDER - 1] = np.bincount(types[single], minlength=len(Migrate))
+    mixed = np.flatnonzero(mine & (mem.use[span] == Use.MIXED) & (mem.nfree[span] > 0)) + span.start
+    mixed_types = mem.mt[mixed]
+    free = mem.detail[mem.slot[mixed]] == Use.BUDDY
+    for order in range(MAX_BUDDY_ORDER - 1):
+        joined = free[:, 0::2] & free[:, 1::2]
+        blocks = free.sum(axis=1) - 2 * joined.sum(axis=1)
+        counts[:, order] += np.bincount(mixed_types, weights=blocks, minlength=len(Migrate)).astype(np.int64)
+        free = joined
+    return counts
+
+
+# -- watermarks -------------------------------------------------------------------------------------------
+
+
+def nr_free_buffer_pages(nodes: Sequence[Node]) -> int:
+    """Pages above the high watermark in the zones a GFP_USER request from node 0 may use.
+
+    Source: mm/page_alloc.c nr_free_zone_pages() (5.14).
+    """
+    return sum(max(0, zone.managed - zone.high) for node in nodes for zone in node.zones[: ZONE_NORMAL + 1])
+
+
+def calculate_min_free_kbytes(nodes: Sequence[Node], thp: bool = True) -> int:
+    """The kernel's own min_free_kbytes: by the size of lowmem, raised by khugepaged.
+
+    Source: mm/page_alloc.c init_per_zone_wmark_min(); mm/khugepaged.c set_recommended_min_free_kbytes() (5.14).
+    """
+    lowmem = nr_free_buffer_pages(nodes)
+    by_size = min(262144, max(128, isqrt(lowmem * 4 * 16)))
+    if not thp:
+        return by_size
+    populated = sum(1 for node in nodes for zone in node.zones if zone.managed and zone.type != ZONE_MOVABLE)
+    wanted = PAGEBLOCK_PAGES * populated * (2 + 9)
+    return max(by_size, min(wanted, lowmem // 20) * 4)
+
+
+def setup_per_zone_wmarks(
+    nodes: Sequence[Node], min_free_kbytes: int, scale_factor: int, movable_clamped: bool
+) -> None:
+    """Share ``min_free_kbytes`` between the zones by managed pages; low and high follow.
+
+    ``movable_clamped``: ZONE_MOVABLE keeps 32..128 pages and takes no share (6.12); before, it shared as all do.
+    Source: mm/page_alloc.c __setup_per_zone_wmarks() (5.14, 6.12).
+    """
+    pages_min = min_free_kbytes // 4
+    zones = [zone for node in nodes for zone in node.zones]
+    total = sum(z.managed for z in zones if not (movable_clamped and z.type == ZONE_MOVABLE))
+    for zone in zones:
+        share = pages_min * zone.managed // total if total else 0
+        clamped = movable_clamped and zone.type == ZONE_MOVABLE
+        zone.min = min(128, max(32, zone.managed // 1024)) if clamped else share
+        gap = max(share // 4, zone.managed * scale_factor // 10000)
+        zone.low = zone.min + gap
+        zone.high = zone.min + 2 * gap
+
+
+def setup_per_zone_lowmem_reserve(nodes: Sequence[Node], ratios: Sequence[int]) -> None:
+    """Pages a zone keeps from requests that could use a higher zone of the same node.
+
+    Source: mm/page_alloc.c setup_per_zone_lowmem_reserve() (5.14).
+    """
+    for node in nodes:
+        for i in range(ZONE_DMA, ZONE_MOVABLE + 1):
+            zone = node.zones[i]
+            clear = ratios[i] == 0 or zone.managed == 0
+            above = 0
+            for j in range(i + 1, ZONE_MOVABLE + 1):
+                above += node.zones[j].managed
+                zone.lowmem_reserve[j] = 0 if clear else above // ratios[i]
