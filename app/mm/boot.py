@@ -52,7 +52,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     params = parse_cmdline(spec.cmdline, profile, spec.default_on)
     layouts = _layouts(spec, params)
     end = max(node.end for node in layouts)
-    mem = MemoryMap(-(-end // SECTION_PAGES))
+    mem = MemoryMap(-(-end // SECTION_PAGES), profile.reserved_vmemmap_pages)
     nodes = layout.build_nodes(layouts, mem)
     layout.populate(layouts, nodes, mem)
     host = Host(spec.kernel, spec.cmdline, profile, spec.seed, nodes, mem, _block_pages(spec, end))
@@ -197,13 +197,12 @@ def _boot_gigantic_pages(host: Host, params: BootParams) -> dict[int, list[int]]
         return taken
     while any(_quota(wanted, nid, taken) for nid in taken):
         progress = False
-        for nid in taken:
-            if _quota(wanted, nid, taken):
-                block = _highest_gib(host, nid)
-                if block is not None:
-                    host.mem.assign_blocks(np.arange(block, block + BLOCKS_PER_1G), Use.HUGETLB)
-                    taken[nid].append(block)
-                    progress = True
+        for nid, blocks in taken.items():
+            block = _highest_gib(host, nid) if _quota(wanted, nid, taken) else None
+            if block is not None:
+                host.mem.assign_blocks(np.arange(block, block + BLOCKS_PER_1G), Use.HUGETLB)
+                blocks.append(block)
+                progress = True
         if not progress:
             break
     return taken
@@ -219,7 +218,9 @@ def _highest_gib(host: Host, nid: int) -> int | None:
     mem = host.mem
     for zone in reversed(host.nodes[nid].zones):
         span = mem.blocks_of(zone)
-        for block in range(span.stop // BLOCKS_PER_1G * BLOCKS_PER_1G - BLOCKS_PER_1G, span.start - 1, -BLOCKS_PER_1G):
+        for block in range(
+            span.stop // BLOCKS_PER_1G * BLOCKS_PER_1G - BLOCKS_PER_1G, span.start - 1, -BLOCKS_PER_1G
+        ):
             part = slice(block, block + BLOCKS_PER_1G)
             if (mem.use[part] == Use.BUDDY).all() and (mem.zone[part] == zone.index + 1).all():
                 return block
@@ -285,4 +286,3 @@ def _check_memory_left(host: Host, params: BootParams) -> None:
             "(System is deadlocked on memory): ask for fewer huge pages",
             where="cmdline",
         )
-

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.mm.mmzone import MemoryMap, Migrate, Use, Zone
+from app.mm.mmzone import Blocks, MemoryMap, Migrate, Pfns, Use, Zone
 from app.mm.units import MAX_BUDDY_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
 OPEN = Use.RESERVED  # a present page that is not placed yet
@@ -55,7 +55,9 @@ def fill_zone(mem: MemoryMap, zone: Zone, free_area: list[int], fillers: list[Fi
     return True
 
 
-def _place(start: int, order: int, may_stay_whole: bool, left: list[int], free: list[tuple[int, int]]) -> None:
+def _place(
+    start: int, order: int, may_stay_whole: bool, left: list[int], free: list[tuple[int, int]]
+) -> None:
     """Host free blocks in one region: the largest that fit, each beside something that is not free."""
     if may_stay_whole and left[order]:
         left[order] -= 1
@@ -72,7 +74,7 @@ def _place(start: int, order: int, may_stay_whole: bool, left: list[int], free: 
         start = half
 
 
-def _open_regions(mem: MemoryMap, zone: Zone) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _open_regions(mem: MemoryMap, zone: Zone) -> list[Pfns]:
     """First pfns of the maximal aligned open ranges per order 0..10."""
     span = mem.blocks_of(zone)
     mine = mem.zone[span] == zone.index + 1
@@ -86,7 +88,7 @@ def _open_regions(mem: MemoryMap, zone: Zone) -> list[np.ndarray]:  # type: igno
     return [*regions, single * PAGEBLOCK_PAGES, pairs * PAGEBLOCK_PAGES]
 
 
-def _regions_in_mixed(mem: MemoryMap, mixed: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _regions_in_mixed(mem: MemoryMap, mixed: Blocks) -> list[Pfns]:
     out = []
     opened = mem.detail[mem.slot[mixed]] == OPEN
     for order in range(PAGEBLOCK_ORDER):
@@ -98,7 +100,7 @@ def _regions_in_mixed(mem: MemoryMap, mixed: np.ndarray) -> list[np.ndarray]:  #
     return out
 
 
-def _assign_free(mem: MemoryMap, top: np.ndarray, free: list[tuple[int, int]]) -> None:  # type: ignore[type-arg]
+def _assign_free(mem: MemoryMap, top: Pfns, free: list[tuple[int, int]]) -> None:
     blocks = (top[:, None] // PAGEBLOCK_PAGES + np.arange(2)).ravel()
     whole = [start // PAGEBLOCK_PAGES for start, order in free if order == PAGEBLOCK_ORDER]
     mem.assign_blocks(np.concatenate((blocks, np.array(whole, np.int64))), Use.BUDDY)
@@ -114,7 +116,9 @@ def _assign_fillers(mem: MemoryMap, zone: Zone, fillers: list[Filler]) -> None:
     mixed = np.flatnonzero(mine & (mem.use[span] == Use.MIXED)) + span.start
     row, column = np.nonzero(mem.detail[mem.slot[mixed]] == OPEN)
     inside = mixed[row] * PAGEBLOCK_PAGES + column
-    places = np.sort(np.concatenate(((blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside)))
+    places = np.sort(
+        np.concatenate(((blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside))
+    )
     begin = 0
     for filler in fillers:
         pfns = places[begin : begin + filler.pages]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.mm import sparse_vmemmap
-from app.mm.mmzone import IS_MANAGED, BlockFlag, Migrate, SectionState, Use, Zone
+from app.mm.mmzone import IS_MANAGED, BlockFlag, Blocks, Mask, Migrate, Pfns, SectionState, Use, Zone
 from app.mm.page_alloc import free_area
 from app.mm.sparse_vmemmap import PAGE_RW
 from app.mm.state import Host, HState
@@ -45,21 +45,23 @@ def _law(name: str, findings: list[str]) -> Law:
     return Law(name, not findings, tuple(findings[:20]))
 
 
-def _mixed(host: Host, zone: Zone) -> np.ndarray:  # type: ignore[type-arg]
+def _mixed(host: Host, zone: Zone) -> Blocks:
     span = host.mem.blocks_of(zone)
     mine = (host.mem.zone[span] == zone.index + 1) & (host.mem.use[span] == Use.MIXED)
-    return np.flatnonzero(mine) + span.start
+    blocks: Blocks = np.flatnonzero(mine) + span.start
+    return blocks
 
 
-def _uses_by_zone(host: Host, zone: Zone) -> np.ndarray:  # type: ignore[type-arg]
+def _uses_by_zone(host: Host, zone: Zone) -> Pfns:
     """Pages per use in one zone, shape (256,)."""
     mem = host.mem
     span = mem.blocks_of(zone)
     mine = mem.zone[span] == zone.index + 1
-    counts = np.bincount(mem.use[span][mine], minlength=256) * PAGEBLOCK_PAGES
+    counts: Pfns = np.bincount(mem.use[span][mine], minlength=256) * PAGEBLOCK_PAGES
     counts[Use.MIXED] = 0
     mixed = _mixed(host, zone)
-    return counts + np.bincount(mem.detail[mem.slot[mixed]].ravel(), minlength=256)
+    counts += np.bincount(mem.detail[mem.slot[mixed]].ravel(), minlength=256)
+    return counts
 
 
 def _zone_counts(host: Host) -> list[str]:
@@ -101,13 +103,15 @@ def _buddy(host: Host) -> list[str]:
     for zone in host.zones:
         pages = sum(n << order for order, n in enumerate(free_area(host.mem, zone)))
         if pages != zone.nr_free:
-            out.append(f"node {zone.nid} zone {zone.name}: orders hold {pages} pages, NR_FREE is {zone.nr_free}")
+            out.append(
+                f"node {zone.nid} zone {zone.name}: orders hold {pages} pages, NR_FREE is {zone.nr_free}"
+            )
     if MAX_BUDDY_ORDER != 10:
         out.append("the largest order is not 10")
     return out
 
 
-def _heads(host: Host, hs: HState, flags: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+def _heads(host: Host, hs: HState, flags: int = 0) -> Blocks:
     want = BlockFlag.HEAD | (BlockFlag.GIGANTIC if hs.gigantic else 0) | flags
     mask = BlockFlag.HEAD | BlockFlag.GIGANTIC | flags
     return np.flatnonzero((host.mem.flags & mask) == want)
@@ -125,7 +129,9 @@ def _pools(host: Host) -> list[str]:
             nr = int((of_zone[host.mem.zone[counted]] == nid).sum())
             nr_free = int((of_zone[host.mem.zone[free]] == nid).sum())
             if hs.nr_node[nid] != nr or hs.free_node[nid] != nr_free:
-                out.append(f"{hs.size} node {nid}: nr/free {hs.nr_node[nid]}/{hs.free_node[nid]}, found {nr}/{nr_free}")
+                out.append(
+                    f"{hs.size} node {nid}: nr/free {hs.nr_node[nid]}/{hs.free_node[nid]}, found {nr}/{nr_free}"
+                )
             listed = np.sort(hs.free_lists[nid].items())
             if not np.array_equal(listed, np.sort(free[of_zone[host.mem.zone[free]] == nid])):
                 out.append(f"{hs.size} node {nid}: the free list and the pages marked free differ")
@@ -159,8 +165,8 @@ def _vmemmap(host: Host) -> list[str]:
     online = np.flatnonzero(mem.section_state == SectionState.ONLINE)
     missing = online[mem.vmemmap_pfn[online] < 0]
     out += [f"section {s} has no vmemmap" for s in missing[:5].tolist()]
-    split = online[mem.pte_slot[online] > 0]
-    words = mem.pte[mem.pte_slot[split]]
+    split = online[mem.pte_slot[online] != 0]
+    words = sparse_vmemmap.tables(mem, split)
     frames = words >> 12
     shared = _shared_entries(host, split)
     if (words[shared] & PAGE_RW).any() or not (words[~shared] & PAGE_RW).all():
@@ -176,7 +182,7 @@ def _vmemmap(host: Host) -> list[str]:
     return out + _frame_uses(host, own, whole)
 
 
-def _frame_uses(host: Host, own: np.ndarray, whole: np.ndarray) -> list[str]:  # type: ignore[type-arg]
+def _frame_uses(host: Host, own: Pfns, whole: Pfns) -> list[str]:
     mem = host.mem
     good = np.zeros(256, np.bool_)
     good[list(VMEMMAP_USES)] = True
@@ -193,7 +199,7 @@ def _frame_uses(host: Host, own: np.ndarray, whole: np.ndarray) -> list[str]:  #
     ]
 
 
-def _shared_entries(host: Host, split: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _shared_entries(host: Host, split: Pfns) -> Mask:
     """Which entries of split sections belong to an optimised page's shared tail, shape (n, 512)."""
     kept = host.profile.reserved_vmemmap_pages
     flags = host.mem.flags.reshape(-1, BLOCKS_PER_SECTION)
@@ -204,7 +210,8 @@ def _shared_entries(host: Host, split: np.ndarray) -> np.ndarray:  # type: ignor
         section = head // BLOCKS_PER_SECTION
         shared[section : section + SECTIONS_PER_1G] = True
         shared[section, 0, :kept] = False
-    return shared.reshape(-1, PTRS_PER_PTE)[split]
+    of_split: Mask = shared.reshape(-1, PTRS_PER_PTE)[split]
+    return of_split
 
 
 def _page_tables(host: Host) -> list[str]:
@@ -226,13 +233,17 @@ def _tasks_own_pages(host: Host) -> list[str]:
         for use in owned:
             owned[use] += int(uses[use])
     held = sum(n for t in host.tasks.values() for _, n in t.runs)
-    return [] if held == sum(owned.values()) else [f"tasks hold {held} pages, {sum(owned.values())} are in use"]
+    return (
+        [] if held == sum(owned.values()) else [f"tasks hold {held} pages, {sum(owned.values())} are in use"]
+    )
 
 
 def _deferred(host: Host) -> list[str]:
     flagged = set(np.flatnonzero(host.mem.flags & BlockFlag.QUEUED).tolist())
     queued = [q.block for q in host.deferred]
-    return [] if flagged == set(queued) and len(queued) == len(flagged) else ["the queue and its flags differ"]
+    return (
+        [] if flagged == set(queued) and len(queued) == len(flagged) else ["the queue and its flags differ"]
+    )
 
 
 def _counters_law(host: Host) -> Law:
@@ -247,7 +258,9 @@ def _counters_law(host: Host) -> Law:
             if hs.surplus_node[n] > hs.nr_node[n]
         ]
         if hs.free_huge_pages > hs.nr_huge_pages or hs.resv_huge_pages > hs.free_huge_pages:
-            broken.append(f"{hs.size}: nr/free/resv {hs.nr_huge_pages}/{hs.free_huge_pages}/{hs.resv_huge_pages}")
+            broken.append(
+                f"{hs.size}: nr/free/resv {hs.nr_huge_pages}/{hs.free_huge_pages}/{hs.resv_huge_pages}"
+            )
         for total, nodes in ((hs.nr_huge_pages, hs.nr_node), (hs.free_huge_pages, hs.free_node),
                              (hs.surplus_huge_pages, hs.surplus_node)):  # fmt: skip
             if total != sum(nodes):

@@ -84,7 +84,9 @@ def _pages_with(mem: MemoryMap, blocks: Blocks, use: Use) -> Pfns:
     mixed = blocks[mem.use[blocks] == Use.MIXED]
     row, offset = np.nonzero(mem.detail[mem.slot[mixed]] == use)
     inside = mixed[row] * PAGEBLOCK_PAGES + offset
-    return np.sort(np.concatenate(((whole[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside)))
+    return np.sort(
+        np.concatenate(((whole[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside))
+    )
 
 
 def _migration_targets(host: Host, avoid: Blocks, count: int) -> Pfns:
@@ -118,4 +120,3 @@ def to_runs(pfns: Pfns) -> list[tuple[int, int]]:
     starts = np.concatenate(([0], cut))
     lengths = np.diff(np.append(starts, pfns.size))
     return list(zip(pfns[starts].tolist(), lengths.tolist(), strict=True))
-

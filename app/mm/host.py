@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from app.mm import hugetlb, pool, sysctl, task
 from app.mm import commands as c
+from app.mm import hugetlb, pool, sparse_vmemmap, sysctl, task
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
 from app.mm.state import Call, Host
@@ -67,10 +67,10 @@ def digest(host: Host) -> str:
     mixed = np.flatnonzero(mem.slot)
     h.update(mem.detail[mem.slot[mixed]].tobytes())
     split = np.flatnonzero(mem.pte_slot)
-    h.update(mem.pte[mem.pte_slot[split]].tobytes())
+    h.update(sparse_vmemmap.tables(mem, split).tobytes())
     plain = {
         "kernel": host.kernel, "cmdline": host.cmdline, "seed": host.seed,
-        "zones": [(z.nid, z.type, z.start_pfn, z.spanned, z.present, z.managed, z.nr_free, z.nr_pcp, z.min,
+        "zones": [(z.nid, z.type, z.start_pfn, z.spanned, z.present, z.managed, z.nr_free, z.nr_pcp, z.nr_cached, z.min,
                    z.low, z.high, z.lowmem_reserve, z.cma) for z in host.zones],
         "nodes": [(n.nid, n.cpus, n.distance) for n in host.nodes],
         "hstates": [_hstate_fields(hs) for hs in host.hstates.values()],
@@ -80,6 +80,7 @@ def digest(host: Host) -> str:
         "faults": [(p, repr(host.faults[p])) for p in sorted(host.faults)],
         "counters": sorted(host.counters.items()),
         "tunables": (host.min_free_kbytes, host.user_min_free_kbytes, host.watermark_scale_factor,
+                     host.percpu_pagelist_high_fraction,
                      host.lowmem_reserve_ratio, host.optimize_enabled, host.deferred_mode, host.default_order,
                      host.memory_block_pages, host.auto_online_blocks, host.next_pid, host.next_stamp,
                      host.last_splat_ns),

@@ -12,10 +12,17 @@ import numpy as np
 from app.mm import contig, hugetlb_vmemmap
 from app.mm.errors import MMError
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, nids_of
-from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Use, Zone
-from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, drain_pcp, find_free_blocks, huge_room, node_zonelist
+from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Mask, Use, Zone
+from app.mm.page_alloc import (
+    NO_BLOCKS,
+    count_free_blocks,
+    drain_pcp_blocks,
+    find_free_blocks,
+    huge_room,
+    node_zonelist,
+)
 from app.mm.state import Call, Host, HState, QueuedFree
-from app.mm.units import ULONG_MAX
+from app.mm.units import PAGEBLOCK_PAGES, ULONG_MAX
 
 
 @dataclass(slots=True)
@@ -170,7 +177,9 @@ def _shrink(
     if hs.nr_free_vmemmap_pages:
         run_free_hpage_work(host, call)
     while count < persistent(hs):
-        nid = next((n for n in ring(allowed, hs.next_nid_to_free) if hs.surplus_node[n] < hs.nr_node[n]), None)
+        nid = next(
+            (n for n in ring(allowed, hs.next_nid_to_free) if hs.surplus_node[n] < hs.nr_node[n]), None
+        )
         if nid is None:
             break
         hs.next_nid_to_free = after(allowed, nid)
@@ -288,8 +297,8 @@ def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Seque
 def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
     """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
 
-    Fast path: the first zone above its low watermark; slow path: above min; at last with the per-CPU lists
-    drained.  ``k`` counts no gains, and stops before gains could lift a zone over its low mark again.
+    Fast path: the first zone above its low watermark; slow path: above min; at last with the 2 MiB pages of the
+    per-CPU lists.  ``k`` counts no gains, and stops before gains could lift a zone over its low mark again.
     Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
     """
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
@@ -302,9 +311,9 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
             return zone, k
     for drained in (False, True):
         if drained:
-            if not any(zone.nr_pcp for zone in zones):
+            if not any(zone.nr_pcp >= PAGEBLOCK_PAGES for zone in zones):
                 return None
-            drain_pcp(host.mem, zones)
+            drain_pcp_blocks(host.mem, zones)
         for zone in zones:
             k = huge_room(zone, zone.min, ZONE_MOVABLE, cost)
             k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
@@ -315,7 +324,9 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
 
 def _pages_before_low(zones: Sequence[Zone]) -> int:
     """Optimised pages that may be made before their freed frames could lift a zone over its low mark."""
-    gaps = [zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + 511 - zone.nr_free for zone in zones]
+    gaps = [
+        zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + 511 + zone.nr_cached - zone.nr_free for zone in zones
+    ]
     return max(1, min((gap for gap in gaps if gap >= 0), default=0) // 8)
 
 
@@ -443,7 +454,9 @@ def _release_in_order(host: Host, call: Call, hs: HState, heads: Blocks, result:
         nid = host.node_of_block(int(heads[0]))
         available = hugetlb_vmemmap.available_for_restore(host, nid)
         if stepwise:
-            ok = not optimized[0] or (not hugetlb_vmemmap.injected_failure(host, call, hs) and available >= need)
+            ok = not optimized[0] or (
+                not hugetlb_vmemmap.injected_failure(host, call, hs) and available >= need
+            )
             k = 1 if ok else 0
         else:
             k = int(np.searchsorted(np.cumsum(optimized * need), available, side="right"))
@@ -458,7 +471,7 @@ def _release_in_order(host: Host, call: Call, hs: HState, heads: Blocks, result:
     return np.concatenate(refused) if refused else NO_BLOCKS
 
 
-def _leading(mask: np.ndarray) -> int:  # type: ignore[type-arg]
+def _leading(mask: Mask) -> int:
     """How many leading entries are true."""
     stops = np.flatnonzero(~mask)
     return int(stops[0]) if stops.size else int(mask.size)
@@ -468,7 +481,7 @@ def _note_failure(host: Host, call: Call, result: ResizeResult, nid: int, need: 
     injected = available >= need
     result.failures.setdefault(nid, VmemmapRestoreFailed(nid, need, available, injected))
     if not injected:  # an injected failure returns before the allocator would print
-        hugetlb_vmemmap.warn_alloc(host, call, nid)
+        hugetlb_vmemmap.warn_alloc(host, call)
 
 
 def _free_to_buddy(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
@@ -527,5 +540,7 @@ def check_size(host: Host, order: int | None, name: str) -> HState:
     """The hstate of a size word.  Raises ENOENT when the machine has no such size."""
     if order is None or order not in host.hstates:
         known = ", ".join(hs.size for hs in host.hstates.values())
-        raise MMError("ENOENT", f"no huge page size {name!r} on this host; it has {known}", sizes=known.split(", "))
+        raise MMError(
+            "ENOENT", f"no huge page size {name!r} on this host; it has {known}", sizes=known.split(", ")
+        )
     return host.hstates[order]

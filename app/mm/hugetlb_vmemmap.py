@@ -9,11 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from app.mm import sparse_vmemmap
-from app.mm.mmzone import ZONE_NORMAL, BlockFlag, Blocks, MemoryMap, Migrate, Pfns, Use, Zone
-from app.mm.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
-from app.mm.sparse_vmemmap import PTE_RO, PTE_RW, make_pte, pte_pfn
+from app.mm.mmzone import ZONE_NORMAL, BlockFlag, Blocks, Mask, MemoryMap, Migrate, Pfns, Use, Zone
+from app.mm.page_alloc import (
+    NO_PFNS,
+    alloc_pages,
+    allocatable,
+    cache_freed,
+    node_zonelist,
+    take_pages,
+    zonelist,
+)
+from app.mm.sparse_vmemmap import PTE_RO, PTE_RW, Ptes, make_pte, pte_pfn
 from app.mm.state import Call, Host, HState
-from app.mm.units import BLOCKS_PER_SECTION, PTRS_PER_PTE, SECTIONS_PER_1G
+from app.mm.units import BLOCKS_PER_SECTION, PTRS_PER_PTE, SECTIONS_PER_1G, VMEMMAP_PER_BLOCK
 
 SPLAT_INTERVAL_NS = 10_000_000_000  # printk rate limit: one allocation failure in 10 s
 
@@ -47,7 +55,7 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     """
     if not host.optimize_enabled or hs.nr_free_vmemmap_pages == 0 or heads.size == 0:
         return
-    heads = heads[~_on_own_memmap(host.mem, hs, heads)]
+    heads = heads[~_on_own_memmap(host.mem, heads)]
     fault = host.faults.get("vmemmap-page-table")
     if (fault and fault.armed) or not _split(host, call, vmemmap_sections(hs, heads)):
         for head in heads:
@@ -56,7 +64,7 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     _remap_free(host, call, hs, heads)
 
 
-def _on_own_memmap(mem: MemoryMap, hs: HState, heads: Blocks) -> npt.NDArray[np.bool_]:
+def _on_own_memmap(mem: MemoryMap, heads: Blocks) -> npt.NDArray[np.bool_]:
     """Huge pages whose vmemmap lies on the hot-added block itself (memmap_on_memory): never optimised."""
     section = heads // BLOCKS_PER_SECTION
     own: npt.NDArray[np.bool_] = mem.hot_added[section] & (mem.vmemmap_pfn[section] // (1 << 15) == section)
@@ -114,12 +122,27 @@ def _head_frames(host: Host, heads: Blocks) -> Pfns:
         mine = np.flatnonzero(nids == nid)
         zones = node_zonelist(host.nodes[int(nid)], ZONE_NORMAL)
         got = alloc_pages(host.mem, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
+        if got.size == 0:
+            got = _just_freed(host, zones, mine.size)
         frames[mine[: got.size]] = got
     missing = np.flatnonzero(frames < 0)
     served = int(missing[0]) if missing.size else heads.size
     beyond = frames[served:]
     host.mem.assign_pages(beyond[beyond >= 0], Use.BUDDY)
     return frames[:served]
+
+
+def _just_freed(host: Host, zones: list[Zone], count: int) -> Pfns:
+    """Under the watermark, the frames that earlier pages of the batch gave back are reused.
+
+    Source: mm/hugetlb_vmemmap.c hugetlb_vmemmap_optimize_folios(): the list is freed and the page tried again.
+    """
+    for zone in zones:
+        if zone.nr_cached:
+            got = take_pages(host.mem, zone, min(zone.nr_cached, count), Migrate.UNMOVABLE, Use.VMEMMAP)
+            zone.nr_cached -= int(got.size)
+            return got
+    return NO_PFNS
 
 
 def nids_of(host: Host, blocks: Blocks) -> npt.NDArray[np.int64]:
@@ -131,7 +154,53 @@ def nids_of(host: Host, blocks: Blocks) -> npt.NDArray[np.int64]:
 def _remap_free_now(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pfns | None) -> None:
     if heads.size == 0:
         return
-    mem, kept = host.mem, host.profile.reserved_vmemmap_pages
+    mem = host.mem
+    regular = _all_regular(mem, hs, heads) if fresh is None else np.zeros(heads.size, np.bool_)
+    _free_regular(host, hs, heads[regular])
+    _remap_words(host, hs, heads[~regular], fresh)
+    mem.flags[heads] |= BlockFlag.OPTIMIZED
+    mem.mark_dirty(heads)
+    hs.nr_optimized += int(heads.size)
+    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages
+
+
+def _all_regular(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
+    """Huge pages all of whose vmemmap is mapped as splitting left it: optimising needs no word written."""
+    if not hs.gigantic:
+        small: Mask = mem.pte_slot[heads // BLOCKS_PER_SECTION] == sparse_vmemmap.REGULAR
+        return small
+    sections = heads[:, None] // BLOCKS_PER_SECTION + np.arange(SECTIONS_PER_1G)
+    regular: Mask = (mem.pte_slot[sections] == sparse_vmemmap.REGULAR).all(axis=1)
+    return regular
+
+
+def _free_regular(host: Host, hs: HState, heads: Blocks) -> None:
+    """Free the frames behind regular tables: whole patterns of the pageblocks that hold the vmemmap."""
+    if heads.size == 0:
+        return
+    mem = host.mem
+    sections = vmemmap_sections(hs, heads)
+    mask = np.zeros((sections.size, PTRS_PER_PTE), np.bool_)
+    if hs.gigantic:
+        mask[:] = True
+        mask[np.searchsorted(sections, heads // BLOCKS_PER_SECTION), : mem.kept] = False
+    else:
+        row = np.searchsorted(sections, heads // BLOCKS_PER_SECTION)
+        by_block = mask.reshape(sections.size, BLOCKS_PER_SECTION, VMEMMAP_PER_BLOCK)
+        by_block[row, heads % BLOCKS_PER_SECTION, mem.kept :] = True
+    blocks = mem.vmemmap_pfn[sections] // PTRS_PER_PTE
+    lossy = host.profile.hot_added_frames_lost & mem.hot_added[sections]
+    mem.assign_masked(blocks[~lossy], mask[~lossy], Use.BUDDY)
+    mem.assign_masked(blocks[lossy], mask[lossy], Use.LOST)
+    _count_freed(host, blocks[~lossy], mask[~lossy].sum(axis=1))
+
+
+def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> None:
+    """Rewrite the page-table words of huge pages and free the frames they mapped before."""
+    if heads.size == 0:
+        return
+    mem, kept = host.mem, host.mem.kept
+    sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, heads))
     ptes = _ptes(mem, hs, heads)
     if fresh is None:
         freed = pte_pfn(ptes[:, kept:])
@@ -140,13 +209,9 @@ def _remap_free_now(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pf
         freed = pte_pfn(ptes)
         shared = fresh[:, None]
         ptes[:, 0] = make_pte(fresh, PTE_RW)
-        kept = 1
     ptes[:, kept:] = make_pte(shared, PTE_RO)
     _set_ptes(mem, hs, heads, ptes)
     _release_frames(host, freed.ravel())
-    mem.flags[heads] |= BlockFlag.OPTIMIZED
-    hs.nr_optimized += int(heads.size)
-    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages
 
 
 def _release_frames(host: Host, frames: Pfns) -> None:
@@ -162,7 +227,22 @@ def _release_frames(host: Host, frames: Pfns) -> None:
         mem.assign_pages(frames[lost], Use.LOST)
         frames = frames[~lost]
     mem.assign_pages(frames, Use.BUDDY)
-    blocks = np.unique(frames >> 9)
+    blocks, counts = np.unique(frames >> 9, return_counts=True)
+    _count_freed(host, blocks, counts)
+
+
+def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> None:
+    """What freeing single pages does beside: they rest on the CPU's list, and their pageblocks are unmovable.
+
+    Pages that made a pageblock whole again have merged: a huge page can count on them.
+    """
+    mem = host.mem
+    blocks, counts = blocks[mem.use[blocks] == Use.MIXED], counts[mem.use[blocks] == Use.MIXED]
+    by_zone = np.bincount(mem.zone[blocks], weights=counts, minlength=len(host.zones) + 1)
+    for zone in host.zones:
+        count = int(by_zone[zone.index + 1])
+        if count:
+            cache_freed(zone, count, len(host.nodes[zone.nid].cpus), host.percpu_pagelist_high_fraction)
     mem.set_type(blocks[mem.mt[blocks] == Migrate.MOVABLE], Migrate.UNMOVABLE)
 
 
@@ -198,6 +278,7 @@ def restore(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
         mine = heads[nids == nid]
         zones = restore_zones(host, int(nid))
         frames = alloc_pages(mem, zones, mine.size * per_page, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
+        sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, mine))
         ptes = _ptes(mem, hs, mine)
         ptes[:, kept:] = make_pte(frames.reshape(mine.size, per_page), PTE_RW)
         _set_ptes(mem, hs, mine, ptes)
@@ -221,7 +302,7 @@ def injected_failure(host: Host, call: Call, hs: HState) -> bool:
     return False
 
 
-def warn_alloc(host: Host, call: Call, nid: int) -> None:
+def warn_alloc(host: Host, call: Call) -> None:
     """The allocator's console line, at most one in 10 s.
 
     Source: mm/page_alloc.c warn_alloc() with its rate limit (5.14).
@@ -244,7 +325,8 @@ def _ptes(mem: MemoryMap, hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
     if not hs.gigantic:
         return sparse_vmemmap.block_ptes(mem, heads)
     sections = heads[:, None] // BLOCKS_PER_SECTION + np.arange(SECTIONS_PER_1G)
-    return mem.pte[mem.pte_slot[sections]].reshape(heads.size, SECTIONS_PER_1G * PTRS_PER_PTE)
+    words: Ptes = mem.pte[mem.pte_slot[sections]].reshape(heads.size, SECTIONS_PER_1G * PTRS_PER_PTE)
+    return words
 
 
 def _set_ptes(mem: MemoryMap, hs: HState, heads: Blocks, ptes: npt.NDArray[np.int64]) -> None:

@@ -71,8 +71,9 @@ def spread(nodes_pages: Sequence[int]) -> list[NodeLayout]:
     """Cut the RAM of a machine into nodes, in order of address."""
     left = ram_ranges(sum(nodes_pages))
     layouts = []
-    for nid, wanted in enumerate(nodes_pages):
+    for nid, pages in enumerate(nodes_pages):
         ranges: list[PfnRange] = []
+        wanted = pages
         while wanted:
             start, end = left[0]
             take = min(wanted, end - start)

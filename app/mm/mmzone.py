@@ -89,7 +89,11 @@ FIRST_ROWS = 64
 
 @dataclass(slots=True)
 class Zone:
-    """One zone of one node.  All sizes in 4 KiB pages; ``lowmem_reserve`` by zone type."""
+    """One zone of one node.  All sizes in 4 KiB pages; ``lowmem_reserve`` by zone type.
+
+    ``nr_cached``: free pages that a kernel would hold on the list of the CPU that freed them.  They are free in
+    every counter; only a huge page cannot count on them.
+    """
 
     index: int
     nid: int
@@ -100,6 +104,7 @@ class Zone:
     managed: int = 0
     nr_free: int = 0
     nr_pcp: int = 0
+    nr_cached: int = 0
     min: int = 0
     low: int = 0
     high: int = 0
@@ -148,12 +153,15 @@ class MemoryMap:
     Shapes: ``use, mt, flags`` uint8, ``nfree`` uint16, ``zone`` int16 (index into ``zones`` + 1, 0 none),
     ``seq`` uint32 (enqueue stamp of a free huge page), ``slot`` int32 (row of ``detail``, 0 none), all by
     pageblock; ``section_state`` uint8, ``section_nid`` int16, ``vmemmap_pfn`` int64 (first of the section's
-    512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``, 0 = PMD-mapped), ``pte_pfn`` int64 (frame
-    of the page-table page), all by section; ``detail`` uint8 (rows, 512); ``pte`` int64 (rows, 512).
+    512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
+    still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
+    section; ``detail`` uint8 (rows, 512); ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge
+    page keeps.
     """
 
-    def __init__(self, nr_sections: int) -> None:
+    def __init__(self, nr_sections: int, kept: int) -> None:
         blocks = nr_sections * BLOCKS_PER_SECTION
+        self.kept = kept
         self.nr_sections = nr_sections
         self.nr_blocks = blocks
         self.zones: list[Zone] = []
@@ -262,7 +270,24 @@ class MemoryMap:
         zone_ids = self.zone[blocks].astype(np.int64)
         free = np.add.reduceat(int(use == Use.BUDDY) - (old == Use.BUDDY).astype(np.int64), first)
         self._account(zone_ids, free, np.add.reduceat(IS_MANAGED[use] - IS_MANAGED[old], first))
-        self._account_pcp(zone_ids, np.add.reduceat(int(use == Use.PCP) - (old == Use.PCP).astype(np.int64), first))
+        self._account_pcp(
+            zone_ids, np.add.reduceat(int(use == Use.PCP) - (old == Use.PCP).astype(np.int64), first)
+        )
+        self.nfree[blocks] = (self.nfree[blocks].astype(np.int64) + free).astype(np.uint16)
+        self._collapse(blocks)
+        self._touched(blocks, use)
+
+    def assign_masked(self, blocks: Blocks, mask: Mask, use: Use) -> None:
+        """Give the masked pages of pageblocks (unique) one use; ``mask`` has shape (blocks, 512)."""
+        self._expand(blocks)
+        old = self.detail[self.slot[blocks]]
+        self.detail[self.slot[blocks]] = np.where(mask, np.uint8(use), old)
+        zone_ids = self.zone[blocks].astype(np.int64)
+        count = mask.sum(axis=1)
+        free = int(use == Use.BUDDY) * count - (mask & (old == Use.BUDDY)).sum(axis=1)
+        managed = IS_MANAGED[use] * count - (mask & IS_MANAGED.astype(np.bool_)[old]).sum(axis=1)
+        self._account(zone_ids, free, managed)
+        self._account_pcp(zone_ids, int(use == Use.PCP) * count - (mask & (old == Use.PCP)).sum(axis=1))
         self.nfree[blocks] = (self.nfree[blocks].astype(np.int64) + free).astype(np.uint16)
         self._collapse(blocks)
         self._touched(blocks, use)
@@ -283,7 +308,9 @@ class MemoryMap:
         """Give PMD-mapped sections an (empty) page table each."""
         need = self.nr_pte_rows + sections.size
         if need > len(self.pte):
-            bigger = np.zeros((max(need, min(2 * len(self.pte), self.nr_sections + 1)), PTRS_PER_PTE), np.int64)
+            bigger = np.zeros(
+                (max(need, min(2 * len(self.pte), self.nr_sections + 1)), PTRS_PER_PTE), np.int64
+            )
             bigger[: self.nr_pte_rows] = self.pte[: self.nr_pte_rows]
             self.pte = bigger
         self.pte_slot[sections] = np.arange(self.nr_pte_rows, need)

@@ -29,6 +29,7 @@ from app.mm.mmzone import (
 from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_PAGES
 
 LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
+TASK_USES = (Use.ANON, Use.KERNEL)  # requests that empty the CPU's list before they ask the zone
 SCAN_CHUNK = 4096  # pageblocks looked at per step
 NO_PFNS: Pfns = np.empty(0, np.int64)
 NO_BLOCKS: Blocks = np.empty(0, np.int64)
@@ -72,29 +73,33 @@ def zonelist(nodes: Sequence[Node], first: int, highest: int) -> list[Zone]:
 
 def room(zone: Zone, mark: int, highest: int) -> int:
     """Order-0 pages that may be taken from the zone before it reaches ``mark`` plus its reserve."""
-    return max(0, zone.nr_free - mark - zone.lowmem_reserve[highest])
+    return max(0, zone.nr_free - zone.nr_cached - mark - zone.lowmem_reserve[highest])
 
 
 def huge_room(zone: Zone, mark: int, highest: int, cost: int) -> int:
     """Order-9 pages that may be taken while each lowers the free pages by ``cost``.
 
+    Pages on the freeing CPU's list are not in the kernel's NR_FREE_PAGES: they do not count here.
     Source: mm/page_alloc.c __zone_watermark_ok(): free - 511 must stay strictly above the mark (5.14).
     """
-    slack = zone.nr_free - (PAGEBLOCK_PAGES - 1) - mark - zone.lowmem_reserve[highest] - 1
+    slack = zone.nr_free - zone.nr_cached - (PAGEBLOCK_PAGES - 1) - mark - zone.lowmem_reserve[highest] - 1
     return slack // cost + 1 if slack >= 0 else 0
 
 
 def allocatable(zones: Iterable[Zone], highest: int) -> int:
     """Order-0 pages that requests up to zone type ``highest`` may still take, per-CPU lists included."""
     return sum(
-        max(0, zone.nr_free + zone.nr_pcp - zone.min - zone.lowmem_reserve[highest]) for zone in zones
+        max(0, zone.nr_free - zone.nr_cached + zone.nr_pcp - zone.min - zone.lowmem_reserve[highest])
+        for zone in zones
     )
 
 
 # -- taking ----------------------------------------------------------------------------------------------
 
 
-def alloc_pages(mem: MemoryMap, zones: Sequence[Zone], count: int, mt: Migrate, highest: int, use: Use) -> Pfns:
+def alloc_pages(
+    mem: MemoryMap, zones: Sequence[Zone], count: int, mt: Migrate, highest: int, use: Use
+) -> Pfns:
     """Take up to ``count`` single pages; the fast path asks for the low watermark, the slow path for min.
 
     Returns the pfns in the order taken; fewer than ``count`` when the zones cannot give more.
@@ -112,6 +117,8 @@ def alloc_pages(mem: MemoryMap, zones: Sequence[Zone], count: int, mt: Migrate, 
                 break
             allowed = room(zone, zone.low if mark == "low" else zone.min, highest)
             got = take_pages(mem, zone, min(left, allowed), mt, use)
+            if use in TASK_USES:
+                zone.nr_cached = max(0, zone.nr_cached - got.size)
             left -= got.size
             parts.append(got)
     return np.concatenate(parts) if parts else NO_PFNS
@@ -197,6 +204,27 @@ def _find_pages_in_mixed(mem: MemoryMap, zone: Zone, count: int, types: tuple[Mi
     blocks = np.concatenate(found)
     row, offset = np.nonzero(mem.detail[mem.slot[blocks]] == Use.BUDDY)
     return (blocks[row] * PAGEBLOCK_PAGES + offset)[:count]
+
+
+def cache_freed(zone: Zone, count: int, cpus: int, high_fraction: int) -> None:
+    """Count freed single pages as resting on the freeing CPU's list, as far as the list holds them.
+
+    Source: mm/page_alloc.c zone_highsize(): a list's limit is the low watermark, or the zone divided by
+    percpu_pagelist_high_fraction, shared by the node's CPUs (5.14).
+    """
+    limit = (zone.managed // high_fraction if high_fraction else zone.low) // max(1, cpus)
+    zone.nr_cached = max(zone.nr_cached, min(zone.nr_cached + count, limit))
+
+
+def drain_pcp_blocks(mem: MemoryMap, zones: Iterable[Zone]) -> None:
+    """Use the 2 MiB pages of the per-CPU lists: a huge page request is served from there as well.
+
+    Source: mm/page_alloc.c pcp_allowed_order() (5.14).
+    """
+    for zone in zones:
+        span = mem.blocks_of(zone)
+        mine = (mem.zone[span] == zone.index + 1) & (mem.use[span] == Use.PCP)
+        mem.assign_blocks(np.flatnonzero(mine) + span.start, Use.BUDDY)
 
 
 def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> None:

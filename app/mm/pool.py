@@ -34,9 +34,11 @@ def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str
         "converted_surplus": result.converted_surplus,
         "vmemmap": vmemmap_of(call),
         "nodes": [{"node": nid, **asdict(row)} for nid, row in sorted(result.nodes.items())],
-        "shortfall": _shortfall(host, hs, cmd, result),
+        "shortfall": _shortfall(hs, cmd, result),
     }
-    call.emit("PoolResized", size=hs.size, requested=cmd.count, node=cmd.nid, before=before, after=answer["after"])
+    call.emit(
+        "PoolResized", size=hs.size, requested=cmd.count, node=cmd.nid, before=before, after=answer["after"]
+    )
     if result.refused:
         raise _refusal(result, answer)
     return answer
@@ -121,7 +123,7 @@ def _allowed_nodes(host: Host, cmd: SetMaxHugePages) -> list[int]:
     return allowed
 
 
-def _shortfall(host: Host, hs: HState, cmd: SetMaxHugePages, result: ResizeResult) -> dict[str, Any] | None:
+def _shortfall(hs: HState, cmd: SetMaxHugePages, result: ResizeResult) -> dict[str, Any] | None:
     now = hs.nr_huge_pages if cmd.nid is None else hs.nr_node[cmd.nid]
     persistent = hs.persistent if cmd.nid is None else now - hs.surplus_node[cmd.nid]
     if result.stopped:
@@ -131,9 +133,7 @@ def _shortfall(host: Host, hs: HState, cmd: SetMaxHugePages, result: ResizeResul
     if now <= cmd.count:
         return None
     nids = range(hs.nr_nodes) if cmd.nid is None else [cmd.nid]
-    nodes = [
-        {"node": n, "reason": _why_kept(hs, n, result)} for n in nids if hs.nr_node[n]
-    ]
+    nodes = [{"node": n, "reason": _why_kept(hs, n, result)} for n in nids if hs.nr_node[n]]
     reasons = [row["reason"] for row in nodes]
     reason = next((r for r in _KEPT_ORDER if r in reasons), None)
     return {"missing": now - cmd.count, "reason": reason, "nodes": nodes}

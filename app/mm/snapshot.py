@@ -12,6 +12,7 @@ import numpy as np
 from app.mm import hugetlb
 from app.mm.boot import add_hstates
 from app.mm.buddy_fill import Filler, fill_zone
+from app.mm.cmdline import parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.image import MachineImage, PoolImage, ZoneImage
 from app.mm.layout import DMA_END, FIRMWARE_HOLES
@@ -19,15 +20,18 @@ from app.mm.mmzone import (
     ZONE_MOVABLE,
     ZONE_NAMES,
     BlockFlag,
+    Blocks,
+    Mask,
     MemoryMap,
     Migrate,
     Node,
+    Pfns,
     SectionState,
     Use,
     Zone,
 )
 from app.mm.profile import profile_of
-from app.mm.sparse_vmemmap import PTE_RO, make_pte, split_vmemmap_huge_pmd
+from app.mm.sparse_vmemmap import PTE_RO, make_pte, own_tables, split_vmemmap_huge_pmd
 from app.mm.state import Call, Host, HState, HugeMap, Task
 from app.mm.units import (
     BLOCKS_PER_1G,
@@ -62,7 +66,7 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     """
     profile = profile_of(image.kernel)
     end = max(zone.start_pfn + zone.spanned for zone in image.zones)
-    mem = MemoryMap(_nr_sections(image, end))
+    mem = MemoryMap(_nr_sections(image, end), profile.reserved_vmemmap_pages)
     nodes = _build_nodes(image, mem)
     host = Host(image.kernel, image.cmdline, profile, 0, nodes, mem, image.block_pages or SECTION_PAGES)
     _take_over_tunables(host, image)
@@ -77,7 +81,7 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     _optimize_imported(host, budgets, pages)
     for budget in budgets:
         _fill(host, budget)
-    _adopt_pools(host, image, pages)
+    _adopt_pools(host, pages)
     _take_over_watermarks(image, nodes)
     call.emit("MachineImported", kernel=image.kernel, nodes=len(nodes))
     return host
@@ -113,7 +117,10 @@ def _take_over_tunables(host: Host, image: MachineImage) -> None:
     host.default_order = image.default_order
     host.watermark_scale_factor = image.watermark_scale_factor
     host.lowmem_reserve_ratio = list(image.lowmem_reserve_ratio[:4])
-    host.optimize_enabled = bool(image.optimize_enabled)
+    if image.optimize_enabled is None:
+        host.optimize_enabled = parse_cmdline(image.cmdline, host.profile, False).free_vmemmap
+    else:
+        host.optimize_enabled = image.optimize_enabled
     host.auto_online_blocks = image.auto_online_blocks
     host.movable_node = "movable_node" in image.cmdline.split()
     host.carried = dict(image.carried)
@@ -177,14 +184,15 @@ def _claim_zone(image: MachineImage, mem: MemoryMap, zone: Zone, z: ZoneImage) -
     _punch(mem, zone, blocks, first_offset, room - z.present)
 
 
-def _only_in_other_zone(image: MachineImage, section: np.ndarray, name: str) -> np.ndarray:  # type: ignore[type-arg]
+def _only_in_other_zone(image: MachineImage, section: Blocks, name: str) -> Mask:
     """Sections whose memory block says it lies in one other zone (movable blocks between kernel ones)."""
     per_block = (image.block_pages or SECTION_PAGES) // SECTION_PAGES
     other = {n for n, (_, zones, _nid) in image.blocks.items() if zones in ZONE_NAMES and zones != name}
-    return np.isin(section // per_block, np.array(sorted(other), np.int64))
+    elsewhere: Mask = np.isin(section // per_block, np.array(sorted(other), np.int64))
+    return elsewhere
 
 
-def _punch(mem: MemoryMap, zone: Zone, blocks: np.ndarray, first_offset: int, missing: int) -> None:  # type: ignore[type-arg]
+def _punch(mem: MemoryMap, zone: Zone, blocks: Blocks, first_offset: int, missing: int) -> None:
     """Make ``missing`` pages of a zone holes: below its first page, firmware's, then its last ones."""
     holes = [np.arange(first_offset) + int(blocks[0]) * PAGEBLOCK_PAGES] if first_offset else []
     if zone.start_pfn < DMA_END and missing:
@@ -193,7 +201,8 @@ def _punch(mem: MemoryMap, zone: Zone, blocks: np.ndarray, first_offset: int, mi
         missing -= part.size
         holes.append(part)
     if missing:
-        last = (blocks[-(-(-missing // PAGEBLOCK_PAGES)) :, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
+        count = (missing + PAGEBLOCK_PAGES - 1) // PAGEBLOCK_PAGES
+        last = (blocks[-count:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
         holes.append(last[-missing:])
     if holes:
         mem.assign_pages(np.unique(np.concatenate(holes)), Use.HOLE)
@@ -216,7 +225,9 @@ def _place_huge_pages(host: Host, image: MachineImage, budgets: list[_Budget]) -
     placed = []
     for pool in sorted(image.pools, key=lambda p: -p.order):
         if pool.order not in host.hstates:
-            raise BadInput(f"huge pages of order {pool.order} are not modelled", where="/sys/kernel/mm/hugepages")
+            raise BadInput(
+                f"huge pages of order {pool.order} are not modelled", where="/sys/kernel/mm/hugepages"
+            )
         row = _Placed(pool)
         for nid, (nr, _free, _surplus) in sorted(pool.nodes.items()):
             row.heads[nid] = _place_on_node(host, nid, pool.order, nr, budgets)
@@ -229,10 +240,14 @@ def _place_on_node(host: Host, nid: int, order: int, count: int, budgets: list[_
     size = 1 << order
     mine = sorted((b for b in budgets if b.zone.nid == nid), key=lambda b: -b.zone.type)
     if order != ORDER_2M:
-        mine = [b for b in mine if b.zone.type != ZONE_MOVABLE] + [b for b in mine if b.zone.type == ZONE_MOVABLE]
+        mine = [b for b in mine if b.zone.type != ZONE_MOVABLE] + [
+            b for b in mine if b.zone.type == ZONE_MOVABLE
+        ]
     for budget in mine:
         overhead = count if host.optimize_enabled and host.profile.fresh_head_frame else 0
-        fit = min(count - len(heads), max(0, budget.used - overhead) // size)  # head frames are in use as well
+        fit = min(
+            count - len(heads), max(0, budget.used - overhead) // size
+        )  # head frames are in use as well
         found = _free_places(host.mem, budget.zone, 1 << (order - 9), fit)
         budget.used -= len(found) * size
         heads.extend(found)
@@ -297,7 +312,7 @@ def _freed_frames(host: Host, placed: list[_Placed], nid: int) -> int:
     )
 
 
-def _vmemmap_places(mem: MemoryMap, zone: Zone, count: int, use: Use) -> np.ndarray:  # type: ignore[type-arg]
+def _vmemmap_places(mem: MemoryMap, zone: Zone, count: int, use: Use) -> Pfns:
     """First frames of the ``count`` highest untouched pageblocks of a zone, ascending, now vmemmap."""
     span = mem.blocks_of(zone)
     free = np.flatnonzero((mem.use[span] == Use.RESERVED) & (mem.zone[span] == zone.index + 1)) + span.start
@@ -305,10 +320,11 @@ def _vmemmap_places(mem: MemoryMap, zone: Zone, count: int, use: Use) -> np.ndar
     mem.use[blocks] = use
     if use == Use.VMEMMAP:
         zone.managed += int(blocks.size) * PAGEBLOCK_PAGES
-    return blocks * PAGEBLOCK_PAGES
+    frames: Pfns = blocks * PAGEBLOCK_PAGES
+    return frames
 
 
-def _borrow_vmemmap(host: Host, budgets: list[_Budget], left: np.ndarray) -> None:  # type: ignore[type-arg]
+def _borrow_vmemmap(host: Host, budgets: list[_Budget], left: Pfns) -> None:
     """Sections whose own node has no room for their vmemmap take it from any other node's reserved memory."""
     for budget in budgets:
         if left.size == 0:
@@ -341,12 +357,12 @@ def _optimize_imported(host: Host, budgets: list[_Budget], placed: list[_Placed]
         sections = np.unique(blocks // BLOCKS_PER_SECTION)
         _split_imported(host, sections[host.mem.pte_slot[sections] == 0], budgets)
         for head in heads:
-            _free_imported(host, hs, int(head), per, by_zone)
+            _free_imported(host, int(head), per, by_zone)
         host.mem.flags[heads] |= BlockFlag.OPTIMIZED
         hs.nr_optimized = int(heads.size)
 
 
-def _split_imported(host: Host, sections: np.ndarray, budgets: list[_Budget]) -> None:  # type: ignore[type-arg]
+def _split_imported(host: Host, sections: Pfns, budgets: list[_Budget]) -> None:
     """Page tables of split sections are among the machine's memory in use."""
     tables = np.empty(sections.size, np.int64)
     done = 0
@@ -360,18 +376,22 @@ def _split_imported(host: Host, sections: np.ndarray, budgets: list[_Budget]) ->
         tables[done : done + pfns.size] = pfns
         done += pfns.size
     if done < sections.size:
-        raise BadInput("less memory in use than the page tables of its huge pages need", where="/proc/zoneinfo")
+        raise BadInput(
+            "less memory in use than the page tables of its huge pages need", where="/proc/zoneinfo"
+        )
     split_vmemmap_huge_pmd(host.mem, sections, tables)
+    own_tables(host.mem, sections)
 
 
-def _lowest_pages(mem: MemoryMap, zone: Zone, count: int) -> np.ndarray:  # type: ignore[type-arg]
+def _lowest_pages(mem: MemoryMap, zone: Zone, count: int) -> Pfns:
     span = mem.blocks_of(zone)
     free = np.flatnonzero((mem.use[span] == Use.RESERVED) & (mem.zone[span] == zone.index + 1)) + span.start
     blocks = free[: -(-count // PAGEBLOCK_PAGES)]
-    return (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:count]
+    pages: Pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:count]
+    return pages
 
 
-def _free_imported(host: Host, hs: HState, head: int, per: int, by_zone: dict[int, _Budget]) -> None:
+def _free_imported(host: Host, head: int, per: int, by_zone: dict[int, _Budget]) -> None:
     """Remap one imported huge page; its freed frames become RESERVED places for the fill to use."""
     mem, kept = host.mem, host.profile.reserved_vmemmap_pages
     entries = np.arange(per * VMEMMAP_PER_BLOCK) + head % BLOCKS_PER_SECTION * VMEMMAP_PER_BLOCK
@@ -431,7 +451,7 @@ def _movable_share(host: Host, budget: _Budget) -> int:
 # -- pools ------------------------------------------------------------------------------------------------
 
 
-def _adopt_pools(host: Host, image: MachineImage, placed: list[_Placed]) -> None:
+def _adopt_pools(host: Host, placed: list[_Placed]) -> None:
     owner = Task(IMPORTED_PID, "imported", "imported")
     for row in placed:
         hs, pool = host.hstates[row.pool.order], row.pool

@@ -1,6 +1,8 @@
 """The page tables of the vmemmap: one PMD entry a section, split into 512 PTEs on demand, never joined again.
 
-A PTE word is kept as the hardware has it: ``pfn << 12 | flags``.
+A PTE word is as the hardware has it: ``pfn << 12 | flags``.  A table is stored once an entry points to a frame
+that splitting and optimising alone would not have put there (a restored page, a fresh head frame); until then
+its words follow from the section's frames and the flags of its huge pages.
 Source: mm/sparse-vmemmap.c (5.14): split_vmemmap_huge_pmd(), vmemmap_remap_free(), vmemmap_remap_alloc().
 """
 
@@ -9,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.mm.mmzone import MemoryMap
+from app.mm.mmzone import BlockFlag, MemoryMap
 from app.mm.units import (
+    BLOCKS_PER_SECTION,
     PAGE_SHIFT,
     PAGE_SIZE,
     PTRS_PER_PTE,
     SECTION_PAGES,
+    SECTIONS_PER_1G,
     STRUCT_PAGE_BYTES,
     VMEMMAP_BASE,
     VMEMMAP_PER_BLOCK,
@@ -25,48 +29,90 @@ PAGE_RW = 2
 PTE_RW = PAGE_PRESENT | PAGE_RW
 PTE_RO = PAGE_PRESENT
 
+REGULAR = -1  # in MemoryMap.pte_slot
+
 Ptes = npt.NDArray[np.int64]
+Sections = npt.NDArray[np.int64]
 
 
 def pte_pfn(pte: Ptes) -> Ptes:
     """Frames that PTE words map."""
-    return pte >> PAGE_SHIFT
+    frames: Ptes = pte >> PAGE_SHIFT
+    return frames
 
 
 def make_pte(pfn: Ptes, flags: int) -> Ptes:
     """PTE words for frames."""
-    return (pfn << PAGE_SHIFT) | flags
+    words: Ptes = (pfn << PAGE_SHIFT) | flags
+    return words
 
 
-def unsplit_sections(mem: MemoryMap, sections: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def unsplit_sections(mem: MemoryMap, sections: Sections) -> Sections:
     """Those of the (sorted, unique) sections that are still mapped by one PMD entry."""
-    return sections[mem.pte_slot[sections] == 0]
+    unsplit: Ptes = sections[mem.pte_slot[sections] == 0]
+    return unsplit
 
 
-def split_vmemmap_huge_pmd(mem: MemoryMap, sections: npt.NDArray[np.int64], tables: Ptes) -> None:
+def split_vmemmap_huge_pmd(mem: MemoryMap, sections: Sections, frames: Ptes) -> None:
     """Replace the PMD mapping of sections by 512 writable PTEs to the same frames.
 
-    ``tables`` are the frames of the new page-table pages, one a section.
+    ``frames`` are those of the new page-table pages, one a section.
     Source: mm/sparse-vmemmap.c split_vmemmap_huge_pmd() (5.14).
     """
-    mem.add_pte_rows(sections)
-    mem.pte_pfn[sections] = tables
-    frames = mem.vmemmap_pfn[sections][:, None] + np.arange(PTRS_PER_PTE)
-    mem.pte[mem.pte_slot[sections]] = make_pte(frames, PTE_RW)
+    mem.pte_slot[sections] = REGULAR
+    mem.pte_pfn[sections] = frames
+    mem.dirty[sections] = True
 
 
-def block_ptes(mem: MemoryMap, blocks: npt.NDArray[np.int64]) -> Ptes:
-    """The 8 PTEs that map the struct pages of each pageblock, shape (n, 8); the sections must be split."""
-    rows = mem.pte_slot[blocks // 64]
-    columns = (blocks % 64)[:, None] * VMEMMAP_PER_BLOCK + np.arange(VMEMMAP_PER_BLOCK)
+def tables(mem: MemoryMap, sections: Sections) -> Ptes:
+    """The page tables of split sections, shape (n, 512)."""
+    slots = mem.pte_slot[sections]
+    stored = slots > 0
+    words = np.empty((sections.size, PTRS_PER_PTE), np.int64)
+    words[stored] = mem.pte[slots[stored]]
+    words[~stored] = _regular_tables(mem, sections[~stored])
+    return words
+
+
+def _regular_tables(mem: MemoryMap, sections: Sections) -> Ptes:
+    """Tables whose every entry is what splitting and optimising made it: they follow from the flags alone."""
+    base = mem.vmemmap_pfn[sections]
+    words = make_pte(base[:, None] + np.arange(PTRS_PER_PTE), PTE_RW)
+    by_block = words.reshape(sections.size, BLOCKS_PER_SECTION, VMEMMAP_PER_BLOCK)
+    flags = mem.flags.reshape(-1, BLOCKS_PER_SECTION)[sections]
+    small = (flags & (BlockFlag.OPTIMIZED | BlockFlag.GIGANTIC)) == BlockFlag.OPTIMIZED
+    shared = (by_block[:, :, mem.kept - 1 : mem.kept] & ~PAGE_RW)[small]
+    by_block[small, mem.kept :] = shared
+    first = sections // SECTIONS_PER_1G * SECTIONS_PER_1G
+    heads = mem.flags[np.minimum(first * BLOCKS_PER_SECTION, mem.nr_blocks - 1)]
+    whole = BlockFlag.OPTIMIZED | BlockFlag.GIGANTIC
+    for i in np.flatnonzero((heads & whole) == whole).tolist():
+        begin = mem.kept if sections[i] == first[i] else 0
+        words[i, begin:] = make_pte(mem.vmemmap_pfn[first[i]] + mem.kept - 1, PTE_RO)
+    return words
+
+
+def own_tables(mem: MemoryMap, sections: Sections) -> None:
+    """Store the tables of split sections word by word, because entries are about to become irregular."""
+    regular = sections[mem.pte_slot[sections] == REGULAR]
+    if regular.size:
+        words = _regular_tables(mem, regular)
+        mem.add_pte_rows(regular)
+        mem.pte[mem.pte_slot[regular]] = words
+
+
+def block_ptes(mem: MemoryMap, blocks: Sections) -> Ptes:
+    """The 8 PTEs that map the struct pages of each pageblock, shape (n, 8); the sections own their tables."""
+    rows = mem.pte_slot[blocks // BLOCKS_PER_SECTION]
+    columns = (blocks % BLOCKS_PER_SECTION)[:, None] * VMEMMAP_PER_BLOCK + np.arange(VMEMMAP_PER_BLOCK)
     out: Ptes = mem.pte[rows[:, None], columns]
     return out
 
 
-def set_block_ptes(mem: MemoryMap, blocks: npt.NDArray[np.int64], ptes: Ptes) -> None:
+def set_block_ptes(mem: MemoryMap, blocks: Sections, ptes: Ptes) -> None:
     """Store the 8 PTEs of each pageblock."""
-    rows = mem.pte_slot[blocks // 64]
-    columns = (blocks % 64)[:, None] * VMEMMAP_PER_BLOCK + np.arange(VMEMMAP_PER_BLOCK)
+    rows = mem.pte_slot[blocks // BLOCKS_PER_SECTION]
+    columns = (blocks % BLOCKS_PER_SECTION)[:, None] * VMEMMAP_PER_BLOCK + np.arange(VMEMMAP_PER_BLOCK)
     mem.pte[rows[:, None], columns] = ptes
     mem.mark_dirty(blocks)
 
@@ -88,10 +134,9 @@ def walk(mem: MemoryMap, pfn: int) -> StructPage | None:
         return None
     entry = index * STRUCT_PAGE_BYTES // PAGE_SIZE
     address = VMEMMAP_BASE + pfn * STRUCT_PAGE_BYTES
-    slot = int(mem.pte_slot[section])
-    if slot == 0:
+    if mem.pte_slot[section] == 0:
         return StructPage(address, int(mem.vmemmap_pfn[section]) + entry, "pmd", True)
-    pte = int(mem.pte[slot, entry])
+    pte = int(tables(mem, np.array([section]))[0, entry])
     return StructPage(address, pte >> PAGE_SHIFT, "pte", bool(pte & PAGE_RW))
 
 
@@ -108,10 +153,9 @@ class PteRun:
 
 def runs(mem: MemoryMap, section: int) -> list[PteRun]:
     """The page table of a section as runs that cover all 512 entries."""
-    slot = int(mem.pte_slot[section])
-    if slot == 0:
+    if mem.pte_slot[section] == 0:
         return [PteRun(0, PTRS_PER_PTE, int(mem.vmemmap_pfn[section]), 1, True)]
-    words = mem.pte[slot]
+    words = tables(mem, np.array([section]))[0]
     frames, flags = (words >> PAGE_SHIFT).tolist(), (words & PAGE_RW).tolist()
     out: list[PteRun] = []
     start = 0

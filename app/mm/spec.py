@@ -50,7 +50,9 @@ def check_spec(spec: HostSpec) -> None:
     if sum(node.memory_bytes for node in spec.nodes) > MAX_MEMORY_BYTES:
         raise BadInput("more than 64 TiB in all", where="nodes")
     if all(node.movable for node in spec.nodes) or spec.nodes[0].movable:
-        raise BadInput("the kernel itself needs memory: node 0 cannot be movable only", where="nodes[0].movable")
+        raise BadInput(
+            "the kernel itself needs memory: node 0 cannot be movable only", where="nodes[0].movable"
+        )
     if not 8 <= spec.struct_page_size <= 256:
         raise BadInput(f"must be 8..256 bytes, not {spec.struct_page_size}", where="config.struct_page_size")
     _check_block_size(spec)

@@ -182,6 +182,7 @@ class Host:
     min_free_kbytes: int = 0
     user_min_free_kbytes: int = -1
     watermark_scale_factor: int = 10
+    percpu_pagelist_high_fraction: int = 0
     lowmem_reserve_ratio: list[int] = field(default_factory=lambda: list(LOWMEM_RESERVE_RATIO))
     default_order: int = 9
     optimize_enabled: bool = False

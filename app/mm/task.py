@@ -19,7 +19,10 @@ from app.mm.pool import hstate, vmemmap_of
 from app.mm.state import Call, Host, HState, HugeMap, Task
 from app.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES, ULONG_MAX
 
-KINDS = {"anon": (Use.ANON, Migrate.MOVABLE, ZONE_MOVABLE), "kernel": (Use.KERNEL, Migrate.UNMOVABLE, ZONE_NORMAL)}
+KINDS = {
+    "anon": (Use.ANON, Migrate.MOVABLE, ZONE_MOVABLE),
+    "kernel": (Use.KERNEL, Migrate.UNMOVABLE, ZONE_NORMAL),
+}
 POLICY_MODES = ("default", "bind", "interleave", "preferred", "local")
 MAX_MAP_PAGES = 1 << 30
 GROW_STEP = 1 << 16
@@ -69,7 +72,10 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> dict[str, Any]:
         except MMError:
             del host.tasks[pid]
             raise
-        return {**view(host, find(host, pid)), **{k: mapped[k] for k in ("map", "touched", "signal", "vmemmap")}}
+        return {
+            **view(host, find(host, pid)),
+            **{k: mapped[k] for k in ("map", "touched", "signal", "vmemmap")},
+        }
     grow(host, call, c.GrowTask(pid, cmd.kind, cmd.pages, cmd.node))
     return view(host, find(host, pid))
 
@@ -142,7 +148,10 @@ def _grow_until(host: Host, task: Task, cmd: c.GrowTask) -> int:
     taken = 0
     at_most = cmd.at_most or 0
     while (left := _margin(host, cmd.until_node, cmd.zone_type) - at_most) > 0:
-        got = _take(host, task, cmd.kind, min(left, GROW_STEP), cmd.node)
+        step = min(left, GROW_STEP)
+        got = _take(
+            host, task, cmd.kind, step - step // PAGEBLOCK_PAGES, cmd.node
+        )  # leave room for page tables
         taken += got
         if got == 0:
             break
@@ -277,7 +286,9 @@ def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> dict[str,
     else:
         indexes = list(range(cmd.first, cmd.first + cmd.count))
         if cmd.first < 0 or cmd.first + cmd.count > mapping.count or mapping.gone.intersection(indexes):
-            raise BadInput(f"pages {cmd.first}.. are not mapped: the mapping has {mapping.count}", where="first")
+            raise BadInput(
+                f"pages {cmd.first}.. are not mapped: the mapping has {mapping.count}", where="first"
+            )
     touched, signal = _touch(host, call, task, mapping, indexes)
     call.emit("HugePagesTouched", pid=task.pid, map=mapping.map_id, count=touched)
     return {"pid": task.pid, "map": mapping.map_id, "touched": touched, "signal": signal,
@@ -333,7 +344,9 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
     """Fill a hugetlbfs file with pages.  Raises ENOSPC when the pool has no more; what was filled stays."""
     hs = hstate(host, cmd.order)
     task = find(host, cmd.pid) if cmd.pid is not None else None
-    file = host.files.setdefault(cmd.path, HugeMap(0, cmd.order, 0, shared=True, noreserve=True, path=cmd.path))
+    file = host.files.setdefault(
+        cmd.path, HugeMap(0, cmd.order, 0, shared=True, noreserve=True, path=cmd.path)
+    )
     file.count = max(file.count, cmd.count)
     for i in range(cmd.count):
         if i in file.pages:

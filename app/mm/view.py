@@ -20,7 +20,7 @@ from app.mm.units import PAGE_SIZE, order_of, size_name
 
 
 def host(machine: Host) -> dict[str, Any]:
-    """The summary of a host: all but its name, revision and time of creation, which the engine does not know."""
+    """The summary of a host: all but name, revision and time of creation, which the engine does not know."""
     return {
         "kernel": machine.kernel,
         "cmdline": machine.cmdline,
@@ -216,5 +216,3 @@ def _kinds(hs: HState) -> dict[str, int]:
 def fault(machine: Host, point: str) -> dict[str, Any]:
     """One fault point.  Raises ENOENT."""
     return fault_view(machine, point[:40])
-
-

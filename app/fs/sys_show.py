@@ -1,0 +1,203 @@
+"""The texts below /sys, and which nodes, blocks and sizes there are.
+
+Source: mm/hugetlb.c, drivers/base/node.c, drivers/base/memory.c (5.14); KERNEL-BEHAVIOUR 1.3, 1.4 and 7.1.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from app.fs.account import unsigned
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, SectionState, Use, Zone
+from app.mm.state import Host, HState
+from app.mm.units import ORDER_2M, PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES, size_name
+
+UINT_MAX = (1 << 32) - 1
+
+
+# -- huge page pools -------------------------------------------------------------------------------------
+
+POOL_COUNTERS: dict[str, Callable[[HState], int]] = {
+    "nr_hugepages": lambda hs: hs.nr_huge_pages,
+    "nr_hugepages_mempolicy": lambda hs: hs.nr_huge_pages,
+    "nr_overcommit_hugepages": lambda hs: hs.nr_overcommit_huge_pages,
+    "free_hugepages": lambda hs: hs.free_huge_pages,
+    "resv_hugepages": lambda hs: hs.resv_huge_pages,
+    "surplus_hugepages": lambda hs: hs.surplus_huge_pages,
+}
+NODE_COUNTERS: dict[str, Callable[[HState, int], int]] = {
+    "nr_hugepages": lambda hs, nid: hs.nr_node[nid],
+    "free_hugepages": lambda hs, nid: hs.free_node[nid],
+    "surplus_hugepages": lambda hs, nid: hs.surplus_node[nid],
+}
+SYSCTL_COUNTERS: dict[str, Callable[[HState], int]] = {
+    "nr_hugepages": lambda hs: hs.max_huge_pages,
+    "nr_hugepages_mempolicy": lambda hs: hs.max_huge_pages,
+    "nr_overcommit_hugepages": lambda hs: hs.nr_overcommit_huge_pages,
+}
+
+
+def pool_counter(host: Host, order: int, name: str) -> str:
+    """A counter of a pool: nr with surplus."""
+    return f"{unsigned(POOL_COUNTERS[name](host.hstates[order]))}\n"
+
+
+def node_counter(host: Host, nid: int, order: int, name: str) -> str:
+    """A counter of a pool on one node: an unsigned int in the kernel."""
+    return f"{NODE_COUNTERS[name](host.hstates[order], nid) & UINT_MAX}\n"
+
+
+def pool_sysctl(host: Host, name: str) -> str:
+    """A counter of the default pool below /proc/sys/vm: max, which surplus is not part of."""
+    return f"{unsigned(SYSCTL_COUNTERS[name](host.hstates[host.default_order]))}\n"
+
+
+def demote_size() -> str:
+    """What a 1 GiB page is demoted to."""
+    return f"{size_name(ORDER_2M)}\n"
+
+
+# -- nodes -----------------------------------------------------------------------------------------------
+
+
+def bitmap_list(numbers: Iterable[int]) -> str:
+    """Numbers as the kernel lists them: ``0-3,8``.  Source: lib/vsprintf.c bitmap_list_string() (5.14)."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs) + "\n"
+
+
+def node_list(host: Host, name: str) -> str:
+    """A node state: online, possible, has_memory, has_normal_memory, has_cpu."""
+    if name == "possible" and "possible" in host.carried:
+        return f"{host.carried['possible']}\n"
+    nodes = {
+        "online": host.nodes,
+        "possible": host.nodes,
+        "has_memory": [node for node in host.nodes if node.present],
+        "has_normal_memory": [n for n in host.nodes if any(z.present for z in n.zones[: ZONE_NORMAL + 1])],
+        "has_cpu": [node for node in host.nodes if node.cpus],
+    }[name]
+    return bitmap_list(node.nid for node in nodes)
+
+
+def cpumap(host: Host, nid: int) -> str:
+    """A node's CPUs as hexadecimal words of 32 bits, the highest first, as wide as the machine has CPUs."""
+    nr_cpus = max((cpu for node in host.nodes for cpu in node.cpus), default=0) + 1
+    mask = sum(1 << cpu for cpu in host.nodes[nid].cpus)
+    words = -(-nr_cpus // 32)
+    top_digits = -(-(nr_cpus - 32 * (words - 1)) // 4)
+    parts = [
+        f"{mask >> 32 * i & UINT_MAX:0{top_digits if i == words - 1 else 8}x}" for i in reversed(range(words))
+    ]
+    return ",".join(parts) + "\n"
+
+
+def cpulist(host: Host, nid: int) -> str:
+    """A node's CPUs as a list."""
+    return bitmap_list(host.nodes[nid].cpus)
+
+
+def distance(host: Host, nid: int) -> str:
+    """A node's row of the distance table."""
+    return " ".join(map(str, host.nodes[nid].distance)) + "\n"
+
+
+# -- memory blocks ---------------------------------------------------------------------------------------
+
+
+def sections_per_block(host: Host) -> int:
+    """Sections of one memory block."""
+    return host.memory_block_pages // SECTION_PAGES
+
+
+def _sections(host: Host, block: int) -> slice:
+    per_block = sections_per_block(host)
+    return slice(block * per_block, (block + 1) * per_block)
+
+
+def has_block(host: Host, block: int) -> bool:
+    """Whether the memory block exists: some section of it is present."""
+    part = host.mem.section_state[_sections(host, block)]
+    return bool((part != SectionState.ABSENT).any())
+
+
+def blocks(host: Host) -> list[int]:
+    """Numbers of all memory blocks."""
+    present = np.flatnonzero(host.mem.section_state != SectionState.ABSENT)
+    return [int(block) for block in np.unique(present // sections_per_block(host))]
+
+
+def blocks_of_node(host: Host, nid: int) -> Iterator[int]:
+    """Memory blocks with a section of this node."""
+    mine = (host.mem.section_state != SectionState.ABSENT) & (host.mem.section_nid == nid)
+    yield from (int(block) for block in np.unique(np.flatnonzero(mine) // sections_per_block(host)))
+
+
+def nodes_of_block(host: Host, block: int) -> list[int]:
+    """Nodes that have a section of this memory block."""
+    part = _sections(host, block)
+    there = host.mem.section_state[part] != SectionState.ABSENT
+    return [int(nid) for nid in np.unique(host.mem.section_nid[part][there]) if nid >= 0]
+
+
+def is_online(host: Host, block: int) -> bool:
+    """Whether no section of the memory block is offline."""
+    return not bool((host.mem.section_state[_sections(host, block)] == SectionState.OFFLINE).any())
+
+
+def block_state(host: Host, block: int) -> str:
+    """``online`` or ``offline``."""
+    return "online\n" if is_online(host, block) else "offline\n"
+
+
+def block_online(host: Host, block: int) -> str:
+    """1 or 0."""
+    return "1\n" if is_online(host, block) else "0\n"
+
+
+def phys_index(_host: Host, block: int) -> str:
+    """The block's number, eight hexadecimal digits."""
+    return f"{block:08x}\n"
+
+
+def block_size_bytes(host: Host) -> str:
+    """Hexadecimal without 0x."""
+    return f"{host.memory_block_pages * PAGE_SIZE:x}\n"
+
+
+def valid_zones(host: Host, block: int) -> str:
+    """The zone of an online block (``none`` if several); of an offline one the zones it can go to.
+
+    Source: drivers/base/memory.c valid_zones_show(), mm/memory_hotplug.c zone_for_pfn_range() (5.14).
+    """
+    if is_online(host, block):
+        zone = _only_zone(host, block)
+        return f"{zone.name if zone else 'none'}\n"
+    start = block * host.memory_block_pages
+    end = start + host.memory_block_pages
+    zones = host.nodes[nodes_of_block(host, block)[0]].zones
+    kernel = next((z for z in zones[:ZONE_MOVABLE] if _overlaps(z, start, end)), None)
+    movable = zones[ZONE_MOVABLE]
+    names = [(kernel or zones[ZONE_NORMAL]).name, movable.name]
+    in_movable = _overlaps(movable, start, end)
+    decided = (kernel is None) == in_movable  # it lies in the span of exactly one of the two
+    if (in_movable and kernel is None) or (not decided and host.movable_node):
+        names.reverse()
+    return " ".join(names) + "\n"
+
+
+def _overlaps(zone: Zone, start: int, end: int) -> bool:
+    return bool(zone.present) and zone.start_pfn < end and start < zone.end_pfn
+
+
+def _only_zone(host: Host, block: int) -> Zone | None:
+    per_block = host.memory_block_pages // PAGEBLOCK_PAGES
+    part = slice(block * per_block, (block + 1) * per_block)
+    zone_ids = np.unique(host.mem.zone[part][host.mem.use[part] != Use.HOLE])
+    zone_ids = zone_ids[zone_ids > 0]
+    return host.zones[int(zone_ids[0]) - 1] if zone_ids.size == 1 else None

@@ -1,0 +1,218 @@
+"""write(2) on a host's files: a table from path template to parse rule and command."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.fs import parse
+from app.fs.tree import BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, VM, Args, Folder, walk
+from app.mm import commands as c
+from app.mm.errors import MMError, NotFound
+from app.mm.state import Host
+from app.mm.units import ORDER_1G, ORDER_2M, PAGE_SIZE
+
+BLOCK_WORDS = ("offline", "online", "online_kernel", "online_movable")
+MAX_SCALE_FACTOR = {"5.14": 1000, "6.1": 3000, "6.12": 3000}
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWord:
+    """A write to a memory block's ``state`` or ``online``.
+
+    ``repeat_ok``: a state already reached is success (``online``), else EINVAL (``state``).
+    """
+
+    block: int
+    word: str
+    repeat_ok: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AutoOnlineWord:
+    """A write to ``auto_online_blocks``."""
+
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What a write asks for.
+
+    Attributes:
+        command: for the engine; None: nothing to do, the write succeeds.
+        used: bytes the kernel takes: the return value of write(2) when the command succeeds.
+        requested: the number written, for pool sizes.
+    """
+
+    command: c.Command | BlockWord | AutoOnlineWord | None
+    used: int
+    requested: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes: the process's name, and the nodes of its mempolicy if it has one."""
+
+    comm: str = "bash"
+    mempolicy: tuple[int, ...] | None = None
+
+
+def parse_write(host: Host, path: str, data: bytes, writer: Writer | None = None) -> Write:
+    """What write(2) of ``data`` to a file asks the host to do.
+
+    Raises:
+        NotFound: no such file, or a folder.
+        MMError: EACCES on a file that cannot be written; EINVAL or ERANGE for a text the file does not take.
+    """
+    item, args = walk(host, path)
+    if isinstance(item, Folder):
+        raise NotFound(f"{path} is a directory", reason="is-a-directory")
+    if not item.mode & 0o222:
+        raise MMError("EACCES", f"{path} is read-only", reason="read-only")
+    if not data:
+        return Write(None, 0)
+    return WRITERS[item.template](host, args, data, writer or Writer())
+
+
+# -- pools -----------------------------------------------------------------------------------------------
+
+_Rule = Callable[[Host, Args, bytes, Writer], Write]
+
+
+def _sysfs_nr(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
+    count = parse.kstrtoul(data)
+    command = c.SetMaxHugePages(args["size"], count, args.get("node"), comm=writer.comm)
+    return Write(command, len(data), count)
+
+
+def _sysfs_nr_mempolicy(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
+    count = parse.kstrtoul(data)
+    command = c.SetMaxHugePages(args["size"], count, mempolicy=writer.mempolicy, comm=writer.comm)
+    return Write(command, len(data), count)
+
+
+def _sysfs_overcommit(_host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+    _refuse_gigantic(args["size"])
+    count = parse.kstrtoul(data)
+    return Write(c.SetOvercommit(args["size"], count), len(data), count)
+
+
+def _refuse_gigantic(order: int) -> None:
+    if order == ORDER_1G:
+        raise MMError("EINVAL", "gigantic pages cannot be overcommitted", reason="gigantic-page")
+
+
+def _proc_nr(host: Host, _args: Args, data: bytes, writer: Writer) -> Write:
+    return _proc_resize(host, data, Writer(writer.comm))
+
+
+def _proc_nr_mempolicy(host: Host, _args: Args, data: bytes, writer: Writer) -> Write:
+    return _proc_resize(host, data, writer)
+
+
+def _proc_resize(host: Host, data: bytes, writer: Writer) -> Write:
+    parsed = parse.proc_doulongvec(data, negative_ignored=host.profile.proc_negative_ignored)
+    agreed = host.hstates[host.default_order].max_huge_pages
+    count = agreed if parsed.value is None else parsed.value
+    command = c.SetMaxHugePages(host.default_order, count, mempolicy=writer.mempolicy, comm=writer.comm)
+    return Write(command, parsed.used, count)
+
+
+def _proc_overcommit(host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    _refuse_gigantic(host.default_order)
+    parsed = parse.proc_doulongvec(data, negative_ignored=host.profile.proc_negative_ignored)
+    now = host.hstates[host.default_order].nr_overcommit_huge_pages
+    count = now if parsed.value is None else parsed.value
+    return Write(c.SetOvercommit(host.default_order, count), parsed.used, count)
+
+
+def _demote(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
+    count = parse.kstrtoul(data)
+    return Write(c.Demote(args["size"], count, args.get("node"), comm=writer.comm), len(data), count)
+
+
+def _demote_size(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    size = parse.memparse_bytes(data)
+    if size != PAGE_SIZE << ORDER_2M:
+        raise parse.einval(data, "a smaller huge page size: 2048kB")
+    return Write(None, len(data))
+
+
+# -- other sysctls ---------------------------------------------------------------------------------------
+
+
+def _optimize(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    values, used = parse.proc_dointvec(data, 1)
+    return Write(c.SetOptimizeVmemmap(values[0] != 0), used)
+
+
+def _min_free(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    values, used = parse.proc_dointvec(data, 1, low=0)
+    return Write(c.SetMinFreeKbytes(values[0]), used)
+
+
+def _scale_factor(host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    values, used = parse.proc_dointvec(data, 1, low=1, high=MAX_SCALE_FACTOR[host.profile.name])
+    return Write(c.SetWatermarkScaleFactor(values[0]), used)
+
+
+def _reserve_ratio(host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    values, used = parse.proc_dointvec(data, 5 if host.profile.device_zone else 4)
+    ratios = [*values[:4], *host.lowmem_reserve_ratio[len(values) : 4]]
+    return Write(c.SetLowmemReserveRatio(tuple(max(0, ratio) for ratio in ratios)), used)
+
+
+def _compact(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    _, used = parse.proc_dointvec(data, 1)
+    return Write(c.WriteWithoutEffect(f"{VM}/compact_memory"), used)
+
+
+def _drop_caches(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    _, used = parse.proc_dointvec(data, 1, low=1, high=4)
+    return Write(c.WriteWithoutEffect(f"{VM}/drop_caches"), used)
+
+
+def _compact_node(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    return Write(c.WriteWithoutEffect("compact"), len(data))
+
+
+# -- memory blocks ---------------------------------------------------------------------------------------
+
+
+def _state(_host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+    return Write(BlockWord(args["block"], parse.sysfs_word(data, BLOCK_WORDS)), len(data))
+
+
+def _online(_host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+    word = "online" if parse.kstrtobool(data) else "offline"
+    return Write(BlockWord(args["block"], word, repeat_ok=True), len(data))
+
+
+def _auto_online(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    return Write(AutoOnlineWord(parse.sysfs_word(data, BLOCK_WORDS)), len(data))
+
+
+WRITERS: dict[str, _Rule] = {
+    f"{SIZE}/nr_hugepages": _sysfs_nr,
+    f"{SIZE}/nr_hugepages_mempolicy": _sysfs_nr_mempolicy,
+    f"{SIZE}/nr_overcommit_hugepages": _sysfs_overcommit,
+    f"{SIZE}/demote": _demote,
+    f"{SIZE}/demote_size": _demote_size,
+    f"{NODE_SIZE}/nr_hugepages": _sysfs_nr,
+    f"{NODE_SIZE}/demote": _demote,
+    f"{NODE_SIZE}/demote_size": _demote_size,
+    f"{VM}/nr_hugepages": _proc_nr,
+    f"{VM}/nr_hugepages_mempolicy": _proc_nr_mempolicy,
+    f"{VM}/nr_overcommit_hugepages": _proc_overcommit,
+    f"{VM}/hugetlb_optimize_vmemmap": _optimize,
+    f"{VM}/min_free_kbytes": _min_free,
+    f"{VM}/watermark_scale_factor": _scale_factor,
+    f"{VM}/lowmem_reserve_ratio": _reserve_ratio,
+    f"{VM}/compact_memory": _compact,
+    f"{VM}/drop_caches": _drop_caches,
+    f"{NODE}/compact": _compact_node,
+    f"{BLOCK}/state": _state,
+    f"{BLOCK}/online": _online,
+    f"{MEMORY}/auto_online_blocks": _auto_online,
+}
+if missing := {path for path, file in FILES.items() if file.mode & 0o222} - WRITERS.keys():
+    raise TypeError(f"no write rule for {sorted(missing)}")

@@ -1,0 +1,1 @@
+"""Recordings of real kernels against the model, counter by counter."""
