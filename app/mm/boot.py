@@ -133,10 +133,8 @@ def _enable_vmemmap(host: Host, spec: HostSpec, params: BootParams, call: Call) 
     crosses = spec.struct_page_size & (spec.struct_page_size - 1) != 0
     host.vmemmap_supported = not crosses
     asked = params.free_vmemmap
-    if crosses and "hugetlb_free_vmemmap=" in spec.cmdline and spec.kernel == "5.14":
-        params.lines.append(
-            'HugeTLB: cannot free vmemmap pages because "struct page" crosses page boundaries'
-        )
+    if crosses and "hugetlb_free_vmemmap=" in spec.cmdline and host.profile.crossing_text:
+        params.lines.append(host.profile.crossing_text)
     host.optimize_enabled = asked and not crosses
     if host.optimize_enabled and host.profile.memmap_on_memory_excluded:
         host.memmap_on_memory = False

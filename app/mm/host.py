@@ -17,7 +17,7 @@ from app.mm import commands as c
 from app.mm import hugetlb, pool, sparse_vmemmap, sysctl, task
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
-from app.mm.state import Call, Host
+from app.mm.state import Call, Host, HugeMap, Task
 
 
 @dataclass(slots=True)
@@ -49,6 +49,8 @@ def apply(host: Host, command: c.Command, now_ns: int = 0) -> Outcome:
         if error.result is None:
             raise
         return Outcome(error.result, error, call.events)
+    if call.injected:
+        result["injected_fault"] = True
     return Outcome(result, None, call.events)
 
 
@@ -74,8 +76,8 @@ def digest(host: Host) -> str:
                    z.low, z.high, z.lowmem_reserve, z.cma) for z in host.zones],
         "nodes": [(n.nid, n.cpus, n.distance) for n in host.nodes],
         "hstates": [_hstate_fields(hs) for hs in host.hstates.values()],
-        "tasks": [repr(host.tasks[pid]) for pid in sorted(host.tasks)],
-        "files": [repr(host.files[path]) for path in sorted(host.files)],
+        "tasks": [_task_fields(host.tasks[pid]) for pid in sorted(host.tasks)],
+        "files": [_map_fields(host.files[path]) for path in sorted(host.files)],
         "deferred": [repr(q) for q in host.deferred],
         "faults": [(p, repr(host.faults[p])) for p in sorted(host.faults)],
         "counters": sorted(host.counters.items()),
@@ -94,6 +96,17 @@ def _hstate_fields(hs: Any) -> tuple[Any, ...]:
             hs.resv_huge_pages, hs.surplus_huge_pages, hs.nr_overcommit_huge_pages, hs.next_nid_to_alloc,
             hs.next_nid_to_free, hs.nr_optimized, hs.nr_node, hs.free_node, hs.surplus_node,
             [lst.items().tolist() for lst in hs.free_lists])  # fmt: skip
+
+
+def _task_fields(task: Task) -> tuple[Any, ...]:
+    maps = [_map_fields(task.maps[map_id]) for map_id in sorted(task.maps)]
+    return (task.pid, task.kind, task.comm, task.policy_mode, task.policy_nodes, task.cpu, task.mlock, task.node,
+            task.runs, maps, task.next_map_id)  # fmt: skip
+
+
+def _map_fields(m: HugeMap) -> tuple[Any, ...]:
+    return (m.map_id, m.order, m.count, m.shared, m.noreserve, m.path, m.start, sorted(m.pages.items()),
+            sorted(m.reserved), sorted(m.gone))  # fmt: skip
 
 
 def _set_fault(host: Host, call: Call, cmd: c.SetFault) -> dict[str, Any]:

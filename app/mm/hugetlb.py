@@ -11,8 +11,8 @@ import numpy as np
 
 from app.mm import contig, hugetlb_vmemmap
 from app.mm.errors import MMError
-from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, nids_of
-from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Mask, Use, Zone
+from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, nids_of, per_node
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Mask, Use, Zone
 from app.mm.page_alloc import (
     NO_BLOCKS,
     count_free_blocks,
@@ -20,6 +20,7 @@ from app.mm.page_alloc import (
     find_free_blocks,
     huge_room,
     node_zonelist,
+    room,
 )
 from app.mm.state import Call, Host, HState, QueuedFree
 from app.mm.units import PAGEBLOCK_PAGES, ULONG_MAX
@@ -155,8 +156,7 @@ def _prep_new_pages(host: Host, call: Call, hs: HState, heads: Blocks, result: R
     account_pages(host, hs, heads, +1)
     enqueue(host, hs, heads)
     result.allocated += int(heads.size)
-    nids, counts = np.unique(nids_of(host, heads), return_counts=True)
-    for nid, n in zip(nids.tolist(), counts.tolist(), strict=True):
+    for nid, n in per_node(host, heads):
         result.node(nid).allocated += n
 
 
@@ -263,25 +263,28 @@ def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Seque
     """
     if hs.gigantic:
         return _alloc_fresh_gigantic(host, call, hs, allowed)
+    visited = ring(allowed, hs.next_nid_to_alloc)
     fault = host.faults.get("hugepage-alloc")
     one_by_one = fault is not None and fault.armed
     sources: dict[int, tuple[Zone, int]] = {}
-    for nid in ring(allowed, hs.next_nid_to_alloc):
+    for nid in visited:
         if fault is not None and one_by_one and fault.should_fail(hs.pages):
             call.injected = True
             continue
         source = huge_source(host, nid, len(allowed), wanted)
-        if source is None:
-            host.count("htlb_buddy_alloc_fail")
-            continue
-        sources[nid] = source
-        if one_by_one:
-            break
+        if source is not None:
+            sources[nid] = source
+            if one_by_one:
+                break
     if not sources:
+        host.count("htlb_buddy_alloc_fail", len(visited))
         return NO_BLOCKS
-    order = [nid for nid in ring(allowed, hs.next_nid_to_alloc) if nid in sources]
+    order = [nid for nid in visited if nid in sources]
     rounds = 1 if one_by_one else max(1, min(wanted // len(order), min(k for _, k in sources.values())))
     order = order[: min(wanted, len(order))]
+    in_vain = [nid for nid in visited if nid not in sources]
+    before_last = sum(1 for nid in visited[: visited.index(order[-1])] if nid in in_vain)
+    host.count("htlb_buddy_alloc_fail", len(in_vain) * (rounds - 1) + before_last)
     columns = []
     for nid in order:
         blocks = find_free_blocks(host.mem, sources[nid][0], rounds)
@@ -358,8 +361,7 @@ def _why_no_page(host: Host, hs: HState, nid: int) -> str:
 
 def account_pages(host: Host, hs: HState, heads: Blocks, sign: int, *, surplus: bool = False) -> None:
     """Count huge pages in (+1) or out (-1) of nr, and of surplus where asked; per node and in total."""
-    nids, counts = np.unique(nids_of(host, heads), return_counts=True)
-    for nid, n in zip(nids.tolist(), counts.tolist(), strict=True):
+    for nid, n in per_node(host, heads):
         hs.nr_huge_pages += sign * n
         hs.nr_node[nid] += sign * n
         if surplus:
@@ -376,12 +378,10 @@ def enqueue(host: Host, hs: HState, heads: Blocks) -> None:
     host.next_stamp += int(heads.size)
     mem.flags[heads] |= BlockFlag.FREE
     mem.mark_dirty(heads)
-    nids = nids_of(host, heads)
-    for nid in np.unique(nids).tolist():
-        mine = heads[nids == nid]
-        hs.free_lists[nid].push(mine)
-        hs.free_huge_pages += int(mine.size)
-        hs.free_node[nid] += int(mine.size)
+    for nid, count in per_node(host, heads):
+        hs.free_lists[nid].push(heads if count == heads.size else heads[nids_of(host, heads) == nid])
+        hs.free_huge_pages += count
+        hs.free_node[nid] += count
 
 
 def dequeue(host: Host, hs: HState, nid: int, count: int) -> Blocks:
@@ -445,30 +445,58 @@ def release(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeRes
 
 
 def _release_in_order(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> Blocks:
-    fault = host.faults.get("vmemmap-restore")
-    stepwise = fault is not None and fault.armed
     need = hs.nr_free_vmemmap_pages
     refused: list[Blocks] = []
     while heads.size:
         optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
         nid = host.node_of_block(int(heads[0]))
         available = hugetlb_vmemmap.available_for_restore(host, nid)
-        if stepwise:
-            ok = not optimized[0] or (
-                not hugetlb_vmemmap.injected_failure(host, call, hs) and available >= need
-            )
-            k = 1 if ok else 0
-        else:
-            k = int(np.searchsorted(np.cumsum(optimized * need), available, side="right"))
-        if k:
-            hugetlb_vmemmap.restore(host, call, hs, heads[:k][optimized[:k]])
-            _free_to_buddy(host, hs, heads[:k], result)
-        else:
-            k = 1 if stepwise else _leading(optimized)
+        k, failed = _next_batch(host, call, hs, heads, optimized, available)
+        if failed:
             refused.append(heads[:k])
             _note_failure(host, call, result, nid, need, available)
+        else:
+            hugetlb_vmemmap.restore(host, call, hs, heads[:k][optimized[:k]])
+            _free_to_buddy(host, hs, heads[:k], result)
         heads = heads[k:]
     return np.concatenate(refused) if refused else NO_BLOCKS
+
+
+def _next_batch(
+    host: Host, call: Call, hs: HState, heads: Blocks, optimized: Mask, available: int
+) -> tuple[int, bool]:
+    """How many leading pages share one fate, and whether it is refusal.
+
+    Until 6.6 pages are freed one by one, so a batch ends where a freed page could change the zone that pays; later
+    kernels restore as many as they can before they free any.
+    """
+    need = hs.nr_free_vmemmap_pages
+    fault = host.faults.get("vmemmap-restore")
+    if fault is not None and fault.armed:
+        failed = bool(optimized[0]) and (hugetlb_vmemmap.injected_failure(host, call, hs) or available < need)
+        return 1, failed
+    if optimized[0] and available < need:
+        return _leading(optimized), True
+    cost = np.cumsum(optimized * need)
+    if host.profile.bulk:
+        return int(np.searchsorted(cost, available, side="right")), False
+    return _batch_of_one_zone(host, heads, cost), False
+
+
+def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
+    """Leading pages whose restores are all paid by the zone that pays for the first one."""
+    zones = hugetlb_vmemmap.restore_zones(host, host.node_of_block(int(heads[0])))
+    choices = [(zone, mark) for mark in ("low", "min") for zone in zones]
+    rooms = [room(zone, zone.low if mark == "low" else zone.min, ZONE_NORMAL) for zone, mark in choices]
+    chosen = next((i for i, pages in enumerate(rooms) if pages), None)
+    if chosen is None:
+        return 1
+    k = max(1, int(np.searchsorted(cost, rooms[chosen], side="right")))
+    preferred = [zone.index + 1 for zone, _mark in choices[:chosen] if zone is not choices[chosen][0]]
+    changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], preferred))
+    if choices[chosen][1] == "min":  # a zone over its min may rise over its low mark by what is freed into it
+        changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.index + 1 for zone in zones]))
+    return min(k, int(changes[0]) + 1) if changes.size else k
 
 
 def _leading(mask: Mask) -> int:
@@ -490,8 +518,7 @@ def _free_to_buddy(host: Host, hs: HState, heads: Blocks, result: ResizeResult) 
         blocks = (heads[:, None] + np.arange(hs.blocks)).ravel()
     host.mem.flags[blocks] = 0
     host.mem.assign_blocks(blocks, Use.BUDDY)
-    nids, counts = np.unique(nids_of(host, heads), return_counts=True)
-    for nid, n in zip(nids.tolist(), counts.tolist(), strict=True):
+    for nid, n in per_node(host, heads):
         result.node(nid).freed += n
 
 

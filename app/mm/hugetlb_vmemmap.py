@@ -11,6 +11,7 @@ import numpy.typing as npt
 from app.mm import sparse_vmemmap
 from app.mm.mmzone import ZONE_NORMAL, BlockFlag, Blocks, Mask, MemoryMap, Migrate, Pfns, Use, Zone
 from app.mm.page_alloc import (
+    NO_BLOCKS,
     NO_PFNS,
     alloc_pages,
     allocatable,
@@ -38,10 +39,31 @@ class VmemmapRestoreFailed:
 
 def vmemmap_sections(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
     """Sorted, unique sections whose vmemmap describes the huge pages."""
+    if heads.size == 0:
+        return NO_BLOCKS
+    turn = _sections_in_turn(hs, heads)
+    lowest = int(turn.min())
+    touched = np.zeros(int(turn.max()) - lowest + 1, np.bool_)
+    touched[turn - lowest] = True
+    return np.flatnonzero(touched) + lowest
+
+
+def _first_touched(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
+    """The same sections in the order in which the pages come to them."""
+    if heads.size == 0:
+        return NO_BLOCKS
+    turn = _sections_in_turn(hs, heads)
+    lowest = int(turn.min())
+    where = np.full(int(turn.max()) - lowest + 1, -1, np.int64)
+    where[turn[::-1] - lowest] = np.arange(turn.size)[::-1]  # of equal indexes the last one written stays
+    sections = np.flatnonzero(where >= 0)
+    ordered: Blocks = sections[np.argsort(where[sections])] + lowest
+    return ordered
+
+
+def _sections_in_turn(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
     first = heads // BLOCKS_PER_SECTION
-    if hs.gigantic:
-        first = (first[:, None] + np.arange(SECTIONS_PER_1G)).ravel()
-    return np.unique(first)
+    return (first[:, None] + np.arange(SECTIONS_PER_1G)).ravel() if hs.gigantic else first
 
 
 # -- freeing ----------------------------------------------------------------------------------------------
@@ -57,7 +79,7 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
         return
     heads = heads[~_on_own_memmap(host.mem, heads)]
     fault = host.faults.get("vmemmap-page-table")
-    if (fault and fault.armed) or not _split(host, call, vmemmap_sections(hs, heads)):
+    if (fault and fault.armed) or not _split(host, call, _first_touched(hs, heads)):
         for head in heads:
             _optimize_one(host, call, hs, head)
         return
@@ -151,6 +173,16 @@ def nids_of(host: Host, blocks: Blocks) -> npt.NDArray[np.int64]:
     return of_zone[host.mem.zone[blocks]]
 
 
+def per_node(host: Host, blocks: Blocks) -> list[tuple[int, int]]:
+    """How many of the pageblocks each node has: (nid, count) for those that have any, by node."""
+    by_zone = np.bincount(host.mem.zone[blocks], minlength=len(host.zones) + 1).tolist()
+    found: dict[int, int] = {}
+    for zone in host.zones:
+        if by_zone[zone.index + 1]:
+            found[zone.nid] = found.get(zone.nid, 0) + by_zone[zone.index + 1]
+    return sorted(found.items())
+
+
 def _remap_free_now(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pfns | None) -> None:
     if heads.size == 0:
         return
@@ -180,14 +212,16 @@ def _free_regular(host: Host, hs: HState, heads: Blocks) -> None:
         return
     mem = host.mem
     sections = vmemmap_sections(hs, heads)
-    mask = np.zeros((sections.size, PTRS_PER_PTE), np.bool_)
     if hs.gigantic:
-        mask[:] = True
+        mask = np.ones((sections.size, PTRS_PER_PTE), np.bool_)
         mask[np.searchsorted(sections, heads // BLOCKS_PER_SECTION), : mem.kept] = False
     else:
-        row = np.searchsorted(sections, heads // BLOCKS_PER_SECTION)
-        by_block = mask.reshape(sections.size, BLOCKS_PER_SECTION, VMEMMAP_PER_BLOCK)
-        by_block[row, heads % BLOCKS_PER_SECTION, mem.kept :] = True
+        row_of = np.zeros(int(sections[-1] - sections[0]) + 1, np.int64)
+        row_of[sections - sections[0]] = np.arange(sections.size)
+        freed = np.zeros((sections.size, BLOCKS_PER_SECTION), np.bool_)
+        freed[row_of[heads // BLOCKS_PER_SECTION - sections[0]], heads % BLOCKS_PER_SECTION] = True
+        mask = freed.repeat(VMEMMAP_PER_BLOCK, axis=1)
+        mask.reshape(sections.size, BLOCKS_PER_SECTION, VMEMMAP_PER_BLOCK)[:, :, : mem.kept] = False
     blocks = mem.vmemmap_pfn[sections] // PTRS_PER_PTE
     lossy = host.profile.hot_added_frames_lost & mem.hot_added[sections]
     mem.assign_masked(blocks[~lossy], mask[~lossy], Use.BUDDY)
@@ -234,11 +268,13 @@ def _release_frames(host: Host, frames: Pfns) -> None:
 def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> None:
     """What freeing single pages does beside: they rest on the CPU's list, and their pageblocks are unmovable.
 
-    Pages that made a pageblock whole again have merged: a huge page can count on them.
+    Pages that made a pageblock whole again have merged, and a huge page can count on them, but for kernels that
+    free a whole batch at once: there the lists still hold them.
     """
     mem = host.mem
-    blocks, counts = blocks[mem.use[blocks] == Use.MIXED], counts[mem.use[blocks] == Use.MIXED]
-    by_zone = np.bincount(mem.zone[blocks], weights=counts, minlength=len(host.zones) + 1)
+    resting = mem.use[blocks] == Use.MIXED if not host.profile.bulk else np.ones(blocks.size, np.bool_)
+    weights = counts * resting
+    by_zone = np.bincount(mem.zone[blocks], weights=weights, minlength=len(host.zones) + 1)
     for zone in host.zones:
         count = int(by_zone[zone.index + 1])
         if count:
@@ -339,7 +375,7 @@ def _set_ptes(mem: MemoryMap, hs: HState, heads: Blocks, ptes: npt.NDArray[np.in
 
 
 def _summary(sections: npt.NDArray[np.int64]) -> dict[str, int]:
-    return {"count": int(sections.size), "first": int(sections[0]), "last": int(sections[-1])}
+    return {"count": int(sections.size), "first": int(sections.min()), "last": int(sections.max())}
 
 
 def _id_list(ids: list[int]) -> str:

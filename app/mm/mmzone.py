@@ -239,17 +239,15 @@ class MemoryMap:
         """Give whole pageblocks (unique, any order) one use; zone counters follow."""
         if blocks.size == 0:
             return
-        zone_ids = self.zone[blocks].astype(np.int64)
-        old_free = self.nfree[blocks].astype(np.int64)
-        new_free = np.full(blocks.size, PAGEBLOCK_PAGES if use == Use.BUDDY else 0, np.int64)
-        old_managed = self._managed_of(blocks)
-        new_managed = np.full(blocks.size, IS_MANAGED[use] * PAGEBLOCK_PAGES, np.int64)
-        old_pcp = self._count_of(blocks, Use.PCP)
-        self._account(zone_ids, new_free - old_free, new_managed - old_managed)
-        self._account_pcp(zone_ids, (PAGEBLOCK_PAGES if use == Use.PCP else 0) - old_pcp)
-        self._drop_rows(blocks)
+        before = self.use[blocks]
+        if before[0] != Use.MIXED and (before == before[0]).all():
+            pages = np.bincount(self.zone[blocks], minlength=len(self.zones) + 1) * PAGEBLOCK_PAGES
+            self._account_change(np.arange(pages.size), pages, before[:1], use)
+        else:
+            self._account_blocks(blocks, use)
+            self._drop_rows(blocks)
         self.use[blocks] = use
-        self.nfree[blocks] = new_free
+        self.nfree[blocks] = PAGEBLOCK_PAGES if use == Use.BUDDY else 0
         self._touched(blocks, use)
 
     def assign_pages(self, pfns: Pfns, use: Use) -> None:
@@ -279,11 +277,19 @@ class MemoryMap:
 
     def assign_masked(self, blocks: Blocks, mask: Mask, use: Use) -> None:
         """Give the masked pages of pageblocks (unique) one use; ``mask`` has shape (blocks, 512)."""
+        before, count = self.use[blocks], mask.sum(axis=1)
+        zone_ids = self.zone[blocks].astype(np.int64)
         self._expand(blocks)
+        if not (before == Use.MIXED).any():
+            self.detail[self.slot[blocks]] = np.where(mask, np.uint8(use), before[:, None])
+            self.nfree[blocks] = np.where(before == Use.BUDDY, PAGEBLOCK_PAGES - count, 0)
+            self.nfree[blocks] += (count * (use == Use.BUDDY)).astype(np.uint16)
+            self._account_change(zone_ids, count, before, use)
+            self._collapse(blocks[(count == PAGEBLOCK_PAGES) | (count == 0)])
+            self._touched(blocks, use)
+            return
         old = self.detail[self.slot[blocks]]
         self.detail[self.slot[blocks]] = np.where(mask, np.uint8(use), old)
-        zone_ids = self.zone[blocks].astype(np.int64)
-        count = mask.sum(axis=1)
         free = int(use == Use.BUDDY) * count - (mask & (old == Use.BUDDY)).sum(axis=1)
         managed = IS_MANAGED[use] * count - (mask & IS_MANAGED.astype(np.bool_)[old]).sum(axis=1)
         self._account(zone_ids, free, managed)
@@ -326,6 +332,29 @@ class MemoryMap:
         for zone in self.zones:
             zone.nr_free += int(by_free[zone.index + 1])
             zone.managed += int(by_managed[zone.index + 1])
+
+    def _account_change(
+        self,
+        zone_ids: npt.NDArray[np.int64],
+        pages: npt.NDArray[np.int64],
+        old: npt.NDArray[np.uint8],
+        new: Use,
+    ) -> None:
+        """Account for so many pages that had an ``old`` use and get a new one."""
+        free = int(new == Use.BUDDY) - (old == Use.BUDDY).astype(np.int64)
+        self._account(zone_ids, pages * free, pages * (IS_MANAGED[new] - IS_MANAGED[old]))
+        self._account_pcp(zone_ids, pages * (int(new == Use.PCP) - (old == Use.PCP).astype(np.int64)))
+
+    def _account_blocks(self, blocks: Blocks, use: Use) -> None:
+        """Account for whole pageblocks of whatever uses that get one."""
+        zone_ids = self.zone[blocks].astype(np.int64)
+        new_free = PAGEBLOCK_PAGES if use == Use.BUDDY else 0
+        new_managed = IS_MANAGED[use] * PAGEBLOCK_PAGES
+        new_pcp = PAGEBLOCK_PAGES if use == Use.PCP else 0
+        self._account(
+            zone_ids, new_free - self.nfree[blocks].astype(np.int64), new_managed - self._managed_of(blocks)
+        )
+        self._account_pcp(zone_ids, new_pcp - self._count_of(blocks, Use.PCP))
 
     def _account_pcp(self, zone_ids: npt.NDArray[np.int64], delta: Any) -> None:
         if np.any(delta):
@@ -382,7 +411,7 @@ class MemoryMap:
 
     def _touched(self, blocks: Blocks, use: Use) -> None:
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
-        if use == Use.BUDDY:
+        if use == Use.BUDDY or (self.use[blocks] == Use.MIXED).any():  # what stays free in a mixed pageblock
             self._lower_hints(blocks)
 
     def _lower_hints(self, blocks: Blocks) -> None:

@@ -20,7 +20,8 @@ class KernelProfile:
         bulk: growth optimises all fresh pages at the end, shrink restores in bulk (6.8+).
         param_parser: how ``hugetlb_free_vmemmap=`` is read: ``on-off`` (exactly these words) or ``kstrtobool``.
         announces_when_off: the console names the savings even when the feature is off (5.19+).
-        console: format strings of the boot console.
+        registered_text, savings_text: format strings of the boot console.
+        crossing_text: what the console says when a struct page crosses page boundaries; None: nothing.
         sysctl_optimize: /proc/sys/vm/hugetlb_optimize_vmemmap exists (5.19+).
         demote: demote and demote_size files (5.16+).
         per_node_totals: a per-node write counts totals, surplus included (defect, until 6.6).
@@ -49,6 +50,7 @@ class KernelProfile:
     announces_when_off: bool
     registered_text: str
     savings_text: str
+    crossing_text: str | None
     sysctl_optimize: bool
     demote: bool
     per_node_totals: bool
@@ -86,6 +88,7 @@ _5_14 = KernelProfile(
     announces_when_off=False,
     registered_text="HugeTLB registered {size} page size, pre-allocated {count} pages",
     savings_text="HugeTLB: can free {pages} vmemmap pages for hugepages-{name}",
+    crossing_text='HugeTLB: cannot free vmemmap pages because "struct page" crosses page boundaries',
     sysctl_optimize=False,
     demote=False,
     per_node_totals=True,
@@ -114,6 +117,7 @@ _6_1 = KernelProfile(
     announces_when_off=True,
     registered_text="HugeTLB: registered {size} page size, pre-allocated {count} pages",
     savings_text="HugeTLB: {kib} KiB vmemmap can be freed for a {size} page",
+    crossing_text=None,
     sysctl_optimize=True,
     demote=True,
     per_node_totals=True,
@@ -142,6 +146,7 @@ _6_12 = KernelProfile(
     announces_when_off=True,
     registered_text="HugeTLB: registered {size} page size, pre-allocated {count} pages",
     savings_text="HugeTLB: {kib} KiB vmemmap can be freed for a {size} page",
+    crossing_text=None,
     sysctl_optimize=True,
     demote=True,
     per_node_totals=False,

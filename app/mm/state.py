@@ -222,7 +222,8 @@ class Host:
 
     def count(self, counter: str, by: int = 1) -> None:
         """Advance a vmstat counter."""
-        self.counters[counter] = self.counters.get(counter, 0) + by
+        if by:
+            self.counters[counter] = self.counters.get(counter, 0) + by
 
 
 @dataclass(slots=True)

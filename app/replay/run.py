@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from app.fs.machine import read_machine
 from app.mm.commands import SetLowmemReserveRatio
@@ -66,10 +67,18 @@ def replay_trace(trace: Trace) -> Report:
         if step.after is None:
             comparator.skip(step)
             continue
+        if _hot_plugged(step, comparator.kernel) and not report.not_modelled:
+            report.not_modelled["memory that came or went without a recorded write (hot-plug)"] += 1
         comparator.compare(step, played, counters(host))
         player.adopting = False
         _settle(host)
     return report
+
+
+def _hot_plugged(step: Step, before: dict[str, Any]) -> bool:
+    """Whether the guest's memory changed its size in a step that writes no memory block."""
+    blocks = (step.after or {})["memory_blocks"]
+    return step.do in ("wait", "observe") and bool(blocks != before["memory_blocks"])
 
 
 def _look_ahead(trace: Trace, step: Step) -> None:

@@ -1,0 +1,17 @@
+"""What can go wrong between the service and its database."""
+
+
+class StoreFailure(Exception):
+    """The database refused or cannot be reached; nothing was kept."""
+
+
+class Busy(StoreFailure):
+    """The database or the host is too contended right now; nothing was kept, a later try may work."""
+
+
+class StaleRevision(Exception):
+    """Somebody else changed the host first: load it again and apply again."""
+
+
+class KeyTaken(Exception):
+    """Somebody else stored an answer for this idempotency key first: it is the answer."""

@@ -1,0 +1,78 @@
+"""Small machines for the engine's tests, and short ways to drive them."""
+
+from typing import Any
+
+from app.mm.boot import boot
+from app.mm.check import check
+from app.mm.commands import ClearFault, Command, SetFault, SetMaxHugePages
+from app.mm.host import Outcome, apply
+from app.mm.spec import HostSpec, NodeSpec
+from app.mm.state import Call, Host
+
+MIB = 1 << 20
+GIB = 1 << 30
+ON = "hugetlb_free_vmemmap=on"
+KERNELS = ("5.14", "6.1", "6.12")
+
+
+def machine(*nodes: int, kernel: str = "5.14", cmdline: str = ON, **more: Any) -> Host:
+    """A booted host; nodes in bytes (default one of 1 GiB)."""
+    spec = HostSpec(tuple(NodeSpec(n, 1) for n in nodes or (GIB,)), kernel, cmdline, **more)
+    return boot(spec, Call())
+
+
+def boot_lines(kernel: str, cmdline: str, **more: Any) -> list[str]:
+    """Console lines of a boot of 4 GiB."""
+    call = Call()
+    boot(HostSpec((NodeSpec(4 * GIB, 1),), kernel, cmdline, **more), call)
+    return [data["line"] for event, data in call.events if event == "KernelMessagePrinted"]
+
+
+def resize(host: Host, count: int, nid: int | None = None, order: int = 9) -> Outcome:
+    """Write a pool size."""
+    return apply(host, SetMaxHugePages(order, count, nid))
+
+
+def row(host: Host, order: int = 9) -> tuple[int, int, int, int, int]:
+    """nr, free, resv, surp, max as the behaviour tables write them."""
+    hs = host.hstates[order]
+    return (
+        hs.nr_huge_pages,
+        hs.free_huge_pages,
+        hs.resv_huge_pages,
+        hs.surplus_huge_pages,
+        hs.max_huge_pages,
+    )
+
+
+def free_pages(host: Host) -> int:
+    """Free pages of all zones."""
+    return sum(zone.nr_free for zone in host.zones)
+
+
+def total_pages(host: Host) -> int:
+    """MemTotal in pages."""
+    return sum(zone.managed for zone in host.zones)
+
+
+def fail_restores(host: Host, times: int = -1, space: int = 0) -> None:
+    """Every (or some) restore fails from now on."""
+    apply(host, SetFault("vmemmap-restore", times=times, space=space))
+
+
+def let_restores_pass(host: Host) -> None:
+    """Disarm the fault point."""
+    apply(host, ClearFault("vmemmap-restore"))
+
+
+def do(host: Host, command: Command) -> dict[str, Any]:
+    """Apply a command that must not be refused."""
+    outcome = apply(host, command)
+    assert outcome.error is None, outcome.error
+    return outcome.result
+
+
+def assert_laws(host: Host) -> None:
+    """Every law holds."""
+    broken = [law for law in check(host) if not law.ok]
+    assert not broken, broken

@@ -1,0 +1,179 @@
+"""Random command sequences against the laws: a state machine over everything a host can be asked."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from app.mm import commands as c
+from app.mm.check import check
+from app.mm.errors import MMError
+from app.mm.host import apply, digest, fork
+from app.mm.state import Host
+from tests.mm.hosts import MIB, free_pages, machine, row, total_pages
+
+COUNTS = st.one_of(st.integers(0, 40), st.integers(0, 400), st.just(2**64 - 1))
+LAYOUTS = {
+    "one node": ((768 * MIB,), ""),
+    "two nodes": ((512 * MIB, 384 * MIB), ""),
+    "movable": ((896 * MIB,), " kernelcore=400M"),
+    "gigantic": ((3072 * MIB,), " hugepagesz=1G hugepages=1"),
+}
+
+
+class RandomCommands(RuleBasedStateMachine):
+    """Applies commands; every refusal leaves the host as it was unless its result says what is kept."""
+
+    host: Host
+    now = 0
+
+    @initialize(
+        kernel=st.sampled_from(["5.14", "6.1", "6.12"]),
+        layout=st.sampled_from(sorted(LAYOUTS)),
+        feature=st.sampled_from(["on", "on", "off"]),
+        seed=st.integers(0, 9),
+    )
+    def boot(self, kernel: str, layout: str, feature: str, seed: int) -> None:
+        nodes, words = LAYOUTS[layout]
+        self.host = machine(
+            *nodes, kernel=kernel, cmdline=f"hugetlb_free_vmemmap={feature}{words}", seed=seed
+        )
+
+    def apply(self, command: c.Command) -> dict[str, Any] | None:
+        self.now += 1_000_000_000
+        trial = fork(self.host)
+        try:
+            outcome = apply(trial, command, self.now)
+        except MMError:
+            return None  # the service throws such a host away
+        self.host = trial
+        return outcome.result
+
+    # -- pools -------------------------------------------------------------------------------------------
+
+    @rule(count=COUNTS, node=st.sampled_from([None, None, 0, 1]), order=st.sampled_from([9, 9, 9, 18]))
+    def resize(self, count: int, node: int | None, order: int) -> None:
+        nr, _free, _resv, surplus, _max = row(self.host, order)
+        result = self.apply(c.SetMaxHugePages(order, count if order == 9 else count % 4, node))
+        if result is None or self.host.deferred:
+            return
+        hs = self.host.hstates[order]
+        assert hs.max_huge_pages == (hs.nr_huge_pages - hs.surplus_huge_pages) % 2**64
+        if not result["converted_surplus"]:
+            assert hs.surplus_huge_pages >= surplus or result["freed"] or nr != hs.nr_huge_pages
+
+    @rule(count=st.integers(0, 30))
+    def overcommit(self, count: int) -> None:
+        self.apply(c.SetOvercommit(9, count))
+
+    @rule(count=st.integers(0, 3))
+    def demote(self, count: int) -> None:
+        self.apply(c.Demote(18, count))
+
+    @rule(enabled=st.booleans())
+    def switch(self, enabled: bool) -> None:
+        self.apply(c.SetOptimizeVmemmap(enabled))
+
+    # -- tasks -------------------------------------------------------------------------------------------
+
+    @rule(count=st.integers(1, 60), touch=st.integers(0, 60), noreserve=st.booleans(), shared=st.booleans(),
+          mode=st.sampled_from(["default", "bind", "interleave", "preferred"]))  # fmt: skip
+    def map_huge(self, count: int, touch: int, noreserve: bool, shared: bool, mode: str) -> None:
+        nodes = () if mode == "default" else (0,)
+        self.apply(
+            c.CreateTask("hugetlb", count=count, touch=min(touch, count), noreserve=noreserve, shared=shared,
+                         policy_mode=mode, policy_nodes=nodes)
+        )  # fmt: skip
+
+    @rule(kind=st.sampled_from(["anon", "kernel"]), pages=st.integers(1, 40_000))
+    def use_memory(self, kind: str, pages: int) -> None:
+        self.apply(c.CreateTask(kind, pages=pages))
+
+    @rule(kind=st.sampled_from(["anon", "kernel"]), at_most=st.integers(0, 40))
+    def press(self, kind: str, at_most: int) -> None:
+        result = self.apply(c.StartTask(kind))
+        if result is not None:
+            self.apply(c.GrowTask(result["pid"], kind, at_most=at_most, partial=True))
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(data=st.data(), count=st.integers(0, 40))
+    def touch(self, data: st.DataObject, count: int) -> None:
+        pid = data.draw(st.sampled_from(sorted(self.host.tasks)))
+        self.apply(c.TouchHugePages(pid, 0, count))
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(data=st.data(), first=st.integers(0, 20), count=st.integers(1, 20))
+    def unmap(self, data: st.DataObject, first: int, count: int) -> None:
+        pid = data.draw(st.sampled_from(sorted(self.host.tasks)))
+        self.apply(c.UnmapHugePages(pid, 0, first, count))
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(data=st.data())
+    def exit(self, data: st.DataObject) -> None:
+        self.apply(c.ExitTask(data.draw(st.sampled_from(sorted(self.host.tasks)))))
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(data=st.data(), keep=st.one_of(st.none(), st.integers(0, 256)), pages=st.integers(0, 5000))
+    def shrink(self, data: st.DataObject, keep: int | None, pages: int) -> None:
+        pid = data.draw(st.sampled_from(sorted(self.host.tasks)))
+        self.apply(c.ShrinkTask(pid, pages, keep))
+
+    @rule(count=st.integers(1, 10), path=st.sampled_from(["/mnt/a", "/mnt/b"]))
+    def fallocate(self, count: int, path: str) -> None:
+        self.apply(c.FallocateFile(path, 9, count))
+
+    @rule(path=st.sampled_from(["/mnt/a", "/mnt/b"]))
+    def unlink(self, path: str) -> None:
+        self.apply(c.UnlinkFile(path))
+
+    # -- worker, faults, tunables ------------------------------------------------------------------------
+
+    @rule()
+    def drain(self) -> None:
+        self.apply(c.RunFreeHpageWork())
+        assert not self.host.deferred
+
+    @rule(
+        point=st.sampled_from(["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc"]),
+        probability=st.sampled_from([30, 100]),
+        times=st.sampled_from([-1, 1, 7]),
+        space=st.sampled_from([0, 5, 1000]),
+    )
+    def arm(self, point: str, probability: int, times: int, space: int) -> None:
+        self.apply(c.SetFault(point, probability, 1, times, space))
+
+    @rule(point=st.sampled_from(["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc"]))
+    def disarm(self, point: str) -> None:
+        self.apply(c.ClearFault(point))
+
+    @rule(kbytes=st.sampled_from([1024, 20_000, 60_000]))
+    def watermarks(self, kbytes: int) -> None:
+        self.apply(c.SetMinFreeKbytes(kbytes))
+
+    @rule()
+    def copies_are_independent(self) -> None:
+        before = digest(self.host)
+        twin = fork(self.host)
+        assert digest(twin) == before
+        apply(twin, c.SetMaxHugePages(9, 3))
+        assert digest(self.host) == before
+
+    @invariant()
+    def every_law_holds(self) -> None:
+        if not hasattr(self, "host"):
+            return
+        broken = [law for law in check(self.host) if not law.ok]
+        assert not broken, broken
+        assert 0 <= free_pages(self.host) <= total_pages(self.host)
+
+
+# 40 runs of 50 steps: 2,000 steps with all laws after each.
+RandomCommands.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+TestRandomCommands = RandomCommands.TestCase

@@ -1,0 +1,56 @@
+"""A real service on a real SQLite file, with a clock of its own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.mm.spec import HostSpec, NodeSpec
+from app.service import Service, Terms
+from app.settings import Settings
+
+NOW_NS = 1_700_000_000_000_000_000
+
+
+class Clock:
+    """Stands still unless told."""
+
+    def __init__(self) -> None:
+        self.now_ns = NOW_NS
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(database_url=f"sqlite:///{tmp_path / 'hugepool.db'}", worker_poll_seconds=0.1)
+
+
+@pytest.fixture
+def another(settings: Settings, clock: Clock) -> Iterator[Callable[[], Service]]:
+    """Makes services on the same file, as further processes would."""
+    made: list[Service] = []
+
+    def make() -> Service:
+        made.append(Service(settings, clock))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.close()
+
+
+@pytest.fixture
+def service(another: Callable[[], Service]) -> Service:
+    """A service with one host, ``lab``: two nodes of 2 GiB."""
+    service = another()
+    nodes = (NodeSpec(2 << 30), NodeSpec(2 << 30))
+    service.create("lab", HostSpec(nodes, cmdline="hugetlb_free_vmemmap=on"), Terms())
+    return service

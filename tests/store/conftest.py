@@ -1,0 +1,29 @@
+"""A real SQLite file for every test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from app.store.engine import Database
+from app.store.hosts import HostStore
+from app.store.migrate import upgrade
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(database_url=f"sqlite:///{tmp_path / 'hugepool.db'}")
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings)
+    upgrade(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> HostStore:
+    return HostStore(database)

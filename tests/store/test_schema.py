@@ -1,0 +1,92 @@
+"""The schema: migrations make what the tables say, on any start, for any database."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, insert, inspect, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+import app
+from app.mm.units import ULONG_MAX
+from app.settings import Settings
+from app.store import migrate
+from app.store import tables as t
+from app.store.engine import Database
+
+
+def test_alembic_check_finds_no_difference(database: Database) -> None:
+    with database.migrating() as connection:
+        settings = migrate.config()
+        settings.attributes["connection"] = connection
+        command.check(settings)
+
+
+def test_a_second_start_changes_nothing(database: Database) -> None:
+    migrate.upgrade(database)
+    with database.reading() as connection:
+        assert migrate.current(connection) == migrate.head() == "0001"
+
+
+def test_the_schema_can_be_taken_down_again(database: Database) -> None:
+    with database.migrating() as connection:
+        settings = migrate.config()
+        settings.attributes["connection"] = connection
+        command.downgrade(settings, "base")
+    engine = create_engine(database.url)
+    assert set(inspect(engine).get_table_names()) - {"alembic_version", "sqlite_sequence"} == set()
+    engine.dispose()
+
+
+def test_processes_that_start_at_once_all_succeed(settings: Settings) -> None:
+    script = (
+        "import sys; from app.settings import Settings; from app.service import Service;"
+        "s = Service(Settings(database_url=sys.argv[1])); s.start(); print(s.ready()['migrations']['ok']); s.close()"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, settings.database_url], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    assert [process.communicate(timeout=60)[0].strip() for process in running] == ["True"] * 4
+
+
+def test_migrations_are_found_inside_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "50% off" / "app"
+    package.mkdir(parents=True)
+    shutil.copytree(Path(app.__file__).parent.parent / "migrations", package / "migrations")
+    monkeypatch.setattr(app, "__file__", str(package / "__init__.py"))
+    assert migrate.config().get_main_option("script_location") == str(package / "migrations")
+    assert migrate.head() == "0001"
+
+
+def test_every_table_can_be_made_on_postgresql() -> None:
+    for table in t.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+def test_every_row_of_a_host_goes_with_it() -> None:
+    for table in t.metadata.sorted_tables:
+        if table.name not in ("hosts", "idempotency_keys"):
+            assert {key.ondelete for key in table.foreign_keys} == {"CASCADE"}, table.name
+
+
+@pytest.mark.parametrize("value", [0, 1, 2**63 - 1, 2**63, ULONG_MAX])
+def test_unsigned_longs_fit(database: Database, value: int) -> None:
+    with database.migrating() as connection:  # no foreign keys here: the counter needs no host
+        connection.execute(insert(t.counters).values(host_id=1, name="n", position=0, value=value))
+        assert connection.execute(select(t.counters.c.value)).scalar_one() == value
+
+
+def test_connections_are_set_up_for_a_service(database: Database) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+    with database.reading() as connection:
+        for name, value in wanted.items():
+            assert connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() == value
