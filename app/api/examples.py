@@ -1,0 +1,161 @@
+"""Examples for /docs, and the bodies' parameters that carry them."""
+
+from typing import Any
+
+from fastapi import Body
+
+
+def _body(discriminator: str | None = None, /, **examples: tuple[str, Any]) -> Any:
+    """A required JSON body with named examples; ``discriminator``: the field that tells its kind."""
+    return Body(
+        discriminator=discriminator,
+        openapi_examples={
+            name: {"summary": summary, "value": value} for name, (summary, value) in examples.items()
+        },
+    )
+
+
+HOST: Any = _body(
+    spec=(
+        "Boot two nodes of 64 GiB that free vmemmap",
+        {
+            "name": "lab",
+            "spec": {
+                "kernel": "5.14",
+                "cmdline": "hugetlb_free_vmemmap=on",
+                "nodes": [{"memory": "64G", "cpus": 16}, {"memory": "64G", "cpus": 16}],
+            },
+        },
+    ),
+    small=("Boot a small machine", {"name": "tiny", "spec": {"nodes": [{"memory": "1G"}]}}),
+    files=(
+        "Read a real machine (files shortened here)",
+        {
+            "name": "prod-17",
+            "files": {"/proc/meminfo": "...", "/proc/zoneinfo": "...", "/proc/buddyinfo": "..."},
+        },
+    ),
+    fork=("Copy another host", {"name": "lab-2", "fork_of": "lab"}),
+)
+POOL_SIZE: Any = _body(
+    all_nodes=("All nodes", {"count": 512}),
+    one_node=("One node", {"count": 512, "node": 0}),
+    mempolicy=("Spread over some nodes", {"count": 512, "mempolicy": [0, 1]}),
+)
+OVERCOMMIT: Any = _body(some=("Up to 64 surplus pages", {"count": 64}))
+TASK: Any = _body(
+    "kind",
+    hugetlb=(
+        "Map and touch 8 huge pages on node 0",
+        {"kind": "hugetlb", "size": "2048kB", "count": 8, "touch": 8, "policy": {"bind": [0]}},
+    ),
+    anon=("2 GiB of movable memory", {"kind": "anon", "memory": "2G", "mlock": True}),
+    kernel=("300 MiB of unmovable memory", {"kind": "kernel", "memory": "300M", "node": 0}),
+)
+TOUCH: Any = _body(four=("Four more pages", {"count": 4}))
+DEFERRED_MODE: Any = _body(manual=("Keep the queue until it is drained", {"mode": "manual"}))
+FAULT: Any = _body(
+    three=("Fail the next three", {"probability": 100, "interval": 1, "times": 3, "space": 0}),
+)
+
+_COUNTERS = {
+    "nr_hugepages": 0,
+    "free_hugepages": 0,
+    "resv_hugepages": 0,
+    "surplus_hugepages": 0,
+    "nr_overcommit_hugepages": 0,
+    "max_hugepages": 0,
+}
+RESIZE = {
+    "requested": 512,
+    "before": _COUNTERS,
+    "after": {**_COUNTERS, "nr_hugepages": 512, "free_hugepages": 512, "max_hugepages": 512},
+    "allocated": 512,
+    "freed": 0,
+    "refused": 0,
+    "converted_surplus": 0,
+    "vmemmap": {"pages_freed": 3072, "pages_restored": 0, "page_table_pages": 8},
+    "nodes": [
+        {"node": 0, "allocated": 256, "freed": 0, "refused": 0},
+        {"node": 1, "allocated": 256, "freed": 0, "refused": 0},
+    ],
+    "shortfall": None,
+}
+HUGEPAGES = {
+    "size": "2048kB",
+    "order": 9,
+    "nr_hugepages": 512,
+    "free_hugepages": 512,
+    "resv_hugepages": 0,
+    "surplus_hugepages": 0,
+    "max_huge_pages": 512,
+    "nr_overcommit_hugepages": 0,
+    "nr_free_vmemmap_pages": 6,
+    "optimized_hugepages": 512,
+    "nodes": [
+        {"node": 0, "nr_hugepages": 256, "free_hugepages": 256, "surplus_hugepages": 0},
+        {"node": 1, "nr_hugepages": 256, "free_hugepages": 256, "surplus_hugepages": 0},
+    ],
+}
+SECTION = {
+    "section": 40,
+    "mapping": "pte",
+    "optimized_hugepages": 1,
+    "pages_freed": 6,
+    "node": 0,
+    "block": 40,
+    "page_table_pfn": 1052016,
+    "runs": [
+        {"first_page": 0, "nr_pages": 2, "pfn": 132397568, "step": 1, "writable": True},
+        {"first_page": 2, "nr_pages": 6, "pfn": 132397569, "step": 0, "writable": False},
+        {"first_page": 8, "nr_pages": 504, "pfn": 132397576, "step": 1, "writable": True},
+    ],
+}
+PAGE = {
+    "pfn": 1310720,
+    "node": 0,
+    "zone": "Normal",
+    "section": 40,
+    "block": 40,
+    "pageblock_migratetype": "Movable",
+    "use": "hugetlb",
+    "hugepage": {
+        "size": "2048kB",
+        "head_pfn": 1310720,
+        "free": True,
+        "optimized": True,
+        "queued": False,
+        "pid": None,
+    },
+    "struct_page": {
+        "virtual_address": "0xffffea0005000000",
+        "pfn": 132397568,
+        "mapping": "pte",
+        "writable": True,
+    },
+}
+STARTED = {
+    "pid": 1000,
+    "kind": "hugetlb",
+    "comm": "task",
+    "policy": {"mode": "bind", "nodes": [0]},
+    "node": None,
+    "mlock": False,
+    "pages": 0,
+    "memory_bytes": 0,
+    "maps": [
+        {
+            "map": 0,
+            "size": "2048kB",
+            "count": 8,
+            "touched": 8,
+            "reserved": 0,
+            "shared": False,
+            "noreserve": False,
+        }
+    ],
+    "map": 0,
+    "touched": 8,
+    "signal": None,
+    "vmemmap": {"pages_freed": 0, "pages_restored": 0, "page_table_pages": 0},
+}

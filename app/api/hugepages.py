@@ -1,0 +1,71 @@
+"""Huge page pools."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.api import examples, schemas
+from app.api.answers import change, read
+from app.api.bodies import OvercommitBody, PoolSizeBody
+from app.api.documentation import changing, reading
+from app.api.fields import HostInPath, SizeInPath
+from app.api.terms import Changing, IfNoneMatch
+from app.mm import view
+from app.mm.commands import SetOvercommit
+from app.mm.errors import NotFound
+from app.mm.units import ORDER_1G, ORDER_2M, order_of, size_name
+
+router = APIRouter(prefix="/v1/hosts/{host}/hugepages", tags=["huge pages"])
+SIZES = [size_name(order) for order in (ORDER_2M, ORDER_1G)]
+
+
+def order_in_path(size: str) -> int:
+    """The order of a size word.  Raises ENOENT for a size that no x86-64 host has."""
+    order = order_of(size)
+    if order is None:
+        raise NotFound(f"no huge page size {size[:40]!r}; x86-64 has {', '.join(SIZES)}", sizes=SIZES)
+    return order
+
+
+@router.get("", response_model=schemas.HugePagesList, responses=reading())
+def list_hugepages(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
+    """All huge page sizes of a host with their counters."""
+    return read(request, host, lambda machine: {"items": view.hugepages(machine)})
+
+
+@router.get("/{size}", response_model=schemas.HugePages, responses=reading(examples.HUGEPAGES))
+def get_hugepages(request: Request, host: HostInPath, size: SizeInPath, _: IfNoneMatch = None) -> Response:
+    """One huge page size with its counters."""
+    return read(request, host, lambda machine: view.hugepages_of(machine, size))
+
+
+@router.put(
+    "/{size}/nr_hugepages",
+    response_model=schemas.Resize,
+    responses=changing(507, example=examples.RESIZE),
+)
+def set_nr_hugepages(
+    request: Request,
+    host: HostInPath,
+    size: SizeInPath,
+    conditions: Changing,
+    body: PoolSizeBody = examples.POOL_SIZE,
+) -> Response:
+    """Resize a pool, as a write to `nr_hugepages` does.
+
+    Growing less than asked is a success with a `shortfall`: the kernel's write succeeds too.  A shrink whose
+    vmemmap cannot be restored is refused with ENOMEM and carries `result`: what could be freed is freed, the
+    refused pages are back in the pool as surplus.
+    """
+    return change(request, host, body.command(order_in_path(size)), conditions, body)
+
+
+@router.put("/{size}/nr_overcommit_hugepages", response_model=schemas.Overcommit, responses=changing())
+def set_nr_overcommit_hugepages(
+    request: Request,
+    host: HostInPath,
+    size: SizeInPath,
+    conditions: Changing,
+    body: OvercommitBody = examples.OVERCOMMIT,
+) -> Response:
+    """How many surplus huge pages may be made on demand, as a write to `nr_overcommit_hugepages` does."""
+    return change(request, host, SetOvercommit(order_in_path(size), body.count), conditions, body)

@@ -1,0 +1,39 @@
+"""Memory blocks, as hotplug sees memory."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from app.api import schemas
+from app.api.answers import read
+from app.api.documentation import reading
+from app.api.fields import HostInPath
+from app.api.paging import Cursor, page, position
+from app.api.terms import IfNoneMatch
+from app.mm import page_view
+
+router = APIRouter(prefix="/v1/hosts/{host}/memory-blocks", tags=["memory blocks"])
+BlockLimit = Annotated[int, Query(ge=1, le=10_000, description="Most entries in one answer.")]
+BlockInPath = Annotated[int, Path(description="Number of the memory block.", examples=[8])]
+
+
+@router.get("", response_model=schemas.MemoryBlockPage, responses=reading())
+def list_memory_blocks(
+    request: Request, host: HostInPath, limit: BlockLimit = 1000, cursor: Cursor = None, _: IfNoneMatch = None
+) -> Response:
+    """Memory blocks in order of address."""
+    after = position(cursor)
+    return read(
+        request,
+        host,
+        lambda machine: page(page_view.blocks(machine, after, limit + 1), limit, "block"),
+    )
+
+
+@router.get("/{block}", response_model=schemas.MemoryBlock, responses=reading())
+def get_memory_block(
+    request: Request, host: HostInPath, block: BlockInPath, _: IfNoneMatch = None
+) -> Response:
+    """One memory block: its state, the zones it may go to, and what lies in it."""
+    return read(request, host, lambda machine: page_view.block(machine, block))

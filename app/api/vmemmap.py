@@ -1,0 +1,47 @@
+"""The vmemmap: totals, sections, page tables, and the walk of a single page."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from app.api import examples, schemas
+from app.api.answers import read
+from app.api.documentation import reading
+from app.api.fields import HostInPath, Limit
+from app.api.paging import Cursor, page, position
+from app.api.terms import IfNoneMatch
+from app.mm import page_view, view
+from app.mm.state import Host
+
+router = APIRouter(prefix="/v1/hosts/{host}", tags=["vmemmap"])
+SectionInPath = Annotated[int, Path(description="Number of a section of 128 MiB.", examples=[40])]
+PfnInPath = Annotated[int, Path(description="Page frame number.", examples=[1310720])]
+
+
+@router.get("/vmemmap", response_model=schemas.Vmemmap, responses=reading())
+def get_vmemmap(
+    request: Request, host: HostInPath, limit: Limit = 100, cursor: Cursor = None, _: IfNoneMatch = None
+) -> Response:
+    """Totals of the vmemmap, and one row per section."""
+    after = position(cursor)
+
+    def show(machine: Host) -> dict[str, Any]:
+        rows = page_view.sections(machine, after, limit + 1)
+        return {**view.vmemmap_totals(machine), **page(rows, limit, "section")}
+
+    return read(request, host, show)
+
+
+@router.get("/vmemmap/{section}", response_model=schemas.Section, responses=reading(examples.SECTION))
+def get_section(
+    request: Request, host: HostInPath, section: SectionInPath, _: IfNoneMatch = None
+) -> Response:
+    """The page table of a section's vmemmap, as runs that cover all 512 entries."""
+    return read(request, host, lambda machine: page_view.section(machine, section))
+
+
+@router.get("/pages/{pfn}", response_model=schemas.Page, responses=reading(examples.PAGE))
+def get_page(request: Request, host: HostInPath, pfn: PfnInPath, _: IfNoneMatch = None) -> Response:
+    """What a page is used for, and where its `struct page` lies: the walk of the simulated page table."""
+    return read(request, host, lambda machine: page_view.page(machine, pfn))

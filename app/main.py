@@ -1,0 +1,81 @@
+"""The application: its parts put together, and its life."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+
+from app.api import (
+    deferred_frees,
+    errors,
+    faults,
+    history,
+    hosts,
+    hugepages,
+    memory_blocks,
+    operations,
+    tasks,
+    vmemmap,
+)
+from app.api.documentation import TAGS, DocumentedAPI, serve_docs
+from app.api.event_stream import Streams
+from app.api.metrics import HostCollector, RequestMetrics
+from app.api.middleware import BodyLimit, CountRequests
+from app.service import Service
+from app.settings import Settings
+from app.worker import DeferredFreeWorker
+
+ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freeing, fault injection, audits.
+
+Every change is answered when it is durable.  Answers carry `ETag: "<revision>"`; send it back as `If-Match`
+to change only what you have seen.  Refusals are `application/problem+json` with the kernel's errno.
+"""
+ROUTERS = (hosts, hugepages, memory_blocks, tasks, vmemmap, deferred_frees, faults, history, operations)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A service that is ready to be served; nothing is opened before it starts."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        await run_sync(service.start)
+        worker = DeferredFreeWorker(service)
+        try:
+            if settings.worker_enabled:
+                await worker.start()
+            yield
+        finally:
+            await worker.stop()
+            await run_sync(service.close)
+
+    service = Service(settings)
+    app = DocumentedAPI(
+        title="hugepool",
+        version=operations.VERSION,
+        description=ABOUT,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HostCollector(service))
+    app.state.service, app.state.registry, app.state.streams = service, registry, Streams()
+    for module in ROUTERS:
+        app.include_router(module.router)
+    serve_docs(app)
+    errors.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(CountRequests, metrics=RequestMetrics(registry))
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

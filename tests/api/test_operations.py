@@ -1,0 +1,176 @@
+"""Health, version, metrics, documentation, and refusals of HTTP itself."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import openapi
+from app.service import StoreFailure
+from tests.api.conftest import NR, Api, problem_of, refused, serving
+
+
+def test_a_running_service_is_live_and_ready(api: Api) -> None:
+    assert api.get("/healthz/live").json() == {"status": "ok"}
+    body = api.get("/healthz/ready").json()
+    assert body["parts"].keys() == {"database", "migrations", "worker"}
+
+
+def test_a_service_that_cannot_work_is_not_ready(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {"database": {"ok": False, "error": "gone"}, "worker": {"ok": True}}
+    monkeypatch.setattr(api.app.state.service, "ready", lambda: parts)
+    body = refused(api.get("/healthz/ready"), 503, "EAGAIN")
+    assert body["parts"] == parts
+    assert "database" in body["detail"]
+    assert api.get("/healthz/live").status_code == 200
+
+
+def test_a_failing_database_is_told_without_its_secrets(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise StoreFailure("postgresql://user:secret@db")
+
+    monkeypatch.setattr(api.app.state.service, "read", fails)
+    answer = api.get("/v1/hosts/any")
+    refused(answer, 503, "EAGAIN")
+    assert answer.headers["retry-after"] == "1"
+    assert "secret" not in answer.text
+
+
+def test_the_version_names_the_kernels(api: Api) -> None:
+    body = api.get("/version").json()
+    assert (body["name"], body["kernels"]) == ("hugepool", ["5.14", "6.1", "6.12"])
+
+
+def samples(api: Api) -> dict[tuple[str, ...], float]:
+    """Every sample of /metrics."""
+    families = text_string_to_metric_families(api.get("/metrics").text)
+    return {
+        (sample.name, *(f"{k}={v}" for k, v in sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_metrics_show_pools_savings_queues_and_requests(fresh_api: Api) -> None:
+    host = fresh_api.boot()
+    host.put(NR, {"count": 12})
+    fresh_api.get("/nowhere")
+    found = samples(fresh_api)
+    name = f"host={host.name}"
+    assert found["hugepool_hugepages", name, "kind=total", "size=2048kB"] == 12
+    assert found["hugepool_hugepages", name, "kind=optimized", "size=2048kB"] == 12
+    saved = host.get()["vmemmap"]["bytes_saved"]
+    assert found["hugepool_vmemmap_saved_bytes", name] == saved
+    assert found["hugepool_deferred_frees", name] == 0
+    route = "route=/v1/hosts/{host}/hugepages/{size}/nr_hugepages"
+    assert found["hugepool_http_requests_total", "method=PUT", route, "status=200"] == 1
+    assert found["hugepool_http_requests_total", "method=GET", "route=none", "status=404"] == 1
+    host.put(NR, {"count": 5})
+    assert samples(fresh_api)["hugepool_hugepages", name, "kind=total", "size=2048kB"] == 5
+    host.delete()
+    assert not [key for key in samples(fresh_api) if name in key]
+
+
+def test_addresses_and_methods_of_strangers_make_no_new_series(fresh_api: Api) -> None:
+    for i in range(20):
+        fresh_api.get(f"/stranger-{i}")
+        fresh_api.ask(f"ODD{i}", "/v1/hosts")
+        fresh_api.get(f"/v1/hosts/stranger-{i}")
+    requests = [key for key in samples(fresh_api) if key[0] == "hugepool_http_requests_total"]
+    assert len(requests) < 6
+
+
+def test_nothing_is_at_an_unknown_address(api: Api) -> None:
+    for path in ("/", "/v1", "/v1/hosts/", "/v2/hosts", "/v1/hosts/a/b/c", "/%F0%9F%98%80", "/" + "x" * 5000):
+        refused(api.get(path), 404, "ENOENT")
+
+
+def test_another_method_is_refused_with_those_there_are(api: Api) -> None:
+    for method, path, allow in (
+        ("PATCH", "/v1/hosts", "GET, POST"),
+        ("DELETE", "/v1/hosts", "GET, POST"),
+        ("PUT", "/v1/hosts/a", "DELETE, GET"),
+        ("POST", "/v1/hosts/a/faults/x", "DELETE, GET, PUT"),
+        ("BREW", "/version", "GET"),
+    ):
+        answer = api.ask(method, path)
+        refused(answer, 405, "EOPNOTSUPP")
+        assert answer.headers["allow"] == allow
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "x" * 500])
+def test_a_body_that_is_not_sent_as_json_is_refused(api: Api, kind: str | None) -> None:
+    host = api.boot()
+    with host.nothing_changes():
+        headers = {"Content-Type": kind} if kind else {}
+        answer = host.ask("PUT", NR, content=json.dumps({"count": 4}), headers=headers)
+        refused(answer, 415, "EINVAL")
+        assert len(answer.content) < 1000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff", b"{} {}", b"[" * 100_000, b"9" * 5000, b'{"count": NaN}', b'{"count": 1e400}'],
+)
+def test_a_body_that_is_no_json_is_refused(api: Api, content: bytes) -> None:
+    host = api.boot()
+    with host.nothing_changes():
+        answer = host.ask("PUT", NR, content=content, headers={"Content-Type": "application/json"})
+        refused(answer, 422, "EINVAL")
+        assert len(answer.content) < 1000
+
+
+def test_the_docs_page_is_served_and_lists_every_operation_without_scripts(api: Api) -> None:
+    page = api.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    schema = api.get("/openapi.json").json()
+    for path in schema["paths"]:
+        assert path in page.text
+    assert "SwaggerUIBundle" in page.text
+
+
+def test_the_schema_is_whole(api: Api) -> None:
+    schema = api.get("/openapi.json").json()
+    operations = [op for methods in schema["paths"].values() for op in methods.values()]
+    assert len({op["operationId"] for op in operations}) == len(operations)
+    for op in operations:
+        assert op["tags"]
+        assert op["description"]
+        assert op["summary"]
+        for status, answer in op["responses"].items():
+            kinds = set(answer.get("content", {}))
+            assert kinds == {"application/problem+json"} if int(status) >= 400 else True
+        for body in op.get("requestBody", {}).get("content", {}).items():
+            assert body[0] == "application/gzip" or body[1]["examples"]
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
+
+
+def test_the_stored_schema_is_the_served_one(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(openapi.FILE.read_text()) == api.get("/openapi.json").json()
+    assert openapi.main(["--check"]) == 0
+
+
+def test_a_stale_schema_is_told_with_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "openapi" / "openapi.json"
+    assert openapi.main([], file) == 0
+    assert openapi.main(["--check"], file) == 0
+    file.write_text(file.read_text().replace("Huge page pools", "x").replace("list_hosts", "list_guests"))
+    assert openapi.main(["--check"], file) == 1
+    told = capsys.readouterr().err
+    assert '-        "operationId": "list_guests"' in told
+    assert '+        "operationId": "list_hosts"' in told
+    file.unlink()
+    assert openapi.main(["--check"], file) == 1
+
+
+def test_a_service_starts_again_on_the_same_database(tmp_path: Path) -> None:
+    with serving(tmp_path) as api:
+        host = api.boot()
+        host.put(NR, {"count": 7})
+        before = host.everything()
+    with serving(tmp_path) as api:
+        again = type(host)(api, host.name)
+        assert again.everything() == before
+        assert problem_of(api.get("/v1/hosts/x"))["status"] == 404
