@@ -1,0 +1,184 @@
+"""What the pages name is there: links, code, recordings, tests; and lists that claim to be complete are."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from app.replay.run import replay
+from tests.docs.console import ROOT
+
+APP = ROOT / "app"
+TRACES = ROOT / "tests" / "data" / "traces"
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MODEL = ROOT / "docs" / "model.md"
+HTTP = ROOT / "docs" / "http.md"
+LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX)\b")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CALL = re.compile(r"`([a-z_/]+)\.(\w+)(?:\.(\w+))?\(\)`")
+PATH = re.compile(r"`((?:app|tests|docs|examples|docker|openapi|migrations|fs|store|api|replay)/[\w./-]*)`")
+RECORDING = re.compile(r"`([a-z]_[a-z0-9_]+(?:-[0-9.]+-HVO(?:on|off))?)`")
+TEST = re.compile(r"\b(test_\w+)\b")
+SCRIPT = re.compile(r"\b(0\d-[a-z-]+)\b")
+REASON = re.compile(r"`([a-z]+(?:-[a-z]+)*)`")
+LAST = {1: 6, 2: 7, 3: 4, 4: 6, 5: 7, 7: 5, 8: 7, 9: 4, 10: 6, 11: 5, 15: 5}  # subsections of the rule list
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def rows(page: Path, heading: str) -> Iterator[list[str]]:
+    """Cells of the table rows below a heading of the second level."""
+    inside = False
+    for line in page.read_text().splitlines():
+        if line.startswith("## "):
+            inside = line == f"## {heading}"
+        elif inside and line.startswith("|") and not line.startswith("|-"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def rules() -> Iterator[tuple[str, str, str, str]]:
+    """Rows of the model's tables with four columns: rule, state, where, shown by."""
+    for line in MODEL.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and len(cells) == 4 and cells[0] != "rule":
+            yield cells[0], cells[1], cells[2], cells[3]
+
+
+@cache
+def names_in(file: Path) -> frozenset[str]:
+    """Functions and classes of a module, those inside classes included."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return frozenset(n.name for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, kinds))
+
+
+# -- every page --------------------------------------------------------------------------------------------
+
+
+@by_name
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        found = (page.parent / file) if file else page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}, target
+
+
+@by_name
+def test_code_that_a_page_names_is_there(page: Path) -> None:
+    for module, *name in CALL.findall(page.read_text()):
+        places = [folder / f"{module}.py" for folder in (APP / "mm", APP)]
+        file = next((place for place in places if place.exists()), None)
+        assert file is not None, module
+        assert names_in(file).issuperset(filter(None, name)), f"{file}: {name}"
+
+
+@by_name
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    for name in PATH.findall(page.read_text()):
+        assert (ROOT / name).exists() or (APP / name).exists(), name
+
+
+@by_name
+def test_a_page_has_short_lines_and_no_leftovers(page: Path) -> None:
+    text = page.read_text()
+    assert not LEFTOVER.findall(text)
+    assert text.endswith("\n")
+    assert not re.search(r"[ \t]$", text, re.MULTILINE)
+    prose = [line for line in _outside_blocks(text) if not line.startswith("|")]
+    assert max(map(len, prose)) <= 125
+
+
+def _outside_blocks(text: str) -> list[str]:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+
+
+# -- the table of rules ------------------------------------------------------------------------------------
+
+
+def recordings(name: str) -> list[Path]:
+    """The recording of a name, or all that begin with it."""
+    exact = TRACES / f"{name}.json.gz"
+    return [exact] if exact.exists() else sorted(TRACES.glob(f"{name}-*.json.gz"))
+
+
+def test_every_rule_has_a_state_and_what_is_modelled_a_place() -> None:
+    found = list(rules())
+    assert len(found) > 90
+    for rule, state, where, _shown in found:
+        assert state, rule
+        assert where or re.match(r"not modelled|5\.14, 6\.1, 6\.12 only|1, 2, 4", state), rule
+
+
+def test_every_section_of_the_rule_list_is_covered() -> None:
+    numbers = {match[0] for rule, *_ in rules() if (match := re.match(r"\d+(\.\d+)?", rule))}
+    subsections = {f"{section}.{n}" for section, last in LAST.items() for n in range(1, last + 1)}
+    assert {"6", "12", "16"} | subsections <= numbers
+
+
+def test_tests_and_scripts_that_show_a_rule_are_there() -> None:
+    tests = {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
+    scripts = {file.stem for file in (ROOT / "examples" / "curl").glob("*.sh")}
+    for rule, _state, _where, shown in rules():
+        assert tests.issuperset(TEST.findall(shown)), rule
+        assert scripts.issuperset(SCRIPT.findall(shown)), rule
+
+
+SHOWN = sorted({name for *_, shown in rules() for name in RECORDING.findall(shown)})
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_recordings_that_show_a_rule_replay_with_no_counter_off(name: str) -> None:
+    found = recordings(name)
+    assert found
+    for path in found:
+        assert replay(path).first_off is None, path.name
+
+
+# -- lists that claim to be complete -----------------------------------------------------------------------
+
+
+def reasons_in_code() -> set[str]:
+    """Words given as ``reason=`` to a refusal, or answered by a function that says why."""
+    found: set[str] = set()
+    for file in [*(APP / "mm").glob("*.py"), *(APP / "fs").glob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "reason":
+                found |= _words(node.value)
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("_why"):
+                for part in ast.walk(node):
+                    if isinstance(part, ast.Return) and part.value is not None:
+                        found |= _words(part.value)
+    return found
+
+
+def _words(node: ast.expr) -> set[str]:
+    """Strings that an expression may be: itself, or either branch of a condition."""
+    if isinstance(node, ast.IfExp):
+        return _words(node.body) | _words(node.orelse)
+    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+
+
+def test_the_list_of_reasons_is_complete() -> None:
+    listed = {word for cells in rows(HTTP, "Reasons") for word in REASON.findall(cells[0])}
+    assert listed == reasons_in_code()
+
+
+def test_the_list_of_events_is_complete() -> None:
+    sources = [file.read_text() for file in APP.rglob("*.py")]
+    emitted = {name for text in sources for name in re.findall(r'\bemit\(\s*"(\w+)"', text)}
+    listed = {word for cells in rows(HTTP, "Events") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert listed == emitted | {"KernelMessagePrinted"}
+
+
+def test_the_list_of_tables_is_complete() -> None:
+    text = (APP / "store" / "tables.py").read_text()
+    tables = set(re.findall(r'= Table\(\s*"(\w+)"', text))
+    page = ROOT / "docs" / "architecture.md"
+    listed = {word for cells in rows(page, "Tables") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert listed == tables
