@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
 from app.api import (
+    contig_ranges,
     deferred_frees,
     errors,
     faults,
@@ -33,7 +34,18 @@ ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freein
 Every change is answered when it is durable.  Answers carry `ETag: "<revision>"`; send it back as `If-Match`
 to change only what you have seen.  Refusals are `application/problem+json` with the kernel's errno.
 """
-ROUTERS = (hosts, hugepages, memory_blocks, tasks, vmemmap, deferred_frees, faults, history, operations)
+ROUTERS = (
+    hosts,
+    hugepages,
+    memory_blocks,
+    contig_ranges,
+    tasks,
+    vmemmap,
+    deferred_frees,
+    faults,
+    history,
+    operations,
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -179,7 +179,7 @@ class Service:
     ) -> Reply:
         """Boot, restore or copy a machine and store it at revision 1 (a dry run answers revision 0).
 
-        ``view`` makes the result of the new host and ``{"name": name}``, also for a dry run and a replay.
+        ``view`` makes the result of the new host and its ``name`` and ``created_at`` (None in a dry run).
 
         Raises:
             MMError: EEXIST name taken; EINVAL impossible machine.  HostNotFound: nothing to copy.
@@ -195,7 +195,8 @@ class Service:
             raise MMError("EEXIST", f"there is a host {name!r} already", host=name)
         call = Call(now_ns=self._clock())
         host = _make(source, call)
-        result = view(host, {"name": name}) if view else {"name": name}
+        created_at = None if terms.dry_run else events.rfc3339(call.now_ns)
+        result = view(host, {"name": name, "created_at": created_at}) if view else {"name": name}
         reply = Reply(result, None, 0, call.events)
         if not terms.dry_run:
             reply.revision = 1
@@ -256,6 +257,21 @@ class Service:
             loaded = self._cache.get(name, *identity) or self._current(name)
             return fn(loaded.host), loaded.revision
 
+    def show(self, name: str, view: Callable[[Host], dict[str, Any]]) -> tuple[dict[str, Any], int]:
+        """Name and time of creation of a host, what ``view`` adds to them, and the revision.
+
+        For a function of a module that is asked often: its value is made once a revision, and shared.  A
+        summary takes several passes over arrays by section; its readers wait for each other meanwhile.
+        """
+        identity = self._identity(name)
+        with self._locks.holding(name):
+            loaded = self._cache.get(name, *identity) or self._current(name)
+            known = loaded.shown.get(view)
+            if known is None or known[0] != loaded.revision:
+                about = {"name": name, "created_at": loaded.created_at}
+                known = loaded.shown[view] = loaded.revision, {**about, **view(loaded.host)}
+            return known[1], known[0]
+
     def events(self, name: str, after: int = 0, limit: int = 100, kind: str | None = None) -> Rows:
         """Events behind number ``after``, oldest first: id, revision, time, type, data.
 
@@ -313,11 +329,6 @@ class Service:
         """Hosts by name (name, kernel, cmdline, revision, created_at), and the cursor of the next page."""
         found = self._hosts.page(limit + 1, cursor)
         return found[:limit], found[limit - 1]["name"] if len(found) > limit else None
-
-    def created_at(self, name: str) -> str | None:
-        """When a host was created, None when there is no such host; at no cost for one that was just used."""
-        loaded = self._cache.peek(name) or self._hosts.load(name)
-        return None if loaded is None else loaded.created_at
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` after each change that this process made; returns how to stop that."""

@@ -124,6 +124,50 @@ class OvercommitBody(Body):
     count: Count
 
 
+class DemoteBody(Body):
+    """How many gigantic pages to split, on one node or wherever they are."""
+
+    count: Count
+    node: NodeId | None = None
+
+    def command(self, order: int) -> commands.Demote:
+        """The engine's word for it."""
+        return commands.Demote(order, self.count, self.node)
+
+
+# -- memory blocks and contiguous ranges -------------------------------------------------------------------
+
+
+class BlockStateBody(Body):
+    """The word written to a memory block's `state`."""
+
+    state: Literal["offline", "online", "online_kernel", "online_movable"]
+
+
+class ContigBody(Body):
+    """A range to take (`start_pfn`, `end_pfn`), or the size of one to find (`nr_pages`, `node`)."""
+
+    start_pfn: Annotated[Whole, Field(ge=0, lt=2**40)] | None = None
+    end_pfn: Annotated[Whole, Field(ge=0, le=2**40, description="First page behind the range.")] | None = None
+    migratetype: Literal["MOVABLE", "CMA"] = "MOVABLE"
+    nr_pages: Annotated[Whole, Field(ge=1, le=2**40)] | None = None
+    node: NodeId | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "ContigBody":
+        given = self.start_pfn is not None and self.end_pfn is not None
+        either = self.start_pfn is not None or self.end_pfn is not None
+        if (self.nr_pages is not None) == either or given != either:
+            raise refuse("range", "needs start_pfn and end_pfn, or nr_pages")
+        return self
+
+    def command(self) -> commands.AllocContigRange | commands.AllocContigPages:
+        """The engine's word for it."""
+        if self.start_pfn is not None and self.end_pfn is not None:
+            return commands.AllocContigRange(self.start_pfn, self.end_pfn, self.migratetype)
+        return commands.AllocContigPages(self.nr_pages or 0, self.node)
+
+
 # -- tasks -----------------------------------------------------------------------------------------------
 
 
@@ -255,5 +299,8 @@ class FaultBody(Body):
     interval: Annotated[Whole, Field(ge=1, le=2**31 - 1, description="Every n-th request may fail.")] = 1
     times: Annotated[Whole, Field(ge=-1, le=2**31 - 1, description="Failures left; -1 no limit.")] = -1
     space: Annotated[
-        Whole, Field(ge=0, le=2**31 - 1, description="Pages that pass before the first one.")
+        Whole,
+        Field(
+            ge=0, le=2**31 - 1, description="Failing begins with the page of this number; 0 and 1: at once"
+        ),
     ] = 0

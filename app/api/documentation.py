@@ -21,6 +21,7 @@ TAGS = [
     },
     {"name": "huge pages", "description": "Pools by size, and resizing them."},
     {"name": "memory blocks", "description": "Memory as hotplug sees it."},
+    {"name": "contiguous ranges", "description": "alloc_contig_range, and the search for a range."},
     {"name": "tasks", "description": "Who uses the memory."},
     {"name": "vmemmap", "description": "The page tables of the vmemmap, and single pages."},
     {"name": "deferred frees", "description": "Huge pages that wait for the kernel's worker."},

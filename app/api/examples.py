@@ -43,6 +43,15 @@ POOL_SIZE: Any = _body(
     mempolicy=("Spread over some nodes", {"count": 512, "mempolicy": [0, 1]}),
 )
 OVERCOMMIT: Any = _body(some=("Up to 64 surplus pages", {"count": 64}))
+DEMOTE: Any = _body(one=("Split one gigantic page", {"count": 1}))
+BLOCK_STATE: Any = _body(
+    offline=("Take the block offline", {"state": "offline"}),
+    online=("Bring it back as movable memory", {"state": "online_movable"}),
+)
+CONTIG: Any = _body(
+    range=("128 MiB at a place", {"start_pfn": 1048576, "end_pfn": 1081344}),
+    search=("2 MiB anywhere on node 0", {"nr_pages": 512, "node": 0}),
+)
 TASK: Any = _body(
     "kind",
     hugetlb=(
@@ -64,12 +73,12 @@ _COUNTERS = {
     "resv_hugepages": 0,
     "surplus_hugepages": 0,
     "nr_overcommit_hugepages": 0,
-    "max_hugepages": 0,
+    "max_huge_pages": 0,
 }
 RESIZE = {
     "requested": 512,
     "before": _COUNTERS,
-    "after": {**_COUNTERS, "nr_hugepages": 512, "free_hugepages": 512, "max_hugepages": 512},
+    "after": {**_COUNTERS, "nr_hugepages": 512, "free_hugepages": 512, "max_huge_pages": 512},
     "allocated": 512,
     "freed": 0,
     "refused": 0,

@@ -66,8 +66,8 @@ def list_hosts(request: Request, limit: Limit = 100, cursor: Cursor = None) -> R
 @router.get("/{host}", response_model=schemas.Host, responses=reading())
 def get_host(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """A host: its memory, zones, huge pages, vmemmap, memory blocks, and every fault that is armed."""
-    shown, revision = service_of(request).read(host, view.host)
-    return tagged(request, {**_about(request, host), **shown, "revision": revision}, revision)
+    shown, revision = service_of(request).show(host, view.host)
+    return tagged(request, {**shown, "revision": revision}, revision)
 
 
 @router.delete("/{host}", status_code=204, responses=changing(status=204, body=False))
@@ -96,11 +96,6 @@ def _summary(machine: Host, about: dict[str, Any]) -> dict[str, Any]:
 def _created(request: Request, name: str, reply: Reply) -> Response:
     if reply.error is not None or reply.result is None:
         return outcome(request, reply)
-    body = {**_about(request, name), **reply.result, "revision": reply.revision}
+    body = {**reply.result, "revision": reply.revision}
     headers = {"Location": f"/v1/hosts/{name}", **reply_headers(reply)}
     return document(body, 201, headers)
-
-
-def _about(request: Request, name: str) -> dict[str, Any]:
-    """What the engine does not know of a host."""
-    return {"name": name, "created_at": service_of(request).created_at(name)}

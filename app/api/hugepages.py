@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.api import examples, schemas
+from app.api import contig_schemas, examples, schemas
 from app.api.answers import change, read
-from app.api.bodies import OvercommitBody, PoolSizeBody
+from app.api.bodies import DemoteBody, OvercommitBody, PoolSizeBody
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath, SizeInPath
 from app.api.terms import Changing, IfNoneMatch
@@ -69,3 +69,15 @@ def set_nr_overcommit_hugepages(
 ) -> Response:
     """How many surplus huge pages may be made on demand, as a write to `nr_overcommit_hugepages` does."""
     return change(request, host, SetOvercommit(order_in_path(size), body.count), conditions, body)
+
+
+@router.post("/{size}/demote", response_model=contig_schemas.Demotion, responses=changing(507))
+def demote(
+    request: Request,
+    host: HostInPath,
+    size: SizeInPath,
+    conditions: Changing,
+    body: DemoteBody = examples.DEMOTE,
+) -> Response:
+    """Split free gigantic pages into pages of the next smaller size, on kernels that can (6.1 and later)."""
+    return change(request, host, body.command(order_in_path(size)), conditions, body)

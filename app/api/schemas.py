@@ -174,7 +174,7 @@ class Counters(BaseModel):
     resv_hugepages: int
     surplus_hugepages: int
     nr_overcommit_hugepages: int
-    max_hugepages: int
+    max_huge_pages: int
 
 
 class VmemmapDelta(BaseModel):

@@ -15,18 +15,6 @@ MAX_SCALE_FACTOR = {"5.14": 1000, "6.1": 3000, "6.12": 3000}
 
 
 @dataclass(frozen=True, slots=True)
-class BlockWord:
-    """A write to a memory block's ``state`` or ``online``.
-
-    ``repeat_ok``: a state already reached is success (``online``), else EINVAL (``state``).
-    """
-
-    block: int
-    word: str
-    repeat_ok: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class AutoOnlineWord:
     """A write to ``auto_online_blocks``."""
 
@@ -43,7 +31,7 @@ class Write:
         requested: the number written, for pool sizes.
     """
 
-    command: c.Command | BlockWord | AutoOnlineWord | None
+    command: c.Command | AutoOnlineWord | None
     used: int
     requested: int | None = None
 
@@ -178,13 +166,15 @@ def _compact_node(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Wri
 # -- memory blocks ---------------------------------------------------------------------------------------
 
 
-def _state(_host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
-    return Write(BlockWord(args["block"], parse.sysfs_word(data, BLOCK_WORDS)), len(data))
+def _state(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
+    return Write(
+        c.SetBlockState(args["block"], parse.sysfs_word(data, BLOCK_WORDS), comm=writer.comm), len(data)
+    )
 
 
-def _online(_host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+def _online(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
     word = "online" if parse.kstrtobool(data) else "offline"
-    return Write(BlockWord(args["block"], word, repeat_ok=True), len(data))
+    return Write(c.SetBlockState(args["block"], word, repeat_ok=True, comm=writer.comm), len(data))
 
 
 def _auto_online(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:

@@ -135,12 +135,12 @@ def _enable_vmemmap(host: Host, spec: HostSpec, params: BootParams, call: Call) 
     asked = params.free_vmemmap
     if crosses and "hugetlb_free_vmemmap=" in spec.cmdline and host.profile.crossing_text:
         params.lines.append(host.profile.crossing_text)
+    call.printk(f"Command line: {spec.cmdline}")
     host.optimize_enabled = asked and not crosses
     if host.optimize_enabled and host.profile.memmap_on_memory_excluded:
         host.memmap_on_memory = False
     for line in params.lines:
         call.printk(line)
-    call.printk(f"Command line: {spec.cmdline}")
 
 
 def _settle_watermarks(host: Host, spec: HostSpec, params: BootParams) -> None:

@@ -162,7 +162,8 @@ def _vmemmap(host: Host) -> list[str]:
     """Online sections have a vmemmap in use; optimised tails share one read-only frame, all else is its own."""
     mem = host.mem
     out = []
-    online = np.flatnonzero(mem.section_state == SectionState.ONLINE)
+    there = np.flatnonzero(mem.section_state != SectionState.ABSENT)
+    online = there[(mem.section_state[there] == SectionState.ONLINE) | (mem.vmemmap_pfn[there] >= 0)]
     missing = online[mem.vmemmap_pfn[online] < 0]
     out += [f"section {s} has no vmemmap" for s in missing[:5].tolist()]
     split = online[mem.pte_slot[online] != 0]

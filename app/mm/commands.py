@@ -213,6 +213,45 @@ class SetDeferredMode:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBlockState:
+    """Write a memory block's ``state``: offline, online, online_kernel or online_movable.
+
+    ``repeat_ok``: a state already reached is success, as for the file ``online``; else EINVAL.
+    """
+
+    block: int
+    word: str
+    repeat_ok: bool = False
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
+class AllocContigRange:
+    """alloc_contig_range: empty pages ``start_pfn`` .. ``end_pfn`` (excluded) and take them."""
+
+    start_pfn: int
+    end_pfn: int
+    migratetype: str = "MOVABLE"
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
+class AllocContigPages:
+    """alloc_contig_pages: find and take ``nr_pages`` pages in a row, on a node (None: the first)."""
+
+    nr_pages: int
+    node: int | None = None
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
+class FreeContigRange:
+    """free_contig_range of a range taken before."""
+
+    range_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFreeHpageWork:
     """Work off the queue of deferred frees."""
 
@@ -263,6 +302,10 @@ Command = (
     | SetFault
     | ClearFault
     | SetDeferredMode
+    | SetBlockState
+    | AllocContigRange
+    | AllocContigPages
+    | FreeContigRange
     | RunFreeHpageWork
     | CreateTask
 )

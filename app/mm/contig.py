@@ -1,122 +1,282 @@
-"""Gigantic pages at run time: the search of alloc_contig_pages and the allocation of one range.
+"""Contiguous ranges: alloc_contig_range, and the search for one of alloc_contig_pages.
 
-Source: mm/page_alloc.c alloc_contig_pages(), alloc_contig_range() (5.14).
+Source: mm/page_alloc.c alloc_contig_range(), alloc_contig_pages(); mm/compaction.c
+isolate_migratepages_block(); mm/hugetlb.c isolate_or_dissolve_huge_page(), alloc_and_dissolve_huge_page() (5.14).
 """
+
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from app.mm.mmzone import (
-    MOVABLE_USES,
-    ZONE_MOVABLE,
-    ZONE_NORMAL,
-    Blocks,
-    MemoryMap,
-    Migrate,
-    Pfns,
-    Use,
-    Zone,
+from app.mm import hugetlb_vmemmap
+from app.mm.commands import AllocContigPages, AllocContigRange, FreeContigRange
+from app.mm.errors import BadInput, MMError, NotFound
+from app.mm.hugetlb_page import (
+    ResizeResult,
+    account_pages,
+    dequeue_page,
+    enqueue,
+    huge_source,
+    run_free_hpage_work,
+    update_and_free_pages,
 )
-from app.mm.page_alloc import NO_PFNS, alloc_pages, node_zonelist, zonelist
-from app.mm.state import Call, Host, Task
+from app.mm.migrate import migrate_huge_page, migrate_single_pages, used_huge_pages
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, MemoryMap, Migrate, Use, Zone
+from app.mm.page_alloc import find_free_blocks, node_zonelist
+from app.mm.page_isolation import isolate, pages_of_use
+from app.mm.state import Call, ContigRange, Host, HState
+from app.mm.tell import counters, vmemmap_of
 from app.mm.units import BLOCKS_PER_1G, PAGEBLOCK_PAGES
 
 
-def alloc_gigantic_block(host: Host, call: Call, nid: int) -> int | None:
-    """First pageblock of a 1 GiB range taken on a node, or None.
+@dataclass(slots=True)
+class ContigProgress:
+    """What an allocation of a range did on its way; kept even when it fails."""
 
-    Zones NORMAL, DMA32, DMA in this order, candidates from the zone start upwards in steps of 1 GiB; movable
-    pages are migrated out of the way, anything unmovable or huge disqualifies the candidate.
+    migrated_pages: int = 0
+    migrated_hugepages: int = 0
+    replaced_hugepages: int = 0
+    refused_hugepages: int = 0
+
+
+def alloc_contig_range(
+    host: Host, call: Call, start_pfn: int, end_pfn: int, mt: Migrate, progress: ContigProgress
+) -> None:
+    """Empty a range of pages and take it; it is used as CONTIG afterwards.
+
+    Args:
+        start_pfn, end_pfn: the range, end excluded.  mt: type its pageblocks have afterwards, success or not.
+
+    Raises:
+        MMError: EINVAL no such range; EBUSY an unmovable page, or pages that could not be moved; ENOMEM a gigantic
+            page in it, or no target.  ``progress`` tells what is kept.
     """
-    for zone in node_zonelist(host.nodes[nid], ZONE_NORMAL):
-        span = host.mem.blocks_of(zone)
-        first = -(-zone.start_pfn // PAGEBLOCK_PAGES)
-        start = -(-first // BLOCKS_PER_1G) * BLOCKS_PER_1G
-        for candidate in range(start, span.stop - BLOCKS_PER_1G + 1, BLOCKS_PER_1G):
-            if _valid(host.mem, zone, candidate) and _take(host, call, candidate):
-                return candidate
-    return None
+    blocks = _blocks_around(host, start_pfn, end_pfn)
+    zone = _one_zone(host, blocks)
+    isolate(host, call, blocks)
+    try:
+        inside = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
+        _empty(host, call, inside, zone.nid, progress)
+        _check_free(host.mem, start_pfn, end_pfn, progress)
+        host.mem.assign_pages(np.arange(start_pfn, end_pfn), Use.CONTIG)
+    finally:
+        host.mem.set_type(blocks, mt)
 
 
-def _valid(mem: MemoryMap, zone: Zone, first: int) -> bool:
-    """Every page of the range is online, of this zone, free or movable, and not huge."""
-    part = slice(first, first + BLOCKS_PER_1G)
-    if np.any(mem.zone[part] != zone.index + 1):
-        return False
-    fine = np.zeros(256, np.bool_)
-    fine[[Use.BUDDY, Use.PCP, Use.MIXED, *MOVABLE_USES]] = True
-    uses = mem.use[part]
-    if not fine[uses].all():
-        return False
-    fine[Use.MIXED] = False
-    mixed = np.flatnonzero(uses == Use.MIXED) + first
-    return bool(fine[mem.detail[mem.slot[mixed]]].all())
+def _blocks_around(host: Host, start_pfn: int, end_pfn: int) -> Blocks:
+    """The range rounded out to what the kernel isolates: 4 MiB until 5.18, pageblocks later."""
+    step = host.profile.isolation_pages
+    if not 0 <= start_pfn < end_pfn or end_pfn > host.mem.nr_blocks * PAGEBLOCK_PAGES:
+        raise BadInput(f"{start_pfn}..{end_pfn} is no range of this host's memory", where="start_pfn")
+    first, last = start_pfn // step * step, -(-end_pfn // step) * step
+    return np.arange(first // PAGEBLOCK_PAGES, min(last // PAGEBLOCK_PAGES, host.mem.nr_blocks))
 
 
-def _take(host: Host, call: Call, first: int) -> bool:
-    """Migrate what is movable out of a valid range and take it; False when no target frames are free."""
-    mem = host.mem
-    blocks = np.arange(first, first + BLOCKS_PER_1G)
-    moving = {use: _pages_with(mem, blocks, use) for use in MOVABLE_USES}
-    wanted = sum(pfns.size for pfns in moving.values())
-    old_types = mem.mt[blocks].copy()
-    mem.set_type(blocks, Migrate.ISOLATE)
-    targets = _migration_targets(host, blocks, wanted) if wanted else NO_PFNS
-    if targets.size < wanted:
-        mem.assign_pages(targets, Use.BUDDY)
-        mem.mt[blocks] = old_types
-        return False
-    begin = 0
-    for use, pfns in moving.items():
-        goal = targets[begin : begin + pfns.size]
-        begin += pfns.size
-        mem.assign_pages(goal, use)
-        _move_owner(host, pfns, goal)
-    if wanted:
-        host.count("pgmigrate_success", int(wanted))
-        call.emit("PagesMigrated", count=int(wanted), start_pfn=first * PAGEBLOCK_PAGES)
-    mem.assign_blocks(blocks, Use.HUGETLB)
-    mem.set_type(blocks, Migrate.MOVABLE)
-    return True
+def _one_zone(host: Host, blocks: Blocks) -> Zone:
+    zones = np.unique(host.mem.zone[blocks])
+    if zones.size != 1 or zones[0] == 0:
+        raise MMError("EBUSY", "the range is not online memory of one zone", reason="multizone-range")
+    return host.zones[int(zones[0]) - 1]
 
 
-def _pages_with(mem: MemoryMap, blocks: Blocks, use: Use) -> Pfns:
-    whole = blocks[mem.use[blocks] == use]
-    mixed = blocks[mem.use[blocks] == Use.MIXED]
-    row, offset = np.nonzero(mem.detail[mem.slot[mixed]] == use)
-    inside = mixed[row] * PAGEBLOCK_PAGES + offset
-    return np.sort(
-        np.concatenate(((whole[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside))
+def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigProgress) -> None:
+    """Replace free huge pages, migrate what is in use; gigantic pages end it."""
+    flags = host.mem.flags[blocks]
+    if np.any(flags & BlockFlag.GIGANTIC):
+        pfn = int(blocks[np.flatnonzero(flags & BlockFlag.GIGANTIC)[0]]) * PAGEBLOCK_PAGES
+        raise MMError("ENOMEM", f"page {pfn} belongs to a gigantic page", reason="gigantic-page", pfn=pfn)
+    hs = host.hstates[9]
+    for head in blocks[(flags & BlockFlag.HEAD) != 0].tolist():
+        if host.mem.flags[head] & BlockFlag.FREE:
+            _replace(host, call, hs, head, progress)
+    nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
+    moved, left = migrate_single_pages(host, call, blocks, nids)
+    progress.migrated_pages += moved
+    for head in used_huge_pages(host, hs, blocks).tolist():
+        if not migrate_huge_page(host, call, hs, head, nids):
+            raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * 512} to",
+                          reason="migration-target", pfn=head * 512)  # fmt: skip
+        progress.migrated_hugepages += 1
+        progress.migrated_pages += hs.pages
+    if left:
+        raise MMError("ENOMEM", f"no free page for {left} pages of the range", reason="migration-target",
+                      pages_needed=left)  # fmt: skip
+    if host.deferred_mode == "auto" or host.profile.worker_waited_by_isolation:
+        run_free_hpage_work(host, call, comm="kworker/0:1")
+
+
+def _replace(host: Host, call: Call, hs: HState, head: int, progress: ContigProgress) -> None:
+    """Swap a free huge page for a fresh one of the same node; one that cannot be restored stays as surplus.
+
+    Source: mm/hugetlb.c alloc_and_dissolve_huge_page() (5.14).
+    """
+    nid = host.node_of_block(head)
+    source = huge_source(host, nid, 1, 1)
+    if source is None:
+        raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the huge page at {head * 512}",
+                      reason="no-contiguous-memory", node=nid, pfn=head * 512)  # fmt: skip
+    fresh = find_free_blocks(host.mem, source[0], 1)
+    host.mem.assign_blocks(fresh, Use.HUGETLB)
+    host.mem.flags[fresh] = BlockFlag.HEAD
+    hugetlb_vmemmap.optimize(host, call, hs, fresh)
+    old = np.array([head], np.int64)
+    dequeue_page(host, hs, head)
+    account_pages(host, hs, old, -1)
+    account_pages(host, hs, fresh, +1)
+    enqueue(host, hs, fresh)
+    refused = update_and_free_pages(host, call, hs, old, ResizeResult(0))
+    progress.replaced_hugepages += 1 - int(refused.size)
+    progress.refused_hugepages += int(refused.size)
+
+
+def _check_free(mem: MemoryMap, start_pfn: int, end_pfn: int, progress: ContigProgress) -> None:
+    blocks = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
+    busy = pages_of_use(mem, blocks, *(u for u in Use if u not in (Use.BUDDY, Use.MIXED)))
+    busy = busy[(busy >= start_pfn) & (busy < end_pfn)]
+    if busy.size == 0:
+        return
+    restore = progress.refused_hugepages > 0
+    raise MMError(
+        "EBUSY",
+        f"{busy.size} pages of the range are still in use"
+        + (f": {progress.refused_hugepages} huge pages got no memory for their vmemmap" if restore else ""),
+        reason="vmemmap-restore" if restore else "migration-target",
+        pfn=int(busy[0]),
     )
 
 
-def _migration_targets(host: Host, avoid: Blocks, count: int) -> Pfns:
-    """Free movable pages outside isolated pageblocks, the range's own node first."""
-    nid = host.node_of_block(int(avoid[0]))
-    zones = zonelist(host.nodes, nid, ZONE_MOVABLE)
-    return alloc_pages(host.mem, zones, count, Migrate.MOVABLE, ZONE_MOVABLE, Use.ANON)
+# -- searching --------------------------------------------------------------------------------------------
 
 
-def _move_owner(host: Host, old: Pfns, new: Pfns) -> None:
-    """Point the tasks that own the old pages at the new ones."""
-    if old.size == 0:
-        return
-    where = dict(zip(old.tolist(), new.tolist(), strict=True))
-    low, high = int(old[0]), int(old[-1])
-    for task in host.tasks.values():
-        if any(start <= high and start + n > low for start, n in task.runs):
-            task.runs = _moved_runs(task, where)
+def alloc_contig_pages(
+    host: Host, call: Call, zones: list[Zone], pages: int, progress: ContigProgress
+) -> int | None:
+    """First pfn of a range of ``pages`` taken, or None: candidates from each zone's start upwards.
+
+    A candidate is valid when every page is online, of the zone and not reserved; every failure means the next.
+    Source: mm/page_alloc.c alloc_contig_pages() (5.14; ranges with huge pages skipped since 6.3).
+    """
+    for zone in zones:
+        for start in range(-(-zone.start_pfn // pages) * pages, zone.end_pfn - pages + 1, pages):
+            if not _valid(host, zone, start, pages):
+                continue
+            try:
+                alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
+            except MMError:
+                continue
+            return start
+    return None
 
 
-def _moved_runs(task: Task, where: dict[int, int]) -> list[tuple[int, int]]:
-    pfns = [where.get(p, p) for start, n in task.runs for p in range(start, start + n)]
-    return to_runs(np.array(pfns, np.int64))
+def _valid(host: Host, zone: Zone, start: int, pages: int) -> bool:
+    mem = host.mem
+    part = slice(start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES))
+    if np.any(mem.zone[part] != zone.index + 1):
+        return False
+    if host.profile.contig_skips_hugepages and np.any(mem.use[part] == Use.HUGETLB):
+        return False
+    blocks = np.arange(part.start, part.stop)
+    reserved = pages_of_use(mem, blocks, Use.RESERVED, Use.BOOT_VMEMMAP, Use.HOLE)
+    return not np.any((reserved >= start) & (reserved < start + pages))
 
 
-def to_runs(pfns: Pfns) -> list[tuple[int, int]]:
-    """Pfns in order as (first, count) rows."""
-    if pfns.size == 0:
-        return []
-    cut = np.flatnonzero(np.diff(pfns) != 1) + 1
-    starts = np.concatenate(([0], cut))
-    lengths = np.diff(np.append(starts, pfns.size))
-    return list(zip(pfns[starts].tolist(), lengths.tolist(), strict=True))
+def alloc_gigantic_block(host: Host, call: Call, nid: int) -> int | None:
+    """First pageblock of a 1 GiB range taken on a node, or None: zones NORMAL, DMA32, DMA in this order."""
+    zones = node_zonelist(host.nodes[nid], ZONE_NORMAL)
+    start = alloc_contig_pages(host, call, zones, BLOCKS_PER_1G * PAGEBLOCK_PAGES, ContigProgress())
+    if start is None:
+        return None
+    first = start // PAGEBLOCK_PAGES
+    host.mem.assign_blocks(np.arange(first, first + BLOCKS_PER_1G), Use.HUGETLB)
+    return first
+
+
+# -- commands ---------------------------------------------------------------------------------------------
+
+TYPES = {"MOVABLE": Migrate.MOVABLE, "CMA": Migrate.CMA}
+
+
+def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
+    """Allocate a given range.
+
+    Raises:
+        MMError: as alloc_contig_range, with ``result``: what was moved or replaced, and the pool before and after
+            (a failed call can grow it by a surplus page per huge page that could not be restored).
+    """
+    if cmd.migratetype not in TYPES:
+        raise BadInput(f"must be MOVABLE or CMA, not {cmd.migratetype!r}", where="migratetype")
+    before, progress = counters(host.hstates[9]), ContigProgress()
+    try:
+        alloc_contig_range(host, call, cmd.start_pfn, cmd.end_pfn, TYPES[cmd.migratetype], progress)
+    except BadInput:
+        raise
+    except MMError as error:
+        error.result = _result(host, call, progress, before)
+        call.emit("ContigRangeRefused", start_pfn=cmd.start_pfn, end_pfn=cmd.end_pfn, errno=error.errno)
+        raise
+    return _keep(host, call, cmd.start_pfn, cmd.end_pfn, progress, before)
+
+
+def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, Any]:
+    """Find and allocate a range.  Raises ENOMEM when no candidate could be emptied."""
+    most = host.mem.nr_blocks * PAGEBLOCK_PAGES
+    if not 1 <= cmd.nr_pages <= most:
+        raise BadInput(f"must be 1..{most}, not {cmd.nr_pages}", where="nr_pages")
+    nid = host.memory_nodes()[0] if cmd.node is None else cmd.node
+    if nid not in host.memory_nodes():
+        raise BadInput(f"node {nid} has no memory on this host", where="node")
+    before, progress = counters(host.hstates[9]), ContigProgress()
+    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
+    start = alloc_contig_pages(host, call, zones, cmd.nr_pages, progress)
+    if start is None:
+        raise MMError("ENOMEM", f"no {cmd.nr_pages} pages in a row can be freed on node {nid}", node=nid,
+                      reason="no-contiguous-memory", result=_result(host, call, progress, before))  # fmt: skip
+    return _keep(host, call, start, start + cmd.nr_pages, progress, before)
+
+
+def give_back(host: Host, call: Call, cmd: FreeContigRange) -> dict[str, Any]:
+    """Free a range.  Raises ENOENT when there is no such range."""
+    kept = find(host, cmd.range_id)
+    host.mem.assign_pages(np.arange(kept.start_pfn, kept.end_pfn), Use.BUDDY)
+    del host.contig_ranges[kept.range_id]
+    call.emit("ContigRangeFreed", id=kept.range_id)
+    return range_view(kept)
+
+
+def find(host: Host, range_id: int) -> ContigRange:
+    """A range by its id.  Raises ENOENT."""
+    if range_id not in host.contig_ranges:
+        raise NotFound(f"no contiguous range {range_id} on this host", id=range_id)
+    return host.contig_ranges[range_id]
+
+
+def range_view(kept: ContigRange) -> dict[str, int]:
+    """A range as the API shows it."""
+    return {
+        "id": kept.range_id,
+        "start_pfn": kept.start_pfn,
+        "end_pfn": kept.end_pfn,
+        "nr_pages": kept.end_pfn - kept.start_pfn,
+    }
+
+
+def ranges(host: Host, after: int, limit: int) -> list[dict[str, int]]:
+    """Up to ``limit`` ranges with ids above ``after``."""
+    ids = sorted(i for i in host.contig_ranges if i > after)[:limit]
+    return [range_view(host.contig_ranges[i]) for i in ids]
+
+
+def _keep(
+    host: Host, call: Call, start_pfn: int, end_pfn: int, progress: ContigProgress, before: dict[str, int]
+) -> dict[str, Any]:
+    kept = ContigRange(host.next_range_id, start_pfn, end_pfn)
+    host.next_range_id += 1
+    host.contig_ranges[kept.range_id] = kept
+    call.emit("ContigRangeAllocated", id=kept.range_id, start_pfn=start_pfn, end_pfn=end_pfn)
+    return {**range_view(kept), **_result(host, call, progress, before)}
+
+
+def _result(host: Host, call: Call, progress: ContigProgress, before: dict[str, int]) -> dict[str, Any]:
+    after = counters(host.hstates[9])
+    return {**asdict(progress), "before": before, "after": after, "vmemmap": vmemmap_of(call)}

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from app.mm import commands as c
-from app.mm import hugetlb, pool, sparse_vmemmap, sysctl, task
+from app.mm import contig, hugetlb_page, memory_hotplug, pool, sparse_vmemmap, sysctl, task
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
 from app.mm.state import Call, Host, HugeMap, Task
+from app.mm.tell import vmemmap_of
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ def digest(host: Host) -> str:
         "hstates": [_hstate_fields(hs) for hs in host.hstates.values()],
         "tasks": [_task_fields(host.tasks[pid]) for pid in sorted(host.tasks)],
         "files": [_map_fields(host.files[path]) for path in sorted(host.files)],
+        "contig": [repr(host.contig_ranges[i]) for i in sorted(host.contig_ranges)],
         "deferred": [repr(q) for q in host.deferred],
         "faults": [(p, repr(host.faults[p])) for p in sorted(host.faults)],
         "counters": sorted(host.counters.items()),
@@ -85,6 +87,7 @@ def digest(host: Host) -> str:
                      host.percpu_pagelist_high_fraction,
                      host.lowmem_reserve_ratio, host.optimize_enabled, host.deferred_mode, host.default_order,
                      host.memory_block_pages, host.auto_online_blocks, host.next_pid, host.next_stamp,
+                     host.next_range_id,
                      host.last_splat_ns),
     }  # fmt: skip
     h.update(repr(plain).encode())
@@ -143,11 +146,11 @@ def _set_deferred_mode(host: Host, call: Call, cmd: c.SetDeferredMode) -> dict[s
 
 
 def _drain(host: Host, call: Call, cmd: c.RunFreeHpageWork) -> dict[str, Any]:
-    done = hugetlb.run_free_hpage_work(host, call, comm=cmd.comm)
+    done = hugetlb_page.run_free_hpage_work(host, call, comm=cmd.comm)
     return {
         "freed": done.freed,
         "returned_as_surplus": done.refused,
-        "vmemmap": pool.vmemmap_of(call),
+        "vmemmap": vmemmap_of(call),
         "queued": len(host.deferred),
     }
 
@@ -176,6 +179,10 @@ _HANDLERS: dict[type, _Handler] = {
     c.SetFault: _set_fault,
     c.ClearFault: _clear_fault,
     c.SetDeferredMode: _set_deferred_mode,
+    c.SetBlockState: memory_hotplug.set_block_state,
+    c.AllocContigRange: contig.take_range,
+    c.AllocContigPages: contig.find_and_take,
+    c.FreeContigRange: contig.give_back,
     c.RunFreeHpageWork: _drain,
     c.CreateTask: task.create,
 }

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.mm import hugetlb, hugetlb_vmemmap
-from app.mm.hugetlb import account_pages, after, dequeue, dequeue_page, enqueue, ring
+from app.mm import hugetlb_page, hugetlb_vmemmap
+from app.mm.hugetlb_page import account_pages, after, dequeue, enqueue, ring
 from app.mm.mmzone import BlockFlag, Use
 from app.mm.page_alloc import find_free_blocks
 from app.mm.state import Call, Host, HState
@@ -100,7 +100,7 @@ def return_unused_surplus_pages(host: Host, call: Call, hs: HState, unused: int)
         hs.next_nid_to_free = after(host.memory_nodes(), nid)
         heads.append(int(dequeue(host, hs, nid, 1)[0]))
         account_pages(host, hs, np.array(heads[-1:], np.int64), -1, surplus=True)
-    hugetlb.update_and_free_pages(host, call, hs, np.array(heads[::-1], np.int64))
+    hugetlb_page.update_and_free_pages(host, call, hs, np.array(heads[::-1], np.int64))
 
 
 # -- a page for a fault -----------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def alloc_surplus_page(host: Host, call: Call, hs: HState, policy: Policy) -> in
         call.injected = True
         return None
     for nid in policy.order:
-        source = hugetlb.huge_source(host, nid, 1, 1)
+        source = hugetlb_page.huge_source(host, nid, 1, 1)
         if source is None:
             continue
         heads = find_free_blocks(host.mem, source[0], 1)
@@ -161,14 +161,9 @@ def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:
     if host.mem.flags[head] & BlockFlag.TEMPORARY:
         host.mem.flags[head] &= 255 - BlockFlag.TEMPORARY
         account_pages(host, hs, one, -1)
-        hugetlb.update_and_free_page_atomic(host, call, hs, head)
+        hugetlb_page.update_and_free_page_atomic(host, call, hs, head)
     elif hs.surplus_node[nid] > 0:
         account_pages(host, hs, one, -1, surplus=True)
-        hugetlb.update_and_free_page_atomic(host, call, hs, head)
+        hugetlb_page.update_and_free_page_atomic(host, call, hs, head)
     else:
         enqueue(host, hs, one)
-
-
-def take_from_list(host: Host, hs: HState, head: int) -> None:
-    """Take one particular page off the free list (dissolve, replacement)."""
-    dequeue_page(host, hs, head)

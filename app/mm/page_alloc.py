@@ -116,6 +116,8 @@ def alloc_pages(
             if left == 0:
                 break
             allowed = room(zone, zone.low if mark == "low" else zone.min, highest)
+            if use in TASK_USES:
+                allowed += zone.nr_cached
             got = take_pages(mem, zone, min(left, allowed), mt, use)
             if use in TASK_USES:
                 zone.nr_cached = max(0, zone.nr_cached - got.size)

@@ -6,8 +6,9 @@ from typing import Any
 from app.mm import hugetlb
 from app.mm.commands import Demote, SetMaxHugePages, SetOvercommit
 from app.mm.errors import BadInput, MMError
-from app.mm.hugetlb import ResizeResult
+from app.mm.hugetlb_page import ResizeResult
 from app.mm.state import Call, Host, HState
+from app.mm.tell import counters, vmemmap_of
 from app.mm.units import ULONG_MAX
 
 
@@ -51,7 +52,7 @@ def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> dict[str, Any]
     """
     hs = hstate(host, cmd.order)
     if hs.gigantic:
-        raise BadInput("gigantic pages cannot be overcommitted", where="nr_overcommit_hugepages")
+        raise BadInput("gigantic pages cannot be overcommitted", reason="gigantic-page")
     if not 0 <= cmd.count <= ULONG_MAX:
         raise BadInput(f"must be 0..2**64-1, not {cmd.count}", where="count")
     before = counters(hs)
@@ -89,23 +90,6 @@ def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
 def hstate(host: Host, order: int) -> HState:
     """The huge page size of an order.  Raises ENOENT when the machine has none."""
     return hugetlb.check_size(host, order, str(order))
-
-
-def counters(hs: HState) -> dict[str, int]:
-    """The sysfs counters of a size, and ``max_hugepages``: what /proc/sys/vm/nr_hugepages reads back."""
-    return {
-        "nr_hugepages": hs.nr_huge_pages,
-        "free_hugepages": hs.free_huge_pages,
-        "resv_hugepages": hs.resv_huge_pages,
-        "surplus_hugepages": hs.surplus_huge_pages,
-        "nr_overcommit_hugepages": hs.nr_overcommit_huge_pages,
-        "max_hugepages": hs.max_huge_pages,
-    }
-
-
-def vmemmap_of(call: Call) -> dict[str, int]:
-    """What the command did to the vmemmap."""
-    return asdict(call.vmemmap)
 
 
 def _allowed_nodes(host: Host, cmd: SetMaxHugePages) -> list[int]:

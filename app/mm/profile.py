@@ -16,7 +16,6 @@ class KernelProfile:
         reserved_vmemmap_pages: vmemmap pages kept per optimised huge page (2 until 5.17, 1 since 5.18).
         fresh_head_frame: the kept page is copied to a new frame, so that all old frames are freed (6.2+).
         restore_thisnode: restoring takes frames of the huge page's own node only (until 6.6).
-        restore_noretry: __GFP_NORETRY (until 6.4); else __GFP_RETRY_MAYFAIL.
         bulk: growth optimises all fresh pages at the end, shrink restores in bulk (6.8+).
         param_parser: how ``hugetlb_free_vmemmap=`` is read: ``on-off`` (exactly these words) or ``kstrtobool``.
         announces_when_off: the console names the savings even when the feature is off (5.19+).
@@ -33,7 +32,7 @@ class KernelProfile:
         hot_added_frames_lost: freeing parts of a hot-added section's vmemmap loses the frames (until 5.18).
         memmap_on_memory_excluded: vmemmap freeing switches memmap_on_memory off (until 5.18).
         contig_skips_hugepages: the search for a gigantic page skips ranges that hold huge pages (6.3+, backported).
-        surplus_counted_twice: a page that fails to restore raises node surplus even where it was surplus before.
+        isolation_pages: what alloc_contig_range isolates around its range (4 MiB until 5.18, then a pageblock).
         worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
         device_zone: zoneinfo lists an empty Device zone, protection has five entries (Debian 6.x).
         kernel_image_pages: reserved pages of a freshly booted kernel, for hosts made from a spec.
@@ -44,7 +43,6 @@ class KernelProfile:
     reserved_vmemmap_pages: int
     fresh_head_frame: bool
     restore_thisnode: bool
-    restore_noretry: bool
     bulk: bool
     param_parser: str
     announces_when_off: bool
@@ -61,6 +59,7 @@ class KernelProfile:
     hot_added_frames_lost: bool
     memmap_on_memory_excluded: bool
     contig_skips_hugepages: bool
+    isolation_pages: int
     worker_waited_by_isolation: bool
     movable_min_clamped: bool
     device_zone: bool
@@ -82,7 +81,6 @@ _5_14 = KernelProfile(
     reserved_vmemmap_pages=2,
     fresh_head_frame=False,
     restore_thisnode=True,
-    restore_noretry=True,
     bulk=False,
     param_parser="on-off",
     announces_when_off=False,
@@ -99,6 +97,7 @@ _5_14 = KernelProfile(
     hot_added_frames_lost=True,
     memmap_on_memory_excluded=True,
     contig_skips_hugepages=False,
+    isolation_pages=1024,
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
     device_zone=False,
@@ -111,7 +110,6 @@ _6_1 = KernelProfile(
     reserved_vmemmap_pages=1,
     fresh_head_frame=False,
     restore_thisnode=True,
-    restore_noretry=True,
     bulk=False,
     param_parser="kstrtobool",
     announces_when_off=True,
@@ -128,6 +126,7 @@ _6_1 = KernelProfile(
     hot_added_frames_lost=False,
     memmap_on_memory_excluded=False,
     contig_skips_hugepages=True,
+    isolation_pages=512,
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
     device_zone=True,
@@ -140,7 +139,6 @@ _6_12 = KernelProfile(
     reserved_vmemmap_pages=1,
     fresh_head_frame=True,
     restore_thisnode=False,
-    restore_noretry=False,
     bulk=True,
     param_parser="kstrtobool",
     announces_when_off=True,
@@ -157,6 +155,7 @@ _6_12 = KernelProfile(
     hot_added_frames_lost=False,
     memmap_on_memory_excluded=False,
     contig_skips_hugepages=True,
+    isolation_pages=512,
     worker_waited_by_isolation=True,
     movable_min_clamped=True,
     device_zone=True,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.mm import hugetlb
+from app.mm import hugetlb_page
 from app.mm.boot import add_hstates
 from app.mm.buddy_fill import Filler, fill_zone
 from app.mm.cmdline import parse_cmdline
@@ -459,8 +459,8 @@ def _adopt_pools(host: Host, placed: list[_Placed]) -> None:
         for nid, heads in row.heads.items():
             _nr, free, surplus = pool.nodes[nid]
             ordered = np.array(heads[::-1], np.int64)
-            hugetlb.account_pages(host, hs, ordered, +1)
-            hugetlb.enqueue(host, hs, ordered[len(heads) - free :])
+            hugetlb_page.account_pages(host, hs, ordered, +1)
+            hugetlb_page.enqueue(host, hs, ordered[len(heads) - free :])
             used.extend(ordered[: len(heads) - free].tolist())
             hs.surplus_node[nid] = surplus
         hs.surplus_huge_pages, hs.resv_huge_pages = pool.surplus, pool.resv

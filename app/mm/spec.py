@@ -55,6 +55,8 @@ def check_spec(spec: HostSpec) -> None:
         )
     if not 8 <= spec.struct_page_size <= 256:
         raise BadInput(f"must be 8..256 bytes, not {spec.struct_page_size}", where="config.struct_page_size")
+    if spec.struct_page_size != 64 and spec.struct_page_size & (spec.struct_page_size - 1) == 0:
+        raise BadInput("of the powers of two only 64 is modelled", where="config.struct_page_size")
     _check_block_size(spec)
     if spec.min_free_kbytes is not None and not 0 <= spec.min_free_kbytes <= 2**31 - 1:
         raise BadInput("must be 0..2147483647", where="min_free_kbytes")

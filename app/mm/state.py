@@ -158,6 +158,15 @@ class Task:
 
 
 @dataclass(slots=True)
+class ContigRange:
+    """Pages taken by alloc_contig_range, end excluded."""
+
+    range_id: int
+    start_pfn: int
+    end_pfn: int
+
+
+@dataclass(slots=True)
 class Host:
     """One simulated machine.
 
@@ -195,12 +204,14 @@ class Host:
     tasks: dict[int, Task] = field(default_factory=dict)
     files: dict[str, HugeMap] = field(default_factory=dict)
     deferred: list[QueuedFree] = field(default_factory=list)
+    contig_ranges: dict[int, ContigRange] = field(default_factory=dict)
     deferred_mode: str = "auto"
     faults: dict[str, FaultAttr] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     next_pid: int = 1000
     next_stamp: int = 1
+    next_range_id: int = 1
     last_splat_ns: int | None = None
 
     @property
@@ -242,7 +253,8 @@ class Call:
     Attributes:
         comm: name of the acting process, for the console.  now_ns: the command's time.
         atomic: huge pages released in this call go through the deferred-free queue when optimised.
-        events: (type, data) in order.  injected: some refusal was injected by a fault point.
+        events: (type, data) in order.  injected: some refusal was injected by a fault point;
+        ``injected_nodes``: nodes whose huge page allocation was.
     """
 
     comm: str = "hugepool"
@@ -250,6 +262,7 @@ class Call:
     vmemmap: VmemmapDelta = field(default_factory=VmemmapDelta)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     injected: bool = False
+    injected_nodes: set[int] = field(default_factory=set)
 
     def emit(self, event: str, **data: Any) -> None:
         """Record an event of the host's history."""

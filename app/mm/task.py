@@ -4,19 +4,22 @@ Source: mm/hugetlb.c hugetlb_reserve_pages(), hugetlb_no_page(), hugetlb_vm_op_c
 fs/hugetlbfs/inode.c hugetlbfs_fallocate() (5.14).
 """
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from app.mm import commands as c
 from app.mm import hugetlb_reserve as reserve
-from app.mm.contig import to_runs
 from app.mm.errors import BadInput, MMError, NotFound
 from app.mm.hugetlb_reserve import Policy, policy_of
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Pfns, Use, Zone
 from app.mm.page_alloc import NO_PFNS, alloc_pages, allocatable, node_zonelist, zonelist
-from app.mm.pool import hstate, vmemmap_of
+from app.mm.pool import hstate
+from app.mm.rmap import to_runs
 from app.mm.state import Call, Host, HState, HugeMap, Task
+from app.mm.tell import vmemmap_of
 from app.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES, ULONG_MAX
 
 KINDS = {
@@ -24,7 +27,7 @@ KINDS = {
     "kernel": (Use.KERNEL, Migrate.UNMOVABLE, ZONE_NORMAL),
 }
 POLICY_MODES = ("default", "bind", "interleave", "preferred", "local")
-MAX_MAP_PAGES = 1 << 30
+MAX_MAP_PAGES = 1 << 24  # 32 TiB of 2 MiB pages
 GROW_STEP = 1 << 16
 
 
@@ -248,8 +251,11 @@ def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> dict[str, Any
         raise BadInput(f"must be 0..count ({cmd.count}), not {cmd.touch}", where="touch")
     mapping = HugeMap(task.next_map_id, cmd.order, cmd.count, cmd.shared, cmd.noreserve, cmd.path)
     if not cmd.noreserve:
+        policy = _policy(host, task, 0)
         free = hs.free_huge_pages - hs.resv_huge_pages
-        if not reserve.acct_memory(host, call, hs, cmd.count, _policy(host, task, 0)):
+        if policy.strict:
+            free = min(free, sum(hs.free_node[n] for n in policy.order))
+        if not reserve.acct_memory(host, call, hs, cmd.count, policy):
             raise _mmap_refused(call, hs, cmd.count, max(0, free))
         mapping.reserved = set(range(cmd.count))
     task.next_map_id += 1
@@ -280,12 +286,14 @@ def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> dict[str,
     mapping = _mapping(task, cmd.map_id)
     if cmd.count < 0:
         raise BadInput(f"must be 0 or more, not {cmd.count}", where="count")
+    indexes: Iterable[int]
     if cmd.first is None:
         untouched = (i for i in range(mapping.count) if i not in mapping.pages and i not in mapping.gone)
-        indexes = [i for i, _ in zip(untouched, range(cmd.count), strict=False)]
+        indexes = islice(untouched, cmd.count)
     else:
-        indexes = list(range(cmd.first, cmd.first + cmd.count))
-        if cmd.first < 0 or cmd.first + cmd.count > mapping.count or mapping.gone.intersection(indexes):
+        indexes = range(cmd.first, cmd.first + cmd.count)
+        outside = cmd.first < 0 or cmd.first + cmd.count > mapping.count
+        if outside or any(i in indexes for i in mapping.gone):
             raise BadInput(
                 f"pages {cmd.first}.. are not mapped: the mapping has {mapping.count}", where="first"
             )
@@ -295,7 +303,9 @@ def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> dict[str,
             "vmemmap": vmemmap_of(call)}  # fmt: skip
 
 
-def _touch(host: Host, call: Call, task: Task, mapping: HugeMap, indexes: Any) -> tuple[int, str | None]:
+def _touch(
+    host: Host, call: Call, task: Task, mapping: HugeMap, indexes: Iterable[int]
+) -> tuple[int, str | None]:
     hs = host.hstates[mapping.order]
     done = 0
     for i in indexes:
@@ -318,7 +328,7 @@ def unmap_huge_pages(host: Host, call: Call, cmd: c.UnmapHugePages) -> dict[str,
     if cmd.first < 0 or count < 1 or cmd.first + count > mapping.count:
         raise BadInput(f"pages {cmd.first}..{cmd.first + count - 1} are outside the mapping", where="first")
     freed = _unmap(host, call, mapping, cmd.first, count)
-    if len(mapping.gone) == mapping.count:
+    if count == mapping.count or len(mapping.gone) == mapping.count:
         del task.maps[mapping.map_id]
     call.emit("HugePagesUnmapped", pid=task.pid, map=mapping.map_id, count=count)
     return {"pid": task.pid, "map": mapping.map_id, "freed": freed, "queued": len(host.deferred),
@@ -329,12 +339,13 @@ def _unmap(host: Host, call: Call, mapping: HugeMap, first: int, count: int) -> 
     """Free the touched pages of a range, then give its untouched reservations back."""
     hs = host.hstates[mapping.order]
     inside = range(first, first + count)
-    heads = [mapping.pages.pop(i) for i in inside if i in mapping.pages]
+    heads = [mapping.pages.pop(i) for i in sorted(mapping.pages) if i in inside]
     for head in heads:
         reserve.free_huge_page(host, call, hs, head)
-    dropped = mapping.reserved.intersection(inside)
+    dropped = {i for i in mapping.reserved if i in inside}
     mapping.reserved -= dropped
-    mapping.gone.update(inside)
+    if count < mapping.count:  # of a mapping that goes whole nobody asks again
+        mapping.gone.update(inside)
     if dropped:
         reserve.return_unused_surplus_pages(host, call, hs, len(dropped))
     return len(heads)

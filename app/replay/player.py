@@ -99,8 +99,8 @@ class Player:
         command = written.command
         if command is None:
             return Played(written.used)
-        if isinstance(command, fs_write.BlockWord | fs_write.AutoOnlineWord):
-            raise NotModelledError("memory block state")
+        if isinstance(command, fs_write.AutoOnlineWord):
+            raise NotModelledError("auto_online_blocks")
         outcome = self._apply(command)
         if isinstance(command, c.SetMaxHugePages):
             shortfall = outcome.result["shortfall"] or {}
@@ -142,7 +142,11 @@ class Player:
         if task is None or task not in self.pids:
             return fs_write.Writer("init")
         of_task = self.host.tasks[self.pids[task]]
-        nodes = tuple(of_task.policy_nodes) if of_task.policy_mode != "default" else None
+        nodes = None
+        if of_task.policy_mode != "default":
+            nodes = tuple(of_task.policy_nodes) or (
+                self.host.memory_nodes()[0],
+            )  # local: the node it runs on
         return fs_write.Writer("init", nodes)
 
     def quiet(self, op: dict[str, Any]) -> Played:

@@ -28,7 +28,10 @@ _BLOCK_COLUMNS = ("host_id", "block", "state", "node", "start_pfn", "nr_pages")
 
 @dataclass(slots=True)
 class Loaded:
-    """A host in memory, equal to its rows at ``revision``; ``saved``: its small rows as written."""
+    """A host in memory, equal to its rows at ``revision``.
+
+    ``saved``: its small rows as written; ``shown``: what views made of it, each with the revision they saw.
+    """
 
     host_id: int
     name: str
@@ -37,6 +40,7 @@ class Loaded:
     created_at: str
     host: Host
     saved: rows.Snapshot
+    shown: dict[Any, tuple[int, Any]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:

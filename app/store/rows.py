@@ -29,7 +29,19 @@ def _shared(kind: Any, table: Table) -> tuple[str, ...]:
 
 
 _ELSEWHERE = frozenset(
-    ("profile", "nodes", "mem", "hstates", "tasks", "files", "deferred", "faults", "carried", "counters")
+    (
+        "profile",
+        "nodes",
+        "mem",
+        "hstates",
+        "tasks",
+        "files",
+        "deferred",
+        "faults",
+        "carried",
+        "counters",
+        "contig_ranges",
+    )
 )
 HOST_FIELDS = tuple(f.name for f in fields(Host) if f.name not in _ELSEWHERE)
 HOST_COLUMNS = _shared(Host, t.hosts)
@@ -114,6 +126,11 @@ def _files(host: Host) -> Iterator[tuple[Key, Row]]:
         yield (path,), {"map_id": file.map_id, **_mapping(file)}
 
 
+def _contig_ranges(host: Host) -> Iterator[tuple[Key, Row]]:
+    for kept in host.contig_ranges.values():
+        yield (kept.range_id,), {"start_pfn": kept.start_pfn, "end_pfn": kept.end_pfn}
+
+
 def _deferred(host: Host) -> Iterator[tuple[Key, Row]]:
     for queued in host.deferred:
         yield (queued.stamp,), {"pfn": queued.block * PAGEBLOCK_PAGES, "page_order": queued.order}
@@ -148,6 +165,7 @@ SMALL_TABLES = (
     _Small(t.tasks, ("pid",), _tasks),
     _Small(t.huge_maps, ("pid", "map_id"), _huge_maps),
     _Small(t.files, ("path",), _files),
+    _Small(t.contig_ranges, ("range_id",), _contig_ranges),
     _Small(t.deferred_frees, ("stamp",), _deferred),
     _Small(t.faults, ("point",), _faults),
 )

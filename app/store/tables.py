@@ -39,6 +39,10 @@ metadata = MetaData(
 )
 
 
+# Many rows that are written often: SQLite keeps them in the tree of their key, not in a second one beside it.
+BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
+
+
 class UnsignedLong(TypeDecorator[int]):
     """An unsigned long of the kernel, 0..2**64-1, in a signed 64-bit column: two's complement.
 
@@ -95,6 +99,7 @@ hosts = Table(
     Column("deferred_mode", String(16), nullable=False),
     _count("next_pid"),
     _count("next_stamp"),
+    _count("next_range_id"),
     Column("last_splat_ns", BigInteger),
     Column("more_state", JSON, nullable=False),  # plain fields of the engine's Host without a column here
     UniqueConstraint("name"),
@@ -168,6 +173,7 @@ sections = Table(
     Column("page_table", LargeBinary),  # 512 PTEs; null: none, or regular
     Column("first_stamp", BigInteger),
     Column("stamps", LargeBinary),  # order of its free huge pages on their free lists; null: it has none
+    **BY_KEY,
 )
 
 memory_blocks = Table(
@@ -179,6 +185,7 @@ memory_blocks = Table(
     Column("node", Integer),
     _count("start_pfn"),
     _count("nr_pages"),
+    **BY_KEY,
 )
 
 hstates = Table(
@@ -267,6 +274,14 @@ files = Table(
     *_mapping_columns(),
 )
 
+contig_ranges = Table(
+    "contig_ranges",
+    metadata,
+    _whose(),
+    Column("range_id", Integer, primary_key=True),
+    _count("start_pfn"),
+    _count("end_pfn"),  # the first page behind the range
+)
 deferred_frees = Table(
     "deferred_frees",
     metadata,
@@ -311,6 +326,7 @@ events = Table(
     Column("time", String(32), nullable=False),
     Column("type", String(64), nullable=False),
     Column("data", JSON, nullable=False),
+    **BY_KEY,
 )
 
 idempotency_keys = Table(

@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.Column("deferred_mode", sa.String(length=16), nullable=False),
         sa.Column("next_pid", sa.BigInteger(), nullable=False),
         sa.Column("next_stamp", sa.BigInteger(), nullable=False),
+        sa.Column("next_range_id", sa.BigInteger(), nullable=False),
         sa.Column("last_splat_ns", sa.BigInteger(), nullable=True),
         sa.Column("more_state", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hosts")),
@@ -62,6 +63,17 @@ def upgrade() -> None:
             ["host_id"], ["hosts.id"], name=op.f("fk_carried_host_id_hosts"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("host_id", name=op.f("pk_carried")),
+    )
+    op.create_table(
+        "contig_ranges",
+        sa.Column("host_id", sa.Integer(), nullable=False),
+        sa.Column("range_id", sa.Integer(), nullable=False),
+        sa.Column("start_pfn", sa.BigInteger(), nullable=False),
+        sa.Column("end_pfn", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_id"], ["hosts.id"], name=op.f("fk_contig_ranges_host_id_hosts"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("host_id", "range_id", name=op.f("pk_contig_ranges")),
     )
     op.create_table(
         "counters",
@@ -97,6 +109,7 @@ def upgrade() -> None:
             ["host_id"], ["hosts.id"], name=op.f("fk_events_host_id_hosts"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("host_id", "id", name=op.f("pk_events")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "faults",
@@ -167,6 +180,7 @@ def upgrade() -> None:
             ["host_id"], ["hosts.id"], name=op.f("fk_memory_blocks_host_id_hosts"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("host_id", "block", name=op.f("pk_memory_blocks")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "nodes",
@@ -201,6 +215,7 @@ def upgrade() -> None:
             ["host_id"], ["hosts.id"], name=op.f("fk_sections_host_id_hosts"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("host_id", "section", name=op.f("pk_sections")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "tasks",
@@ -315,6 +330,7 @@ def downgrade() -> None:
     op.drop_table("events")
     op.drop_table("deferred_frees")
     op.drop_table("counters")
+    op.drop_table("contig_ranges")
     op.drop_table("carried")
     with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_idempotency_keys_expires_ns"))

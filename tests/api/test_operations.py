@@ -31,7 +31,7 @@ def test_a_failing_database_is_told_without_its_secrets(api: Api, monkeypatch: p
     def fails(*_: Any) -> Any:
         raise StoreFailure("postgresql://user:secret@db")
 
-    monkeypatch.setattr(api.app.state.service, "read", fails)
+    monkeypatch.setattr(api.app.state.service, "show", fails)
     answer = api.get("/v1/hosts/any")
     refused(answer, 503, "EAGAIN")
     assert answer.headers["retry-after"] == "1"

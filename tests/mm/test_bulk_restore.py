@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.mm import commands as c
-from app.mm.hugetlb import ResizeResult, _remove_pool_pages, release
+from app.mm.hugetlb import _remove_pool_pages
+from app.mm.hugetlb_page import ResizeResult, release
 from app.mm.mmzone import BlockFlag
 from app.mm.state import Call, Host
 from tests.mm.hosts import MIB, do, machine, resize

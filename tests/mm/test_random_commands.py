@@ -127,6 +127,28 @@ class RandomCommands(RuleBasedStateMachine):
     def unlink(self, path: str) -> None:
         self.apply(c.UnlinkFile(path))
 
+    # -- memory blocks and ranges ------------------------------------------------------------------------
+
+    @rule(
+        block=st.integers(0, 33),
+        word=st.sampled_from(["offline", "online", "online_movable", "online_kernel"]),
+    )
+    def block_state(self, block: int, word: str) -> None:
+        self.apply(c.SetBlockState(block, word))
+
+    @rule(start=st.integers(0, 500_000), pages=st.sampled_from([1, 512, 700, 4096]))
+    def take_range(self, start: int, pages: int) -> None:
+        self.apply(c.AllocContigRange(start, start + pages))
+
+    @rule(pages=st.sampled_from([512, 1024, 5000]))
+    def find_range(self, pages: int) -> None:
+        self.apply(c.AllocContigPages(pages))
+
+    @precondition(lambda self: self.host.contig_ranges)
+    @rule(data=st.data())
+    def free_range(self, data: st.DataObject) -> None:
+        self.apply(c.FreeContigRange(data.draw(st.sampled_from(sorted(self.host.contig_ranges)))))
+
     # -- worker, faults, tunables ------------------------------------------------------------------------
 
     @rule()
@@ -135,7 +157,9 @@ class RandomCommands(RuleBasedStateMachine):
         assert not self.host.deferred
 
     @rule(
-        point=st.sampled_from(["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc"]),
+        point=st.sampled_from(
+            ["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc", "migration-target"]
+        ),
         probability=st.sampled_from([30, 100]),
         times=st.sampled_from([-1, 1, 7]),
         space=st.sampled_from([0, 5, 1000]),

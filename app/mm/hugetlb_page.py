@@ -1,0 +1,313 @@
+"""Huge pages as counters, free lists and page state; how one is found, released, or waits for the worker.
+
+Source: mm/hugetlb.c enqueue_huge_page(), remove_hugetlb_page(), add_hugetlb_page(), update_and_free_pages_bulk(),
+__update_and_free_page(), free_hpage_workfn() (5.14, 6.1, 6.12).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.mm import hugetlb_vmemmap
+from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, nids_of, per_node
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Mask, Use, Zone
+from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, drain_pcp_blocks, huge_room, node_zonelist, room
+from app.mm.state import Call, Host, HState, QueuedFree
+from app.mm.units import PAGEBLOCK_PAGES
+
+
+@dataclass(slots=True)
+class NodeDelta:
+    """What a resize did on one node, in huge pages."""
+
+    allocated: int = 0
+    freed: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class ResizeResult:
+    """What set_max_huge_pages did, in huge pages.
+
+    ``stopped``: why growth ended, by node; ``failures``: the first restore that failed, by node.
+    """
+
+    requested: int
+    allocated: int = 0
+    freed: int = 0
+    refused: int = 0
+    converted_surplus: int = 0
+    raised_surplus: int = 0
+    nodes: dict[int, NodeDelta] = field(default_factory=dict)
+    stopped: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, VmemmapRestoreFailed] = field(default_factory=dict)
+
+    def node(self, nid: int) -> NodeDelta:
+        """The row of one node."""
+        return self.nodes.setdefault(nid, NodeDelta())
+
+
+# -- node cursors ----------------------------------------------------------------------------------------
+
+
+def ring(allowed: Sequence[int], cursor: int) -> list[int]:
+    """Allowed nodes in the order a cursor visits them.
+
+    Source: mm/hugetlb.c get_valid_node_allowed(), next_node_allowed() (5.14).
+    """
+    ordered = sorted(allowed)
+    at = next((i for i, nid in enumerate(ordered) if nid >= cursor), 0)
+    return ordered[at:] + ordered[:at]
+
+
+def after(allowed: Sequence[int], nid: int) -> int:
+    """The cursor once ``nid`` was tried: the next allowed node."""
+    ordered = sorted(allowed)
+    return next((n for n in ordered if n > nid), ordered[0])
+
+
+# -- finding one ---------------------------------------------------------------------------------------------
+
+
+def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
+    """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
+
+    Fast path: the first zone above its low watermark; slow path: above min; at last with the 2 MiB pages of the
+    per-CPU lists.  ``k`` counts no gains, and stops before gains could lift a zone over its low mark again.
+    Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
+    """
+    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
+    cost = 512 + nr_nodes
+    wanted = min(wanted, host.mem.nr_blocks)
+    for zone in zones:
+        k = huge_room(zone, zone.low, ZONE_MOVABLE, cost)
+        k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
+        if k:
+            return zone, k
+    for drained in (False, True):
+        if drained:
+            if not any(zone.nr_pcp >= PAGEBLOCK_PAGES for zone in zones):
+                return None
+            drain_pcp_blocks(host.mem, zones)
+        for zone in zones:
+            k = huge_room(zone, zone.min, ZONE_MOVABLE, cost)
+            k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
+            if k:
+                return zone, min(k, _pages_before_low(zones))
+    return None
+
+
+def _pages_before_low(zones: Sequence[Zone]) -> int:
+    """Optimised pages that may be made before their freed frames could lift a zone over its low mark."""
+    gaps = [
+        zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + 511 + zone.nr_cached - zone.nr_free for zone in zones
+    ]
+    return max(1, min((gap for gap in gaps if gap >= 0), default=0) // 8)
+
+
+# -- counters and free lists ------------------------------------------------------------------------------
+
+
+def account_pages(host: Host, hs: HState, heads: Blocks, sign: int, *, surplus: bool = False) -> None:
+    """Count huge pages in (+1) or out (-1) of nr, and of surplus where asked; per node and in total."""
+    for nid, n in per_node(host, heads):
+        hs.nr_huge_pages += sign * n
+        hs.nr_node[nid] += sign * n
+        if surplus:
+            hs.surplus_huge_pages += sign * n
+            hs.surplus_node[nid] += sign * n
+
+
+def enqueue(host: Host, hs: HState, heads: Blocks) -> None:
+    """Put pages on their node's free list, one after the other (the last one becomes the head)."""
+    if heads.size == 0:
+        return
+    mem = host.mem
+    mem.seq[heads] = np.arange(host.next_stamp, host.next_stamp + heads.size)
+    host.next_stamp += int(heads.size)
+    mem.flags[heads] |= BlockFlag.FREE
+    mem.mark_dirty(heads)
+    for nid, count in per_node(host, heads):
+        hs.free_lists[nid].push(heads if count == heads.size else heads[nids_of(host, heads) == nid])
+        hs.free_huge_pages += count
+        hs.free_node[nid] += count
+
+
+def dequeue(host: Host, hs: HState, nid: int, count: int) -> Blocks:
+    """Take up to ``count`` pages from the head of a node's free list, most recent first."""
+    heads = hs.free_lists[nid].pop(count)
+    _off_the_list(host, hs, nid, heads)
+    return heads
+
+
+def dequeue_page(host: Host, hs: HState, head: int) -> None:
+    """Take one page out of its node's free list."""
+    nid = host.node_of_block(head)
+    heads = np.array([head], np.int64)
+    hs.free_lists[nid].remove(heads)
+    _off_the_list(host, hs, nid, heads)
+
+
+def _off_the_list(host: Host, hs: HState, nid: int, heads: Blocks) -> None:
+    host.mem.flags[heads] &= 255 - BlockFlag.FREE
+    host.mem.mark_dirty(heads)
+    hs.free_huge_pages -= int(heads.size)
+    hs.free_node[nid] -= int(heads.size)
+
+
+# -- giving back ------------------------------------------------------------------------------------------
+
+
+def update_and_free_pages(
+    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult | None = None
+) -> Blocks:
+    """Restore and free huge pages that are in no counter; those refused come back as free surplus pages.
+
+    Returns the refused pages.
+    Source: mm/hugetlb.c update_and_free_pages_bulk(), __update_and_free_page() (5.14).
+    """
+    result = result or ResizeResult(0)
+    refused = release(host, call, hs, heads, result)
+    if refused.size:
+        account_pages(host, hs, refused, +1, surplus=True)
+        enqueue(host, hs, refused)
+        call.emit("VmemmapRestoreRefused", size=hs.size, count=int(refused.size))
+    return refused
+
+
+def release(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> Blocks:
+    """Restore and free huge pages in the order given; a freed page can pay for the next.
+
+    Returns those whose vmemmap could not be restored, in order, still allocated and in no counter.
+    """
+    if not host.profile.restore_thisnode or len(host.nodes) == 1:
+        refused = _release_in_order(host, call, hs, heads, result)
+    else:
+        nids = nids_of(host, heads)
+        parts = [_release_in_order(host, call, hs, heads[nids == n], result) for n in np.unique(nids)]
+        gone = np.concatenate(parts) if parts else NO_BLOCKS
+        refused = heads[np.isin(heads, gone)]
+    result.refused += int(refused.size)
+    for nid, n in zip(*np.unique(nids_of(host, refused), return_counts=True), strict=True):
+        result.node(int(nid)).refused += int(n)
+    return refused
+
+
+def _release_in_order(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> Blocks:
+    need = hs.nr_free_vmemmap_pages
+    refused: list[Blocks] = []
+    while heads.size:
+        optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
+        nid = host.node_of_block(int(heads[0]))
+        available = hugetlb_vmemmap.available_for_restore(host, nid)
+        k, failed = _next_batch(host, call, hs, heads, optimized, available)
+        if failed:
+            refused.append(heads[:k])
+            note_failure(host, call, result, nid, need, available)
+        else:
+            hugetlb_vmemmap.restore(host, call, hs, heads[:k][optimized[:k]])
+            _free_to_buddy(host, hs, heads[:k], result)
+        heads = heads[k:]
+    return np.concatenate(refused) if refused else NO_BLOCKS
+
+
+def _next_batch(
+    host: Host, call: Call, hs: HState, heads: Blocks, optimized: Mask, available: int
+) -> tuple[int, bool]:
+    """How many leading pages share one fate, and whether it is refusal.
+
+    Until 6.6 pages are freed one by one, so a batch ends where a freed page could change the zone that pays; later
+    kernels restore as many as they can before they free any.
+    """
+    need = hs.nr_free_vmemmap_pages
+    fault = host.faults.get("vmemmap-restore")
+    if fault is not None and fault.armed:
+        failed = bool(optimized[0]) and (hugetlb_vmemmap.injected_failure(host, call, hs) or available < need)
+        return 1, failed
+    if optimized[0] and available < need:
+        return _leading(optimized), True
+    cost = np.cumsum(optimized * need)
+    if host.profile.bulk:
+        return int(np.searchsorted(cost, available, side="right")), False
+    return _batch_of_one_zone(host, heads, cost), False
+
+
+def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
+    """Leading pages whose restores are all paid by the zone that pays for the first one."""
+    zones = hugetlb_vmemmap.restore_zones(host, host.node_of_block(int(heads[0])))
+    choices = [(zone, mark) for mark in ("low", "min") for zone in zones]
+    rooms = [room(zone, zone.low if mark == "low" else zone.min, ZONE_NORMAL) for zone, mark in choices]
+    chosen = next((i for i, pages in enumerate(rooms) if pages), None)
+    if chosen is None:
+        return 1
+    k = max(1, int(np.searchsorted(cost, rooms[chosen], side="right")))
+    preferred = [zone.index + 1 for zone, _mark in choices[:chosen] if zone is not choices[chosen][0]]
+    changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], preferred))
+    if choices[chosen][1] == "min":  # a zone over its min may rise over its low mark by what is freed into it
+        changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.index + 1 for zone in zones]))
+    return min(k, int(changes[0]) + 1) if changes.size else k
+
+
+def _leading(mask: Mask) -> int:
+    """How many leading entries are true."""
+    stops = np.flatnonzero(~mask)
+    return int(stops[0]) if stops.size else int(mask.size)
+
+
+def note_failure(host: Host, call: Call, result: ResizeResult, nid: int, need: int, available: int) -> None:
+    injected = available >= need
+    result.failures.setdefault(nid, VmemmapRestoreFailed(nid, need, available, injected))
+    if not injected:  # an injected failure returns before the allocator would print
+        hugetlb_vmemmap.warn_alloc(host, call)
+
+
+def _free_to_buddy(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
+    blocks = heads
+    if hs.gigantic:
+        blocks = (heads[:, None] + np.arange(hs.blocks)).ravel()
+    host.mem.flags[blocks] = 0
+    host.mem.assign_blocks(blocks, Use.BUDDY)
+    for nid, n in per_node(host, heads):
+        result.node(nid).freed += n
+
+
+def update_and_free_page_atomic(host: Host, call: Call, hs: HState, head: int) -> None:
+    """Release a page from atomic context: an optimised one waits for the worker, another goes at once.
+
+    Source: mm/hugetlb.c update_and_free_page() (5.14).
+    """
+    if not host.mem.flags[head] & BlockFlag.OPTIMIZED:
+        _free_to_buddy(host, hs, np.array([head], np.int64), ResizeResult(0))
+        return
+    host.mem.flags[head] |= BlockFlag.QUEUED
+    host.mem.mark_dirty(np.array([head], np.int64))
+    host.deferred.append(QueuedFree(head, hs.order, host.next_stamp))
+    host.next_stamp += 1
+    call.emit("HugePageFreeDeferred", size=hs.size, pfn=head * 512)
+
+
+def run_free_hpage_work(host: Host, call: Call, *, comm: str | None = None) -> ResizeResult:
+    """Work off the queue of deferred frees, newest first: restore and free, or back into the pool as surplus.
+
+    Source: mm/hugetlb.c free_hpage_workfn(), flush_free_hpage_work() (5.14).
+    """
+    result = ResizeResult(0)
+    queue, host.deferred = host.deferred[::-1], []
+    worker = Call(comm or call.comm, call.now_ns, call.vmemmap, call.events)
+    at = 0
+    while at < len(queue):
+        order = queue[at].order
+        end = at
+        while end < len(queue) and queue[end].order == order:
+            end += 1
+        heads = np.array([q.block for q in queue[at:end]], np.int64)
+        host.mem.flags[heads] &= 255 - BlockFlag.QUEUED
+        host.mem.mark_dirty(heads)
+        update_and_free_pages(host, worker, host.hstate(order), heads, result)
+        at = end
+    result.freed = sum(row.freed for row in result.nodes.values())
+    call.injected |= worker.injected
+    if queue:
+        call.emit("DeferredFreesDrained", freed=result.freed, refused=result.refused)
+    return result

@@ -1,0 +1,111 @@
+"""Moving pages out of a range: single movable pages, and huge pages in use.
+
+Source: mm/migrate.c alloc_migration_target(), unmap_and_move_huge_page(); mm/hugetlb.c
+alloc_huge_page_nodemask(), move_hugetlb_state() (5.14).
+"""
+
+from collections.abc import Sequence
+
+from app.mm import hugetlb_vmemmap
+from app.mm.hugetlb_page import account_pages, dequeue, huge_source
+from app.mm.hugetlb_reserve import free_huge_page
+from app.mm.mmzone import MOVABLE_USES, ZONE_MOVABLE, BlockFlag, Blocks, Migrate, Use
+from app.mm.page_alloc import alloc_pages, find_free_blocks, zonelist
+from app.mm.page_isolation import pages_of_use
+from app.mm.rmap import move_huge_owner, move_owner
+from app.mm.state import Call, Host, HState
+
+
+def other_nodes(host: Host, nid: int) -> list[int]:
+    """Nodes that pages of an offlined block may go to: all with memory but its own, unless it is the only one."""
+    others = [n for n in host.memory_nodes() if n != nid]
+    return sorted(others, key=lambda n: host.nodes[nid].distance[n]) or [nid]
+
+
+def migrate_single_pages(host: Host, call: Call, blocks: Blocks, nids: Sequence[int]) -> tuple[int, int]:
+    """Move movable single pages out of isolated pageblocks; how many moved, how many found no target."""
+    moved = 0
+    for use in MOVABLE_USES:
+        pfns = pages_of_use(host.mem, blocks, use)
+        if pfns.size == 0:
+            continue
+        zones = [z for z in zonelist(host.nodes, nids[0], ZONE_MOVABLE) if z.nid in nids]
+        goal = alloc_pages(host.mem, zones, pfns.size, Migrate.MOVABLE, ZONE_MOVABLE, use)
+        source = pfns[: goal.size]
+        host.mem.assign_pages(source, Use.BUDDY)
+        move_owner(host, source, goal)
+        moved += int(goal.size)
+    left = int(pages_of_use(host.mem, blocks, *MOVABLE_USES).size)
+    host.count("pgmigrate_success", moved)
+    host.count("pgmigrate_fail", left)
+    if moved:
+        call.emit("PagesMigrated", count=moved, start_pfn=int(blocks[0]) * 512)
+    return moved, left
+
+
+def used_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:
+    """First pageblocks of huge pages in use that begin in the pageblocks."""
+    return _huge_pages(host, hs, blocks, free=False)
+
+
+def free_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:
+    """First pageblocks of free huge pages that begin in the pageblocks."""
+    return _huge_pages(host, hs, blocks, free=True)
+
+
+def _huge_pages(host: Host, hs: HState, blocks: Blocks, *, free: bool) -> Blocks:
+    flags = host.mem.flags[blocks]
+    gigantic = BlockFlag.GIGANTIC if hs.gigantic else 0
+    kind = flags & (BlockFlag.HEAD | BlockFlag.GIGANTIC | BlockFlag.QUEUED)
+    listed = (flags & BlockFlag.FREE) != 0
+    heads: Blocks = blocks[(kind == (BlockFlag.HEAD | gigantic)) & (listed if free else ~listed)]
+    return heads
+
+
+def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Sequence[int]) -> bool:
+    """Move one huge page in use; False when there is no target.
+
+    The target is a free page of the pool while unreserved ones are left, wherever it lies, else a fresh page;
+    a fresh one leaves the source temporary, so that it is released and not pooled.
+    """
+    target, fresh = _target(host, call, hs, nids)
+    if target is None:
+        return False
+    if fresh:
+        host.mem.flags[head] |= BlockFlag.TEMPORARY
+        _carry_surplus(host, hs, head, target)
+    move_huge_owner(host, hs, head, target)
+    free_huge_page(host, call, hs, head)
+    call.emit("HugePageMigrated", size=hs.size, pfn=head * 512, target_pfn=target * 512)
+    return True
+
+
+def _target(host: Host, call: Call, hs: HState, nids: Sequence[int]) -> tuple[int | None, bool]:
+    fault = host.faults.get("migration-target")
+    if fault is not None and fault.should_fail(hs.pages):
+        call.injected = True
+        return None, False
+    if hs.free_huge_pages - hs.resv_huge_pages > 0:
+        for nid in nids:
+            if hs.free_node[nid]:
+                return int(dequeue(host, hs, nid, 1)[0]), False
+    if hs.gigantic:
+        return None, False
+    for nid in nids:
+        source = huge_source(host, nid, 1, 1)
+        if source is not None:
+            heads = find_free_blocks(host.mem, source[0], 1)
+            host.mem.assign_blocks(heads, Use.HUGETLB)
+            host.mem.flags[heads] = BlockFlag.HEAD
+            hugetlb_vmemmap.optimize(host, call, hs, heads)
+            account_pages(host, hs, heads, +1)
+            return int(heads[0]), True
+    return None, False
+
+
+def _carry_surplus(host: Host, hs: HState, head: int, target: int) -> None:
+    """Crossing nodes moves one unit of surplus along, in the temporary case only."""
+    old, new = host.node_of_block(head), host.node_of_block(target)
+    if old != new and hs.surplus_node[old]:
+        hs.surplus_node[old] -= 1
+        hs.surplus_node[new] += 1
