@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.mm import hugetlb_vmemmap
-from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, nids_of, per_node
+from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Mask, Use, Zone
 from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, drain_pcp_blocks, huge_room, node_zonelist, room
 from app.mm.state import Call, Host, HState, QueuedFree
@@ -226,7 +226,7 @@ def _next_batch(
         failed = bool(optimized[0]) and (hugetlb_vmemmap.injected_failure(host, call, hs) or available < need)
         return 1, failed
     if optimized[0] and available < need:
-        return _leading(optimized), True
+        return leading(optimized), True
     cost = np.cumsum(optimized * need)
     if host.profile.bulk:
         return int(np.searchsorted(cost, available, side="right")), False
@@ -247,12 +247,6 @@ def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
     if choices[chosen][1] == "min":  # a zone over its min may rise over its low mark by what is freed into it
         changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.index + 1 for zone in zones]))
     return min(k, int(changes[0]) + 1) if changes.size else k
-
-
-def _leading(mask: Mask) -> int:
-    """How many leading entries are true."""
-    stops = np.flatnonzero(~mask)
-    return int(stops[0]) if stops.size else int(mask.size)
 
 
 def note_failure(host: Host, call: Call, result: ResizeResult, nid: int, need: int, available: int) -> None:

@@ -79,11 +79,32 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
         return
     heads = heads[~_on_own_memmap(host.mem, heads)]
     fault = host.faults.get("vmemmap-page-table")
-    if (fault and fault.armed) or not _split(host, call, _first_touched(hs, heads)):
-        for head in heads:
+    if fault and fault.armed:
+        for head in heads.tolist():
             _optimize_one(host, call, hs, head)
         return
-    _remap_free(host, call, hs, heads)
+    while heads.size:
+        _split(host, call, _first_touched(hs, heads))
+        split = _are_split(host.mem, hs, heads)
+        if split[0]:
+            count = leading(split)
+            _remap_free(host, call, hs, heads[:count])
+        else:  # no page table for these: they stay as they are
+            count = leading(~split)
+        heads = heads[count:]
+
+
+def _are_split(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
+    """Huge pages all of whose vmemmap PMDs are split."""
+    turn = _sections_in_turn(hs, heads).reshape(heads.size, -1)
+    split: Mask = (mem.pte_slot[turn] != 0).all(axis=1)
+    return split
+
+
+def leading(mask: Mask) -> int:
+    """How many leading entries are true."""
+    stops = np.flatnonzero(~mask)
+    return int(stops[0]) if stops.size else int(mask.size)
 
 
 def _on_own_memmap(mem: MemoryMap, heads: Blocks) -> npt.NDArray[np.bool_]:
@@ -94,32 +115,33 @@ def _on_own_memmap(mem: MemoryMap, heads: Blocks) -> npt.NDArray[np.bool_]:
 
 
 def _optimize_one(host: Host, call: Call, hs: HState, head: int) -> None:
-    """One huge page: each unsplit PMD asks for its page table in turn; those split stay split."""
+    """One huge page under fault injection: each unsplit PMD asks for its page table in turn."""
     one = np.array([head], np.int64)
-    fault = host.faults.get("vmemmap-page-table")
-    for section in sparse_vmemmap.unsplit_sections(host.mem, vmemmap_sections(hs, one)):
-        if fault and fault.should_fail():
+    fault = host.faults["vmemmap-page-table"]
+    for section in sparse_vmemmap.unsplit_sections(host.mem, vmemmap_sections(hs, one)).tolist():
+        if fault.should_fail():
             call.injected = True
             return
-        if not _split(host, call, np.array([section], np.int64)):
-            return
-    _remap_free(host, call, hs, one)
+        _split(host, call, np.array([section], np.int64))
+    if _are_split(host.mem, hs, one)[0]:
+        _remap_free(host, call, hs, one)
 
 
-def _split(host: Host, call: Call, sections: npt.NDArray[np.int64]) -> bool:
-    """Split the PMDs of sections; False, and nothing done, when the page tables cannot all be had."""
+def _split(host: Host, call: Call, sections: npt.NDArray[np.int64]) -> None:
+    """Split the PMDs of sections, as many as page tables can be had for; those split stay split."""
     fresh = sparse_vmemmap.unsplit_sections(host.mem, sections)
     if fresh.size == 0:
-        return True
+        return
     zones = zonelist(host.nodes, host.memory_nodes()[0], ZONE_NORMAL)
     tables = alloc_pages(host.mem, zones, fresh.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
-    if tables.size < fresh.size:
-        host.mem.assign_pages(tables, Use.BUDDY)
-        return False
+    if tables.size == 0 and host.profile.bulk:
+        tables = _just_freed(host, zones, fresh.size, Use.PAGE_TABLE)
+    fresh = fresh[: tables.size]
+    if fresh.size == 0:
+        return
     sparse_vmemmap.split_vmemmap_huge_pmd(host.mem, fresh, tables)
     call.vmemmap.page_table_pages += int(fresh.size)
     call.emit("VmemmapSplit", sections=_summary(fresh))
-    return True
 
 
 def _remap_free(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
@@ -145,7 +167,7 @@ def _head_frames(host: Host, heads: Blocks) -> Pfns:
         zones = node_zonelist(host.nodes[int(nid)], ZONE_NORMAL)
         got = alloc_pages(host.mem, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
         if got.size == 0:
-            got = _just_freed(host, zones, mine.size)
+            got = _just_freed(host, zones, mine.size, Use.VMEMMAP)
         frames[mine[: got.size]] = got
     missing = np.flatnonzero(frames < 0)
     served = int(missing[0]) if missing.size else heads.size
@@ -154,14 +176,14 @@ def _head_frames(host: Host, heads: Blocks) -> Pfns:
     return frames[:served]
 
 
-def _just_freed(host: Host, zones: list[Zone], count: int) -> Pfns:
+def _just_freed(host: Host, zones: list[Zone], count: int, use: Use) -> Pfns:
     """Under the watermark, the frames that earlier pages of the batch gave back are reused.
 
     Source: mm/hugetlb_vmemmap.c hugetlb_vmemmap_optimize_folios(): the list is freed and the page tried again.
     """
     for zone in zones:
         if zone.nr_cached:
-            got = take_pages(host.mem, zone, min(zone.nr_cached, count), Migrate.UNMOVABLE, Use.VMEMMAP)
+            got = take_pages(host.mem, zone, min(zone.nr_cached, count), Migrate.UNMOVABLE, use)
             zone.nr_cached -= int(got.size)
             return got
     return NO_PFNS
