@@ -3,6 +3,7 @@
 Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,20 @@ def serve(
 
     given: dict[str, Any] = {"host": host, "port": port, "database_url": database_url}
     settings = Settings().model_copy(update={k: v for k, v in given.items() if v is not None})
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_level="info")
+    application = create_app(settings)
+    config = uvicorn.Config(
+        application,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level.lower(),
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    server = uvicorn.Server(config)
+    application.state.streams.stopping = lambda: server.should_exit
+    with suppress(KeyboardInterrupt):  # Ctrl-C is raised once more when all is closed
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
 
 
 @app.command("import")

@@ -46,4 +46,7 @@ class Settings(BaseSettings):
     events_poll_seconds: float = Field(
         0.5, gt=0, description="How often an open event stream looks for events of other processes."
     )
+    shutdown_seconds: int = Field(
+        3, ge=0, description="How long a stopping service waits for open answers, event streams for one."
+    )
     log_level: str = Field("INFO", description="Least important level that is logged.")

@@ -1,6 +1,6 @@
 """Server-sent events: a host's history as it happens, in bounded memory and threads."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 
@@ -21,12 +21,16 @@ HEARTBEAT = b": alive\n\n"
 
 
 class Streams:
-    """The open streams of an application: how many there are, and the threads they wait in."""
+    """The open streams of an application: how many there are, and the threads they wait in.
+
+    ``stopping`` is asked between two waits: a server that stops waits until every answer has ended.
+    """
 
     def __init__(self, most: int = MAX_STREAMS) -> None:
         self.open = 0
         self.most = most
         self.threads = CapacityLimiter(most)
+        self.stopping: Callable[[], bool] = lambda: False
 
 
 class EventStream(StreamingResponse):
@@ -39,7 +43,7 @@ class EventStream(StreamingResponse):
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the host is deleted or the client is gone."""
+        """Send until the host is deleted, the client is gone or the server stops."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -60,7 +64,7 @@ async def _tell(service: Service, streams: Streams, host: str, after: int) -> As
     """Events in order; the next are fetched when the client took the last, so none pile up."""
     yield HELLO
     told = monotonic()
-    while True:
+    while not streams.stopping():
         try:
             events = await run_sync(
                 service.wait_events,

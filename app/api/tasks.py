@@ -34,8 +34,8 @@ def create_task(
     `"signal": "SIGBUS"` and how many pages were touched.
     """
     reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
-    pid = (reply.result or {}).get("pid")
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/tasks/{pid}"})
+    where = None if reply.result is None else {"Location": f"/v1/hosts/{host}/tasks/{reply.result['pid']}"}
+    return outcome(request, reply, 201, where)
 
 
 @router.get("", response_model=activity_schemas.TaskPage, responses=reading())

@@ -8,6 +8,12 @@ from typing import Any
 MAX_ERRORS = 20
 MAX_WORD = 80
 
+
+def _parts(context: Mapping[str, Any]) -> str:
+    """What a length counts: a text that is checked further comes as a "Value"."""
+    return "characters" if context["field_type"] == "Value" else "entries"
+
+
 # pydantic's kind of error -> what is expected, with the words of its context.
 SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda _: "is required",
@@ -27,11 +33,13 @@ SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "dict_type": lambda _: "must be an object",
     "model_type": lambda _: "must be an object",
     "model_attributes_type": lambda _: "must be an object",
-    "too_short": lambda c: f"must have at least {c['min_length']} entries",
-    "too_long": lambda c: f"must have at most {c['max_length']} entries",
+    "too_short": lambda c: f"must have at least {c['min_length']} {_parts(c)}",
+    "too_long": lambda c: f"must have at most {c['max_length']} {_parts(c)}",
     "literal_error": lambda c: f"must be {c['expected']}",
     "greater_than_equal": lambda c: f"must be {c['ge']} or more",
     "less_than_equal": lambda c: f"must be {c['le']} or less",
+    "greater_than": lambda c: f"must be more than {c['gt']}",
+    "less_than": lambda c: f"must be less than {c['lt']}",
     "union_tag_not_found": lambda _: "is required: it says what the other fields mean",
     "union_tag_invalid": lambda c: f"must be one of {c['expected_tags']}",
     "json_invalid": lambda c: f"is not JSON: {c['error']}",

@@ -15,7 +15,9 @@ from app.mm.errors import BadInput
 
 # Where the machine's root begins in a member's name: "", "./", "/", or one top folder such as "prod-17/".
 _ROOT = re.compile(r"(?:\./|/)?(?:(?!(?:proc|sys)/)[^/]{1,255}/)?(?=(?:proc|sys)/)")
-_BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, UnicodeError)
+# The last three: tarfile takes the numbers of hostile headers as they come.
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError,
+           ValueError, OverflowError, IndexError)  # fmt: skip
 
 
 class TooLarge(Exception):

@@ -11,7 +11,6 @@ from app.mm.state import Host
 from app.mm.units import ORDER_1G, ORDER_2M, PAGE_SIZE
 
 BLOCK_WORDS = ("offline", "online", "online_kernel", "online_movable")
-MAX_SCALE_FACTOR = {"5.14": 1000, "6.1": 3000, "6.12": 3000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ def _min_free(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
 
 
 def _scale_factor(host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
-    values, used = parse.proc_dointvec(data, 1, low=1, high=MAX_SCALE_FACTOR[host.profile.name])
+    values, used = parse.proc_dointvec(data, 1, low=1, high=host.profile.max_watermark_scale_factor)
     return Write(c.SetWatermarkScaleFactor(values[0]), used)
 
 

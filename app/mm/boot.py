@@ -49,7 +49,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     """
     check_spec(spec)
     profile = profile_of(spec.kernel)
-    params = parse_cmdline(spec.cmdline, profile, spec.default_on)
+    params = parse_cmdline(spec.cmdline, profile, default_on=spec.default_on)
     layouts = _layouts(spec, params)
     end = max(node.end for node in layouts)
     mem = MemoryMap(-(-end // SECTION_PAGES), profile.reserved_vmemmap_pages)
@@ -60,12 +60,15 @@ def boot(spec: HostSpec, call: Call) -> Host:
     _reserve_boot_memory(host, layouts)
     _enable_vmemmap(host, spec, params, call)
     gigantic = _boot_gigantic_pages(host, params)
-    _settle_watermarks(host, spec, params)
+    _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     zones = zonelist(nodes, 0, ZONE_NORMAL)
     alloc_pages(mem, zones, SYSTEM_PAGES, Migrate.UNMOVABLE, ZONE_NORMAL, Use.SYSTEM)
     _register_hstates(host, params, call)
     _fill_pools(host, params, gigantic, call)
-    _settle_watermarks(host, spec, params)
+    _settle_watermarks(host, thp=params.thp)
+    if spec.min_free_kbytes:
+        host.min_free_kbytes = host.user_min_free_kbytes = spec.min_free_kbytes
+        setup_wmarks(host)
     _check_memory_left(host, params)
     return host
 
@@ -143,20 +146,19 @@ def _enable_vmemmap(host: Host, spec: HostSpec, params: BootParams, call: Call) 
         call.printk(line)
 
 
-def _settle_watermarks(host: Host, spec: HostSpec, params: BootParams) -> None:
-    host.min_free_kbytes = calculate_min_free_kbytes(host.nodes, thp=False)
-    setup_wmarks(host)
-    host.min_free_kbytes = calculate_min_free_kbytes(host.nodes, thp=params.thp)
-    if spec.min_free_kbytes is not None and spec.min_free_kbytes:
-        host.min_free_kbytes = host.user_min_free_kbytes = spec.min_free_kbytes
-    setup_wmarks(host)
+def _settle_watermarks(host: Host, *, thp: bool) -> None:
+    for raised in (False, thp):
+        host.min_free_kbytes = calculate_min_free_kbytes(host.nodes, thp=raised)
+        setup_wmarks(host)
     setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
 
 
 def setup_wmarks(host: Host) -> None:
     """Recompute the watermarks of all zones from min_free_kbytes."""
     clamped = host.profile.movable_min_clamped
-    setup_per_zone_wmarks(host.nodes, host.min_free_kbytes, host.watermark_scale_factor, clamped)
+    setup_per_zone_wmarks(
+        host.nodes, host.min_free_kbytes, host.watermark_scale_factor, movable_clamped=clamped
+    )
 
 
 def add_hstates(host: Host) -> None:

@@ -43,11 +43,11 @@ def fill_zone(mem: MemoryMap, zone: Zone, free_area: list[int], fillers: list[Fi
     cut = top.size - whole
     for order in range(MAX_BUDDY_ORDER - 1, -1, -1):
         for start in regions[order].tolist():
-            _place(start, order, True, left, free)
+            _place(start, order, left, free, may_stay_whole=True)
     for start in top[:cut].tolist():
         if not any(left):
             break
-        _place(start, MAX_BUDDY_ORDER, False, left, free)
+        _place(start, MAX_BUDDY_ORDER, left, free, may_stay_whole=False)
     if any(left):
         return False
     _assign_free(mem, top[cut:], free)
@@ -56,7 +56,7 @@ def fill_zone(mem: MemoryMap, zone: Zone, free_area: list[int], fillers: list[Fi
 
 
 def _place(
-    start: int, order: int, may_stay_whole: bool, left: list[int], free: list[tuple[int, int]]
+    start: int, order: int, left: list[int], free: list[tuple[int, int]], *, may_stay_whole: bool
 ) -> None:
     """Host free blocks in one region: the largest that fit, each beside something that is not free."""
     if may_stay_whole and left[order]:
@@ -70,7 +70,7 @@ def _place(
             left[order] -= 1
             free.append((start, order))
         else:
-            _place(start, order, False, left, free)
+            _place(start, order, left, free, may_stay_whole=False)
         start = half
 
 

@@ -20,7 +20,7 @@ _SIZES = {1 << 21: ORDER_2M, 1 << 30: ORDER_1G}
 class BootParams:
     """What the command line asks for.
 
-    ``hugepages``: pages per order (a plain count, or counts per node); ``early_lines``, ``lines``: what the
+    ``hugepages``: pages per order (a plain count, or counts per node); ``lines``: what the
     console says about wrong words; ``kernelcore``/``movablecore``: bytes, or a percentage as negative number.
     """
 
@@ -38,7 +38,7 @@ class BootParams:
     lines: list[str] = field(default_factory=list)
 
 
-def parse_cmdline(text: str, profile: KernelProfile, default_on: bool) -> BootParams:
+def parse_cmdline(text: str, profile: KernelProfile, *, default_on: bool) -> BootParams:
     """Parse a command line.
 
     Wrong words get the kernel's console line and its fallback; nothing of a command line is refused but

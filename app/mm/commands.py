@@ -48,7 +48,7 @@ class SetMinFreeKbytes:
 
 @dataclass(frozen=True, slots=True)
 class SetWatermarkScaleFactor:
-    """Write /proc/sys/vm/watermark_scale_factor, 1..1000."""
+    """Write /proc/sys/vm/watermark_scale_factor, from 1 to the profile's limit."""
 
     factor: int
 

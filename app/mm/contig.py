@@ -103,7 +103,7 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
         raise MMError("ENOMEM", f"no free page for {left} pages of the range", reason="migration-target",
                       pages_needed=left)  # fmt: skip
     if host.deferred_mode == "auto" or host.profile.worker_waited_by_isolation:
-        run_free_hpage_work(host, call, comm="kworker/0:1")
+        run_free_hpage_work(host, call)
 
 
 def _replace(host: Host, call: Call, hs: HState, head: int, progress: ContigProgress) -> None:

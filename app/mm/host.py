@@ -29,7 +29,6 @@ class Outcome:
         result: the answer as plain JSON data; also present beside an error whose changes are kept.
         error: the refusal, or None.
         events: (type, data) in order.
-        vmemmap: pages_freed, pages_restored, page_table_pages of this command.
     """
 
     result: dict[str, Any]

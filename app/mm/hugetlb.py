@@ -17,7 +17,7 @@ from app.mm.hugetlb_page import (
     dequeue,
     enqueue,
     huge_source,
-    note_failure,
+    restore_one,
     ring,
     run_free_hpage_work,
     update_and_free_pages,
@@ -74,10 +74,11 @@ def _global_target(host: Host, hs: HState, count: int, nid: int) -> int:
 def _convert_surplus(hs: HState, count: int, allowed: Sequence[int], result: ResizeResult) -> None:
     """Growing first makes surplus pages persistent: a counter moves, no page does."""
     while hs.surplus_huge_pages and count > persistent(hs):
-        visited = [n for n in ring(allowed, hs.next_nid_to_alloc) if hs.surplus_node[n] > 0]
-        if not visited:
+        visited = ring(allowed, hs.next_nid_to_alloc)
+        nid = next((n for n in visited if hs.surplus_node[n] > 0), None)
+        if nid is None:
+            hs.next_nid_to_alloc = visited[0]  # a round in vain ends where it began
             return
-        nid = visited[0]
         hs.next_nid_to_alloc = after(allowed, nid)
         hs.surplus_huge_pages -= 1
         hs.surplus_node[nid] -= 1
@@ -144,8 +145,10 @@ def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[in
     """Take free pages off the pool, round robin over the nodes that have some; in the order removed."""
     parts: list[Blocks] = []
     while wanted > 0:
-        nids = [n for n in ring(allowed, hs.next_nid_to_free) if hs.free_node[n] > 0]
+        visited = ring(allowed, hs.next_nid_to_free)
+        nids = [n for n in visited if hs.free_node[n] > 0]
         if not nids:
+            hs.next_nid_to_free = visited[0]
             break
         rounds = max(1, min(wanted // len(nids), min(hs.free_node[n] for n in nids)))
         nids = nids[: min(len(nids), wanted)]
@@ -170,14 +173,14 @@ def demote_pages(
     """
     result = ResizeResult(0)
     done = 0
-    while done < count and hs.free_huge_pages - hs.resv_huge_pages > 0:
+    while done < count and _demotable(hs, allowed):
         nid = next((n for n in ring(allowed, hs.next_nid_to_free) if hs.free_node[n] > 0), None)
         if nid is None:
             break
         hs.next_nid_to_free = after(allowed, nid)
         head = dequeue(host, hs, nid, 1)
         account_pages(host, hs, head, -1)
-        if not _restore_one(host, call, hs, head, result):
+        if not restore_one(host, call, hs, head, result):
             account_pages(host, hs, head, +1)
             enqueue(host, hs, head)
             return done, next(iter(result.failures.values()))
@@ -191,18 +194,10 @@ def demote_pages(
     return done, None
 
 
-def _restore_one(host: Host, call: Call, hs: HState, head: Blocks, result: ResizeResult) -> bool:
-    """Restore one page that is in no counter; False, and nothing done, when the frames are not there."""
-    if not host.mem.flags[head[0]] & BlockFlag.OPTIMIZED:
-        return True
-    nid = host.node_of_block(int(head[0]))
-    available = hugetlb_vmemmap.available_for_restore(host, nid)
-    need = hs.nr_free_vmemmap_pages
-    if hugetlb_vmemmap.injected_failure(host, call, hs) or available < need:
-        note_failure(host, call, result, nid, need, available)
-        return False
-    hugetlb_vmemmap.restore(host, call, hs, head)
-    return True
+def _demotable(hs: HState, allowed: Sequence[int]) -> int:
+    """Free pages less all reservations; of one node for its own file (unsigned in the kernel: not zero is enough)."""
+    free = hs.free_node[allowed[0]] if len(allowed) == 1 else hs.free_huge_pages
+    return free - hs.resv_huge_pages
 
 
 # -- one fresh page, or as many as one rule holds for -------------------------------------------------------
@@ -229,11 +224,14 @@ def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Seque
                 break
     if not sources:
         host.count("htlb_buddy_alloc_fail", len(visited))
+        hs.next_nid_to_alloc = visited[0]
+        call.full_nodes.update(visited)
         return NO_BLOCKS
     order = [nid for nid in visited if nid in sources]
     rounds = 1 if one_by_one else max(1, min(wanted // len(order), min(k for _, k in sources.values())))
     order = order[: min(wanted, len(order))]
     in_vain = [nid for nid in visited if nid not in sources]
+    call.full_nodes.update(in_vain)
     before_last = sum(1 for nid in visited[: visited.index(order[-1])] if nid in in_vain)
     host.count("htlb_buddy_alloc_fail", len(in_vain) * (rounds - 1) + before_last)
     columns = []

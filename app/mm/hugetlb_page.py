@@ -11,10 +11,12 @@ import numpy as np
 
 from app.mm import hugetlb_vmemmap
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
-from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Mask, Use, Zone
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Use, Zone
 from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, drain_pcp_blocks, huge_room, node_zonelist, room
 from app.mm.state import Call, Host, HState, QueuedFree
 from app.mm.units import PAGEBLOCK_PAGES
+
+WORKER = "kworker/0:1"
 
 
 @dataclass(slots=True)
@@ -160,15 +162,17 @@ def _off_the_list(host: Host, hs: HState, nid: int, heads: Blocks) -> None:
 
 
 def update_and_free_pages(
-    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult | None = None
+    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult, *, batched: bool | None = None
 ) -> Blocks:
     """Restore and free huge pages that are in no counter; those refused come back as free surplus pages.
 
+    ``batched``: as the profile frees many pages; the worker takes one after the other on every kernel.
     Returns the refused pages.
     Source: mm/hugetlb.c update_and_free_pages_bulk(), __update_and_free_page() (5.14).
     """
-    result = result or ResizeResult(0)
-    refused = release(host, call, hs, heads, result)
+    refused = release(
+        host, call, hs, heads, result, batched=host.profile.bulk if batched is None else batched
+    )
     if refused.size:
         account_pages(host, hs, refused, +1, surplus=True)
         enqueue(host, hs, refused)
@@ -176,61 +180,114 @@ def update_and_free_pages(
     return refused
 
 
-def release(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> Blocks:
+def release(
+    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult, *, batched: bool
+) -> Blocks:
     """Restore and free huge pages in the order given; a freed page can pay for the next.
 
     Returns those whose vmemmap could not be restored, in order, still allocated and in no counter.
     """
+    parts = []
+    while heads.size and _restore_fault_armed(host):
+        take = _release_injected_batch if batched else _release_injected
+        refused, heads = take(host, call, hs, heads, result)
+        parts.append(refused)
     if not host.profile.restore_thisnode or len(host.nodes) == 1:
-        refused = _release_in_order(host, call, hs, heads, result)
-    else:
+        parts.append(_release_in_order(host, call, hs, heads, result, batched=batched))
+    elif heads.size:
         nids = nids_of(host, heads)
-        parts = [_release_in_order(host, call, hs, heads[nids == n], result) for n in np.unique(nids)]
-        gone = np.concatenate(parts) if parts else NO_BLOCKS
-        refused = heads[np.isin(heads, gone)]
+        gone = [
+            _release_in_order(host, call, hs, heads[nids == n], result, batched=batched)
+            for n in np.unique(nids)
+        ]
+        parts.append(heads[np.isin(heads, np.concatenate(gone))])
+    refused = np.concatenate(parts) if parts else NO_BLOCKS
     result.refused += int(refused.size)
-    for nid, n in zip(*np.unique(nids_of(host, refused), return_counts=True), strict=True):
-        result.node(int(nid)).refused += int(n)
+    for nid, n in per_node(host, refused):
+        result.node(nid).refused += n
     return refused
 
 
-def _release_in_order(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> Blocks:
+def _restore_fault_armed(host: Host) -> bool:
+    fault = host.faults.get("vmemmap-restore")
+    return fault is not None and fault.armed
+
+
+def _release_injected(
+    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult
+) -> tuple[Blocks, Blocks]:
+    """One page under fault injection: (refused, still to do)."""
+    one = heads[:1]
+    if not restore_one(host, call, hs, one, result):
+        return one, heads[1:]
+    _free_to_buddy(host, hs, one, result)
+    return NO_BLOCKS, heads[1:]
+
+
+def _release_injected_batch(
+    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult
+) -> tuple[Blocks, Blocks]:
+    """A batch under fault injection: restore up to the first error, free those, try the rest again.
+
+    Where nothing could be restored, pages are walked one by one until the first success.
+    Source: mm/hugetlb.c bulk_vmemmap_restore_error() (6.12).
+    """
+    done = 0
+    while done < heads.size and restore_one(host, call, hs, heads[done : done + 1], result):
+        done += 1
+    _free_to_buddy(host, hs, heads[:done], result)
+    if done:
+        return NO_BLOCKS, heads[done:]
+    refused = 0
+    while refused < heads.size and not restore_one(host, call, hs, heads[refused : refused + 1], result):
+        refused += 1
+    _free_to_buddy(host, hs, heads[refused : refused + 1], result)
+    return heads[:refused], heads[refused + 1 :]
+
+
+def restore_one(host: Host, call: Call, hs: HState, head: Blocks, result: ResizeResult) -> bool:
+    """Restore one page that is in no counter; False, and nothing done, when the frames are not there."""
+    if not host.mem.flags[head[0]] & BlockFlag.OPTIMIZED:
+        return True
+    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(head[0])))
+    need = hs.nr_free_vmemmap_pages
+    if hugetlb_vmemmap.injected_failure(host, call, hs) or available < need:
+        note_failure(host, call, result, head, need, available)
+        return False
+    hugetlb_vmemmap.restore(host, call, hs, head)
+    return True
+
+
+def _release_in_order(
+    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult, *, batched: bool
+) -> Blocks:
     need = hs.nr_free_vmemmap_pages
     refused: list[Blocks] = []
     while heads.size:
         optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
-        nid = host.node_of_block(int(heads[0]))
-        available = hugetlb_vmemmap.available_for_restore(host, nid)
-        k, failed = _next_batch(host, call, hs, heads, optimized, available)
-        if failed:
+        available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(heads[0])))
+        if optimized[0] and available < need:
+            k = leading(optimized)
             refused.append(heads[:k])
-            note_failure(host, call, result, nid, need, available)
+            note_failure(host, call, result, heads[:k], need, available)
         else:
+            k = _next_batch(host, heads, optimized * need, available, batched=batched)
             hugetlb_vmemmap.restore(host, call, hs, heads[:k][optimized[:k]])
             _free_to_buddy(host, hs, heads[:k], result)
         heads = heads[k:]
     return np.concatenate(refused) if refused else NO_BLOCKS
 
 
-def _next_batch(
-    host: Host, call: Call, hs: HState, heads: Blocks, optimized: Mask, available: int
-) -> tuple[int, bool]:
-    """How many leading pages share one fate, and whether it is refusal.
+def _next_batch(host: Host, heads: Blocks, needs: Blocks, available: int, *, batched: bool) -> int:
+    """How many leading pages can be restored before any of them is freed.
 
     Until 6.6 pages are freed one by one, so a batch ends where a freed page could change the zone that pays; later
-    kernels restore as many as they can before they free any.
+    kernels restore as many as they can.
     """
-    need = hs.nr_free_vmemmap_pages
-    fault = host.faults.get("vmemmap-restore")
-    if fault is not None and fault.armed:
-        failed = bool(optimized[0]) and (hugetlb_vmemmap.injected_failure(host, call, hs) or available < need)
-        return 1, failed
-    if optimized[0] and available < need:
-        return leading(optimized), True
-    cost = np.cumsum(optimized * need)
-    if host.profile.bulk:
-        return int(np.searchsorted(cost, available, side="right")), False
-    return _batch_of_one_zone(host, heads, cost), False
+    cost = np.cumsum(needs)
+    if batched:
+        return int(np.searchsorted(cost, available, side="right"))
+    return _batch_of_one_zone(host, heads, cost)
 
 
 def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
@@ -249,14 +306,20 @@ def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
     return min(k, int(changes[0]) + 1) if changes.size else k
 
 
-def note_failure(host: Host, call: Call, result: ResizeResult, nid: int, need: int, available: int) -> None:
+def note_failure(
+    host: Host, call: Call, result: ResizeResult, heads: Blocks, need: int, available: int
+) -> None:
+    """Remember why pages were refused, by node, and let the allocator complain."""
     injected = available >= need
-    result.failures.setdefault(nid, VmemmapRestoreFailed(nid, need, available, injected))
+    for nid in np.unique(nids_of(host, heads)).tolist():
+        result.failures.setdefault(nid, VmemmapRestoreFailed(nid, need, available, injected))
     if not injected:  # an injected failure returns before the allocator would print
         hugetlb_vmemmap.warn_alloc(host, call)
 
 
 def _free_to_buddy(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
+    if heads.size == 0:
+        return
     blocks = heads
     if hs.gigantic:
         blocks = (heads[:, None] + np.arange(hs.blocks)).ravel()
@@ -281,14 +344,14 @@ def update_and_free_page_atomic(host: Host, call: Call, hs: HState, head: int) -
     call.emit("HugePageFreeDeferred", size=hs.size, pfn=head * 512)
 
 
-def run_free_hpage_work(host: Host, call: Call, *, comm: str | None = None) -> ResizeResult:
+def run_free_hpage_work(host: Host, call: Call, *, comm: str = WORKER) -> ResizeResult:
     """Work off the queue of deferred frees, newest first: restore and free, or back into the pool as surplus.
 
     Source: mm/hugetlb.c free_hpage_workfn(), flush_free_hpage_work() (5.14).
     """
     result = ResizeResult(0)
     queue, host.deferred = host.deferred[::-1], []
-    worker = Call(comm or call.comm, call.now_ns, call.vmemmap, call.events)
+    worker = Call(comm, call.now_ns, call.vmemmap, call.events)
     at = 0
     while at < len(queue):
         order = queue[at].order
@@ -298,7 +361,7 @@ def run_free_hpage_work(host: Host, call: Call, *, comm: str | None = None) -> R
         heads = np.array([q.block for q in queue[at:end]], np.int64)
         host.mem.flags[heads] &= 255 - BlockFlag.QUEUED
         host.mem.mark_dirty(heads)
-        update_and_free_pages(host, worker, host.hstate(order), heads, result)
+        update_and_free_pages(host, worker, host.hstate(order), heads, result, batched=False)
         at = end
     result.freed = sum(row.freed for row in result.nodes.values())
     call.injected |= worker.injected

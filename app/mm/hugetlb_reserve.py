@@ -18,9 +18,13 @@ from app.mm.state import Call, Host, HState
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Where a task's pages may come from: nodes in order of preference; ``strict`` nodes only when bound."""
+    """Where a task's pages may come from: nodes in order of preference, only these when ``strict`` (bound).
+
+    ``local``: the node the task runs on, where reservations gather their surplus pages.
+    """
 
     order: tuple[int, ...]
+    local: int
     strict: bool = False
 
 
@@ -31,13 +35,13 @@ def policy_of(host: Host, mode: str, nodes: Sequence[int], local: int, index: in
     """
     by_distance = _by_distance(host, local)
     if mode == "bind":
-        return Policy(tuple(n for n in by_distance if n in nodes), strict=True)
+        return Policy(tuple(n for n in by_distance if n in nodes), local, strict=True)
     if mode == "interleave" and nodes:
         first = sorted(nodes)[index % len(nodes)]
-        return Policy(tuple(_by_distance(host, first)))
+        return Policy(tuple(_by_distance(host, first)), local)
     if mode == "preferred" and nodes:
-        return Policy(tuple(_by_distance(host, min(nodes))))
-    return Policy(tuple(by_distance))
+        return Policy(tuple(_by_distance(host, min(nodes))), local)
+    return Policy(tuple(by_distance), local)
 
 
 def _by_distance(host: Host, local: int) -> list[int]:
@@ -69,7 +73,7 @@ def _gather_surplus_pages(host: Host, call: Call, hs: HState, delta: int, policy
     if needed <= 0:
         hs.resv_huge_pages += delta
         return True
-    anywhere = Policy(tuple(_by_distance(host, policy.order[0] if policy.order else 0)))
+    anywhere = Policy(tuple(_by_distance(host, policy.local)), policy.local)
     fresh: list[int] = []
     while len(fresh) < needed:
         head = alloc_surplus_page(host, call, hs, anywhere)
@@ -89,7 +93,7 @@ def return_unused_surplus_pages(host: Host, call: Call, hs: HState, unused: int)
     Source: mm/hugetlb.c return_unused_surplus_pages() (5.14).
     """
     hs.resv_huge_pages -= unused
-    if hs.gigantic:
+    if hs.gigantic and not host.profile.returns_gigantic_surplus:
         return
     heads = []
     for _ in range(min(unused, hs.surplus_huge_pages)):
@@ -100,7 +104,9 @@ def return_unused_surplus_pages(host: Host, call: Call, hs: HState, unused: int)
         hs.next_nid_to_free = after(host.memory_nodes(), nid)
         heads.append(int(dequeue(host, hs, nid, 1)[0]))
         account_pages(host, hs, np.array(heads[-1:], np.int64), -1, surplus=True)
-    hugetlb_page.update_and_free_pages(host, call, hs, np.array(heads[::-1], np.int64))
+    hugetlb_page.update_and_free_pages(
+        host, call, hs, np.array(heads[::-1], np.int64), hugetlb_page.ResizeResult(0)
+    )
 
 
 # -- a page for a fault -----------------------------------------------------------------------------------

@@ -153,18 +153,17 @@ def _remap_free(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
         frames = _head_frames(host, heads)
         _remap_free_now(host, call, hs, heads[: frames.size], frames)
         heads = heads[frames.size :]
-        if frames.size == 0:  # this node has no frame left, and its pages will free none
-            nids = nids_of(host, heads)
-            heads = heads[nids != nids[0]]
+        if frames.size == 0:  # there is no frame left, and these pages will free none
+            return
 
 
 def _head_frames(host: Host, heads: Blocks) -> Pfns:
-    """New frames for the kept page of each huge page, of its own node; fewer when memory runs short (6.2+)."""
+    """New frames for kept pages, of the huge page's own node if possible; fewer when memory runs short (6.12)."""
     frames = np.full(heads.size, -1, np.int64)
     nids = nids_of(host, heads)
     for nid in np.unique(nids):
         mine = np.flatnonzero(nids == nid)
-        zones = node_zonelist(host.nodes[int(nid)], ZONE_NORMAL)
+        zones = restore_zones(host, int(nid))
         got = alloc_pages(host.mem, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
         if got.size == 0:
             got = _just_freed(host, zones, mine.size, Use.VMEMMAP)

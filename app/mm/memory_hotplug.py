@@ -138,7 +138,7 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: OfflinePr
     while True:
         progress.passes += 1
         left = _migrate_pass(host, call, blocks, nids, progress)
-        run_free_hpage_work(host, call, comm="kworker/0:1")
+        run_free_hpage_work(host, call)
         if left == 0:
             _dissolve_all(host, call, blocks, progress)
             if all_free(host.mem, blocks):
@@ -196,7 +196,7 @@ def dissolve_free_huge_page(host: Host, call: Call, hs: HState, head: int) -> No
     account_pages(host, hs, one, -1, surplus=surplus)
     hs.max_huge_pages = (hs.max_huge_pages - (0 if surplus else 1)) % 2**64
     result = ResizeResult(0)
-    if release(host, call, hs, one, result).size == 0:
+    if release(host, call, hs, one, result, batched=False).size == 0:
         return
     account_pages(host, hs, one, +1, surplus=surplus)
     enqueue(host, hs, one)

@@ -294,7 +294,7 @@ def nr_free_buffer_pages(nodes: Sequence[Node]) -> int:
     return sum(max(0, zone.managed - zone.high) for node in nodes for zone in node.zones[: ZONE_NORMAL + 1])
 
 
-def calculate_min_free_kbytes(nodes: Sequence[Node], thp: bool = True) -> int:
+def calculate_min_free_kbytes(nodes: Sequence[Node], *, thp: bool = True) -> int:
     """The kernel's own min_free_kbytes: by the size of lowmem, raised by khugepaged.
 
     Source: mm/page_alloc.c init_per_zone_wmark_min(); mm/khugepaged.c set_recommended_min_free_kbytes() (5.14).
@@ -309,7 +309,7 @@ def calculate_min_free_kbytes(nodes: Sequence[Node], thp: bool = True) -> int:
 
 
 def setup_per_zone_wmarks(
-    nodes: Sequence[Node], min_free_kbytes: int, scale_factor: int, movable_clamped: bool
+    nodes: Sequence[Node], min_free_kbytes: int, scale_factor: int, *, movable_clamped: bool
 ) -> None:
     """Share ``min_free_kbytes`` between the zones by managed pages; low and high follow.
 

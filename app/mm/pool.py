@@ -35,7 +35,8 @@ def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str
         "converted_surplus": result.converted_surplus,
         "vmemmap": vmemmap_of(call),
         "nodes": [{"node": nid, **asdict(row)} for nid, row in sorted(result.nodes.items())],
-        "shortfall": _shortfall(hs, cmd, result),
+        "full_nodes": sorted(call.full_nodes),
+        "shortfall": _shortfall(hs, cmd, result, allowed),
     }
     call.emit(
         "PoolResized", size=hs.size, requested=cmd.count, node=cmd.nid, before=before, after=answer["after"]
@@ -107,17 +108,19 @@ def _allowed_nodes(host: Host, cmd: SetMaxHugePages) -> list[int]:
     return allowed
 
 
-def _shortfall(hs: HState, cmd: SetMaxHugePages, result: ResizeResult) -> dict[str, Any] | None:
+def _shortfall(
+    hs: HState, cmd: SetMaxHugePages, result: ResizeResult, allowed: list[int]
+) -> dict[str, Any] | None:
     now = hs.nr_huge_pages if cmd.nid is None else hs.nr_node[cmd.nid]
     persistent = hs.persistent if cmd.nid is None else now - hs.surplus_node[cmd.nid]
     if result.stopped:
         nodes = [{"node": nid, "reason": reason} for nid, reason in sorted(result.stopped.items())]
         reasons = [row["reason"] for row in nodes]
         return {"missing": max(0, cmd.count - persistent), "reason": reasons[0], "nodes": nodes}
-    if now <= cmd.count:
-        return None
+    if now <= cmd.count or result.converted_surplus or result.allocated:
+        return None  # the persistent size is what was asked for
     nids = range(hs.nr_nodes) if cmd.nid is None else [cmd.nid]
-    nodes = [{"node": n, "reason": _why_kept(hs, n, result)} for n in nids if hs.nr_node[n]]
+    nodes = [{"node": n, "reason": _why_kept(hs, n, result, allowed)} for n in nids if hs.nr_node[n]]
     reasons = [row["reason"] for row in nodes]
     reason = next((r for r in _KEPT_ORDER if r in reasons), None)
     return {"missing": now - cmd.count, "reason": reason, "nodes": nodes}
@@ -126,10 +129,12 @@ def _shortfall(hs: HState, cmd: SetMaxHugePages, result: ResizeResult) -> dict[s
 _KEPT_ORDER = ("vmemmap-restore", "injected-fault", "in-use", "reserved", "surplus-not-retried", "other-node")
 
 
-def _why_kept(hs: HState, nid: int, result: ResizeResult) -> str:
+def _why_kept(hs: HState, nid: int, result: ResizeResult, allowed: list[int]) -> str:
     """Why a node still has pages after a shrink."""
     if nid in result.failures:
         return "injected-fault" if result.failures[nid].injected else "vmemmap-restore"
+    if nid not in allowed:
+        return "other-node"
     if hs.nr_node[nid] > hs.free_node[nid]:
         return "in-use"
     if hs.resv_huge_pages:

@@ -23,6 +23,8 @@ class KernelProfile:
         crossing_text: what the console says when a struct page crosses page boundaries; None: nothing.
         sysctl_optimize: /proc/sys/vm/hugetlb_optimize_vmemmap exists (5.19+).
         demote: demote and demote_size files (5.16+).
+        returns_gigantic_surplus: unused surplus gigantic pages are given back with their reservation (6.1+).
+        max_watermark_scale_factor: limit of the sysctl, in 1/10000 of a zone.
         per_node_totals: a per-node write counts totals, surplus included (defect, until 6.6).
         dissolve_takes_surplus: dissolving a page of a node with surplus lowers surplus (6.12); else it
             underflows (defect, until 6.8).
@@ -51,6 +53,8 @@ class KernelProfile:
     crossing_text: str | None
     sysctl_optimize: bool
     demote: bool
+    returns_gigantic_surplus: bool
+    max_watermark_scale_factor: int
     per_node_totals: bool
     dissolve_takes_surplus: bool
     proc_negative_ignored: bool
@@ -89,6 +93,8 @@ _5_14 = KernelProfile(
     crossing_text='HugeTLB: cannot free vmemmap pages because "struct page" crosses page boundaries',
     sysctl_optimize=False,
     demote=False,
+    returns_gigantic_surplus=False,
+    max_watermark_scale_factor=1000,
     per_node_totals=True,
     dissolve_takes_surplus=False,
     proc_negative_ignored=True,
@@ -118,6 +124,8 @@ _6_1 = KernelProfile(
     crossing_text=None,
     sysctl_optimize=True,
     demote=True,
+    returns_gigantic_surplus=True,
+    max_watermark_scale_factor=3000,
     per_node_totals=True,
     dissolve_takes_surplus=False,
     proc_negative_ignored=False,
@@ -147,6 +155,8 @@ _6_12 = KernelProfile(
     crossing_text=None,
     sysctl_optimize=True,
     demote=True,
+    returns_gigantic_surplus=True,
+    max_watermark_scale_factor=3000,
     per_node_totals=False,
     dissolve_takes_surplus=True,
     proc_negative_ignored=False,

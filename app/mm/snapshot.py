@@ -118,7 +118,7 @@ def _take_over_tunables(host: Host, image: MachineImage) -> None:
     host.watermark_scale_factor = image.watermark_scale_factor
     host.lowmem_reserve_ratio = list(image.lowmem_reserve_ratio[:4])
     if image.optimize_enabled is None:
-        host.optimize_enabled = parse_cmdline(image.cmdline, host.profile, False).free_vmemmap
+        host.optimize_enabled = parse_cmdline(image.cmdline, host.profile, default_on=False).free_vmemmap
     else:
         host.optimize_enabled = image.optimize_enabled
     host.auto_online_blocks = image.auto_online_blocks

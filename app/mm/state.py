@@ -252,9 +252,9 @@ class Call:
 
     Attributes:
         comm: name of the acting process, for the console.  now_ns: the command's time.
-        atomic: huge pages released in this call go through the deferred-free queue when optimised.
         events: (type, data) in order.  injected: some refusal was injected by a fault point;
         ``injected_nodes``: nodes whose huge page allocation was.
+        full_nodes: nodes that were asked for a huge page in vain.
     """
 
     comm: str = "hugepool"
@@ -263,6 +263,7 @@ class Call:
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     injected: bool = False
     injected_nodes: set[int] = field(default_factory=set)
+    full_nodes: set[int] = field(default_factory=set)
 
     def emit(self, event: str, **data: Any) -> None:
         """Record an event of the host's history."""

@@ -33,8 +33,9 @@ def set_min_free_kbytes(host: Host, call: Call, cmd: SetMinFreeKbytes) -> dict[s
 
 def set_watermark_scale_factor(host: Host, call: Call, cmd: SetWatermarkScaleFactor) -> dict[str, Any]:
     """Set watermark_scale_factor (in 1/10000 of a zone) and recompute the watermarks."""
-    if not 1 <= cmd.factor <= 3000:
-        raise BadInput(f"must be 1..3000, not {cmd.factor}", where="watermark_scale_factor")
+    most = host.profile.max_watermark_scale_factor
+    if not 1 <= cmd.factor <= most:
+        raise BadInput(f"must be 1..{most}, not {cmd.factor}", where="watermark_scale_factor")
     host.watermark_scale_factor = cmd.factor
     setup_wmarks(host)
     call.emit("WatermarksSet", watermark_scale_factor=cmd.factor)

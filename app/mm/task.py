@@ -18,8 +18,8 @@ from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Pfns, Use, Zone
 from app.mm.page_alloc import NO_PFNS, alloc_pages, allocatable, node_zonelist, zonelist
 from app.mm.pool import hstate
 from app.mm.rmap import to_runs
-from app.mm.state import Call, Host, HState, HugeMap, Task
-from app.mm.tell import vmemmap_of
+from app.mm.state import Call, Host, HState, HugeMap, Task, VmemmapDelta
+from app.mm.tell import counters, vmemmap_of
 from app.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES, ULONG_MAX
 
 KINDS = {
@@ -255,8 +255,10 @@ def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> dict[str, Any
         free = hs.free_huge_pages - hs.resv_huge_pages
         if policy.strict:
             free = min(free, sum(hs.free_node[n] for n in policy.order))
+        before = counters(hs)
         if not reserve.acct_memory(host, call, hs, cmd.count, policy):
-            raise _mmap_refused(call, hs, cmd.count, max(0, free))
+            left_traces = call.vmemmap != VmemmapDelta() or counters(hs) != before
+            raise _mmap_refused(call, hs, cmd.count, max(0, free), left_traces=left_traces)
         mapping.reserved = set(range(cmd.count))
     task.next_map_id += 1
     task.maps[mapping.map_id] = mapping
@@ -266,9 +268,8 @@ def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> dict[str, Any
             "vmemmap": vmemmap_of(call)}  # fmt: skip
 
 
-def _mmap_refused(call: Call, hs: HState, count: int, free: int) -> MMError:
-    """ENOMEM; kept only where surplus pages were made for a moment (their boot frames stay in MemTotal)."""
-    left_traces = call.vmemmap.pages_freed > 0
+def _mmap_refused(call: Call, hs: HState, count: int, free: int, *, left_traces: bool) -> MMError:
+    """ENOMEM; kept where pages were made for a moment (their boot frames stay in MemTotal) or given back."""
     return MMError(
         "ENOMEM",
         f"{count} huge pages of {hs.size} asked, {free} free and unreserved, surplus limited to "
@@ -339,6 +340,11 @@ def _unmap(host: Host, call: Call, mapping: HugeMap, first: int, count: int) -> 
     """Free the touched pages of a range, then give its untouched reservations back."""
     hs = host.hstates[mapping.order]
     inside = range(first, first + count)
+    if mapping.shared and count < mapping.count:  # pages and promises belong to the file, not to the range
+        mapping.gone.update(inside)
+        if len(mapping.gone) < mapping.count:
+            return 0
+        inside, count = range(mapping.count), mapping.count
     heads = [mapping.pages.pop(i) for i in sorted(mapping.pages) if i in inside]
     for head in heads:
         reserve.free_huge_page(host, call, hs, head)
@@ -362,7 +368,9 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
     for i in range(cmd.count):
         if i in file.pages:
             continue
-        policy = _policy(host, task, i) if task else Policy(tuple(host.memory_nodes()))
+        policy = (
+            _policy(host, task, i) if task else Policy(tuple(host.memory_nodes()), host.memory_nodes()[0])
+        )
         head = reserve.alloc_huge_page(host, call, hs, policy, reserved=False)
         if head is None:
             raise MMError("ENOSPC", f"the pool ran out after {i} of {cmd.count} pages", reason="pool-exhausted",

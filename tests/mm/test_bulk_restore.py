@@ -49,6 +49,6 @@ def test_pages_refused_and_free_memory_equal_the_reference(
     pages = list(zip(names, optimised.tolist(), strict=True))
     bulk = host.profile.bulk
     went, free = restore_and_free(zones, order, pages, hs.nr_free_vmemmap_pages, bulk=bulk)
-    refused = release(host, Call(), hs, heads, ResizeResult(0))
+    refused = release(host, Call(), hs, heads, ResizeResult(0), batched=bulk)
     assert np.isin(heads, refused).tolist() == [not w for w in went]
     assert {z.name: z.nr_free - z.nr_cached for z in host.nodes[0].zones if z.present} == free
