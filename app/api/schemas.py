@@ -221,6 +221,7 @@ class Resize(BaseModel):
     converted_surplus: int
     vmemmap: VmemmapDelta
     nodes: list[NodeDelta]
+    full_nodes: list[int]
     shortfall: Shortfall | None
 
 

@@ -46,7 +46,7 @@ class Player:
     """Plays steps on a host.
 
     ``adopting``: steps before the first snapshot, whose memory the boot snapshot already holds.
-    ``exhausted``: the last pool write asked for more than there is.
+    ``exhausted``: the last pool write found a node full.
     """
 
     host: Host
@@ -103,8 +103,9 @@ class Player:
             raise NotModelledError("auto_online_blocks")
         outcome = self._apply(command)
         if isinstance(command, c.SetMaxHugePages):
-            shortfall = outcome.result["shortfall"] or {}
-            self.exhausted = "watermark" in str(shortfall) or "no-contiguous" in str(shortfall)
+            full = outcome.result["full_nodes"]
+            self.exhausted = bool(full)
+            return Played(written.used, facts={"full_nodes": full})
         if isinstance(command, c.Demote) and outcome.error is not None:
             return Played(-1, outcome.error.errno)
         return Played(written.used)
