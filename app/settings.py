@@ -49,4 +49,8 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(
         3, ge=0, description="How long a stopping service waits for open answers, event streams for one."
     )
-    log_level: str = Field("INFO", description="Least important level that is logged.")
+    log_level: str = Field(
+        "INFO",
+        pattern="^(?i:critical|error|warning|info|debug|trace)$",
+        description="Least important level that is logged.",
+    )

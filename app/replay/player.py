@@ -7,7 +7,7 @@ from typing import Any
 
 from app.fs import write as fs_write
 from app.mm import commands as c
-from app.mm.errors import MMError
+from app.mm.errors import MMError, NotFound
 from app.mm.fault_inject import FaultAttr
 from app.mm.host import Outcome, apply
 from app.mm.mmzone import ZONE_NORMAL
@@ -67,8 +67,14 @@ class Player:
         self.now_ns += STEP_NS
         try:
             played = handler(self, {**step.op, "label": step.label})
+        except NotFound as error:
+            if step.errno is None and "path" in step.op:  # the guest has a file that the model has not
+                raise NotModelledError(str(step.op["path"])) from None
+            played = Played(-1, error.errno)
         except MMError as error:
             played = Played(-1, error.errno)
+        except (KeyError, TypeError, ValueError) as error:
+            raise NotModelledError(f"a step {step.do} of another form: {error!r}") from None
         if self.host.deferred and self.host.deferred_mode == "auto":
             played.released = sum(1 << q.order for q in self.host.deferred)
             self._apply(c.RunFreeHpageWork())
