@@ -31,12 +31,18 @@ def serve(
 ) -> None:
     """Migrate the database and serve the HTTP interface."""
     import uvicorn
+    from pydantic import ValidationError
 
     from app.main import create_app
     from app.settings import Settings
 
     given: dict[str, Any] = {"host": host, "port": port, "database_url": database_url}
-    settings = Settings().model_copy(update={k: v for k, v in given.items() if v is not None})
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as wrong:
+        for error in wrong.errors():
+            errors.print(f"{error['loc'][0]}: {error['msg']}", highlight=False)
+        raise typer.Exit(2) from None
     application = create_app(settings)
     config = uvicorn.Config(
         application,

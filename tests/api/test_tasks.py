@@ -87,6 +87,12 @@ def test_a_wrong_task_is_refused(host: HostApi, body: Any, field: str) -> None:
     assert errors[0]["field"] == field
 
 
+def test_a_name_that_is_too_long_is_told_in_characters(host: HostApi) -> None:
+    body = {"kind": "anon", "memory": "1M", "comm": "x" * 16}
+    errors = refused(host.post("tasks", body), 422, "EINVAL")["errors"]
+    assert errors == [{"field": "comm", "message": "must have at most 15 characters"}]
+
+
 def test_an_unknown_task_is_not_found(host: HostApi) -> None:
     with host.nothing_changes():
         for pid in (1, -1, 10**30):

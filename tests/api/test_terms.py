@@ -91,6 +91,29 @@ def test_creating_and_deleting_are_replayed_too(host: HostApi) -> None:
     assert (replay.status_code, replay.headers["idempotent-replay"]) == (204, "true")
 
 
+def test_a_replayed_creation_tells_of_the_host_as_it_was_then(host: HostApi) -> None:
+    name = f"{host.name}-then"
+    key = {"Idempotency-Key": name}
+    body = {"name": name, "spec": {"nodes": [{"memory": "1G"}]}}
+    first = host.api.post("/v1/hosts", body, headers=key)
+    assert host.api.get(f"/v1/hosts/{name}").content == first.content
+    host.api.delete(f"/v1/hosts/{name}")
+    assert host.api.post("/v1/hosts", body, headers=key).content == first.content
+    other = host.api.post("/v1/hosts", {"name": name, "fork_of": host.name}).json()
+    assert host.api.post("/v1/hosts", body, headers=key).content == first.content
+    assert other["created_at"] > first.json()["created_at"]
+
+
+def test_a_replayed_refusal_names_no_location(host: HostApi) -> None:
+    key = {"Idempotency-Key": f"{host.name}-no-task"}
+    body = {"kind": "hugetlb", "count": 8}
+    first, again = (refused(host.post("tasks", body, headers=key), 507, "ENOMEM") for _ in range(2))
+    assert first == again
+    answer = host.post("tasks", body, headers=key)
+    assert answer.headers["idempotent-replay"] == "true"
+    assert "location" not in answer.headers
+
+
 def test_a_refusal_whose_change_is_kept_is_replayed_with_its_result(host: HostApi) -> None:
     host.put(NR, {"count": 8})
     host.put("faults/vmemmap-restore", {"times": 2})

@@ -100,6 +100,23 @@ def test_what_is_no_archive_is_refused(data: bytes) -> None:
         read_archive(data)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"GNU.sparse.map": "0,1,x", "GNU.sparse.size": "10"},
+        {"GNU.sparse.map": "0", "GNU.sparse.size": "9" * 30},
+        {"GNU.sparse.size": "-1", "GNU.sparse.offset": "9" * 5000},
+        {"size": "-5"},
+    ],
+)
+def test_headers_with_hostile_numbers_are_refused(header: dict[str, str]) -> None:
+    hostile = tarfile.TarInfo("proc/meminfo")
+    hostile.pax_headers = header
+    data = gzip.compress(hostile.tobuf(tarfile.PAX_FORMAT) + b"x" * 1024, mtime=0)
+    with pytest.raises((BadInput, TooLarge)):
+        read_archive(data)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
 def test_a_truncated_archive_is_refused(share: float) -> None:
     states = {f"/sys/devices/system/memory/memory{i}/state": "online\n" for i in range(1, 50)}
