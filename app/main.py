@@ -13,6 +13,7 @@ from app.api import (
     deferred_frees,
     errors,
     faults,
+    files,
     history,
     hosts,
     hugepages,
@@ -43,6 +44,7 @@ ROUTERS = (
     vmemmap,
     deferred_frees,
     faults,
+    files,
     history,
     operations,
 )

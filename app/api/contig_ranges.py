@@ -34,8 +34,9 @@ def alloc_contig_range(
     free huge page whose vmemmap cannot be restored stays, and the pool has grown by its replacement.
     """
     reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
-    number = (reply.result or {}).get("id")
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/contig-ranges/{number}"})
+    if reply.error is not None or reply.result is None:
+        return outcome(request, reply)
+    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/contig-ranges/{reply.result['id']}"})
 
 
 @router.get("", response_model=contig_schemas.ContigRangeList, responses=reading())

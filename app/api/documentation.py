@@ -26,10 +26,12 @@ TAGS = [
     {"name": "vmemmap", "description": "The page tables of the vmemmap, and single pages."},
     {"name": "deferred frees", "description": "Huge pages that wait for the kernel's worker."},
     {"name": "faults", "description": "Fault injection in the kernel's words."},
+    {"name": "files", "description": "/proc and /sys of a host, as text."},
     {"name": "history", "description": "Console, events, and the audit of all counters."},
     {"name": "service", "description": "Health, version, metrics."},
 ]
 ABOUT = {
+    HTTPStatus.FORBIDDEN: "The file's mode does not allow it (EACCES).",
     HTTPStatus.NOT_FOUND: "There is no such host, size, node, block, page, task or fault point (ENOENT).",
     HTTPStatus.CONFLICT: "Taken (EEXIST) or busy (EBUSY).",
     HTTPStatus.PRECONDITION_FAILED: "The host has another revision than If-Match says; nothing changed.",

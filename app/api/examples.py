@@ -88,6 +88,7 @@ RESIZE = {
         {"node": 0, "allocated": 256, "freed": 0, "refused": 0},
         {"node": 1, "allocated": 256, "freed": 0, "refused": 0},
     ],
+    "full_nodes": [],
     "shortfall": None,
 }
 HUGEPAGES = {

@@ -14,13 +14,6 @@ BLOCK_WORDS = ("offline", "online", "online_kernel", "online_movable")
 
 
 @dataclass(frozen=True, slots=True)
-class AutoOnlineWord:
-    """A write to ``auto_online_blocks``."""
-
-    word: str
-
-
-@dataclass(frozen=True, slots=True)
 class Write:
     """What a write asks for.
 
@@ -30,7 +23,7 @@ class Write:
         requested: the number written, for pool sizes.
     """
 
-    command: c.Command | AutoOnlineWord | None
+    command: c.Command | None
     used: int
     requested: int | None = None
 
@@ -177,7 +170,7 @@ def _online(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
 
 
 def _auto_online(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
-    return Write(AutoOnlineWord(parse.sysfs_word(data, BLOCK_WORDS)), len(data))
+    return Write(c.SetAutoOnline(parse.sysfs_word(data, BLOCK_WORDS)), len(data))
 
 
 WRITERS: dict[str, _Rule] = {

@@ -226,6 +226,13 @@ class SetBlockState:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAutoOnline:
+    """Write auto_online_blocks: what hot-added memory does by itself; the words of a block's state."""
+
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
 class AllocContigRange:
     """alloc_contig_range: empty pages ``start_pfn`` .. ``end_pfn`` (excluded) and take them."""
 
@@ -303,6 +310,7 @@ Command = (
     | ClearFault
     | SetDeferredMode
     | SetBlockState
+    | SetAutoOnline
     | AllocContigRange
     | AllocContigPages
     | FreeContigRange

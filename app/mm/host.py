@@ -179,6 +179,7 @@ _HANDLERS: dict[type, _Handler] = {
     c.ClearFault: _clear_fault,
     c.SetDeferredMode: _set_deferred_mode,
     c.SetBlockState: memory_hotplug.set_block_state,
+    c.SetAutoOnline: memory_hotplug.set_auto_online,
     c.AllocContigRange: contig.take_range,
     c.AllocContigPages: contig.find_and_take,
     c.FreeContigRange: contig.give_back,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.mm.boot import setup_wmarks
-from app.mm.commands import SetBlockState
+from app.mm.commands import SetAutoOnline, SetBlockState
 from app.mm.errors import BadInput, MMError, NotFound
 from app.mm.hugetlb_page import (
     ResizeResult,
@@ -80,6 +80,15 @@ def set_block_state(host: Host, call: Call, cmd: SetBlockState) -> dict[str, Any
     if cmd.word == "offline":
         return _offline(host, call, cmd.block, sections)
     return _online(host, call, cmd.block, sections, cmd.word)
+
+
+def set_auto_online(host: Host, call: Call, cmd: SetAutoOnline) -> dict[str, Any]:
+    """Set what hot-added memory does by itself.  Raises EINVAL for an unknown word."""
+    if cmd.word not in WORDS:
+        raise BadInput(f"must be one of {', '.join(WORDS)}, not {cmd.word!r}", where="auto_online_blocks")
+    host.auto_online_blocks = cmd.word
+    call.emit("AutoOnlineSet", word=cmd.word)
+    return {"auto_online_blocks": cmd.word}
 
 
 def block_sections(host: Host, block: int) -> Blocks:

@@ -105,8 +105,6 @@ class Player:
         command = written.command
         if command is None:
             return Played(written.used)
-        if isinstance(command, fs_write.AutoOnlineWord):
-            raise NotModelledError("auto_online_blocks")
         outcome = self._apply(command)
         if isinstance(command, c.SetMaxHugePages):
             full = outcome.result["full_nodes"]

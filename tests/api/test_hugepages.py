@@ -27,9 +27,10 @@ def test_growing_answers_what_was_done(numa: HostApi) -> None:
     body = numa.put(NR, {"count": 64}).json()
     assert body.keys() == {
         "requested", "before", "after", "allocated", "freed", "refused", "converted_surplus", "vmemmap", "nodes",
-        "shortfall",
+        "full_nodes", "shortfall",
     }  # fmt: skip
     assert (body["requested"], body["allocated"], body["freed"], body["shortfall"]) == (64, 64, 0, None)
+    assert body["full_nodes"] == []
     assert body["before"]["nr_hugepages"] == 0
     assert body["after"]["nr_hugepages"] == 64
     assert body["vmemmap"]["pages_freed"] == 64 * 6
