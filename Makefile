@@ -70,7 +70,7 @@ bench: $(STAMP) ## Measure the cost budgets
 	$(BIN)/python -m tests.bench
 
 .PHONY: soak
-soak: $(STAMP) ## Run a bounded mixed load against a real service
+soak: $(STAMP) ## Run random commands and check every law after each; bounded
 	$(BIN)/python -m tests.soak
 
 # The locks name no index: pip takes the files from wherever it is set up to, and the hashes hold.

@@ -19,7 +19,14 @@ router = APIRouter(prefix="/v1/hosts/{host}/fs", tags=["files"])
 FileInPath = Annotated[
     str, Path(description="A path of the host, without the leading /.", examples=["proc/meminfo"])
 ]
-RawBody = Annotated[bytes, Body(media_type="application/octet-stream", description="What write(2) is given.")]
+RawBody = Annotated[
+    bytes,
+    Body(
+        media_type="application/octet-stream",
+        description="What write(2) is given.",
+        openapi_examples={"size": {"summary": "A pool of 1024 pages", "value": "1024"}},
+    ),
+]
 OUTCOME = "Hugepool-Outcome"
 READ: Responses = reading()
 READ[200] = {

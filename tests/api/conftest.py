@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -106,7 +107,8 @@ def problem_of(answer: httpx.Response) -> dict[str, Any]:
     assert body["status"] == answer.status_code
     assert body["type"] == f"urn:hugepool:errno:{body['errno']}"
     assert body["title"] == os.strerror(body["errno_number"])
-    assert body["instance"] == answer.request.url.raw_path.decode().partition("?")[0][: len(body["instance"])]
+    asked = unquote(answer.request.url.raw_path.decode().partition("?")[0])
+    assert asked.startswith(unquote(body["instance"]))
     assert len(body["detail"]) < 2100
     assert "Traceback" not in answer.text
     return body
