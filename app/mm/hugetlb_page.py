@@ -82,11 +82,11 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
     cost = 512 + nr_nodes
     wanted = min(wanted, host.mem.nr_blocks)
-    for zone in zones:
+    for passed, zone in enumerate(zones):
         k = huge_room(zone, zone.low, ZONE_MOVABLE, cost)
         k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
         if k:
-            return zone, k
+            return zone, min(k, _pages_before_low(host, zones[:passed]))
     for drained in (False, True):
         if drained:
             if not any(zone.nr_pcp >= PAGEBLOCK_PAGES for zone in zones):
@@ -96,16 +96,20 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
             k = huge_room(zone, zone.min, ZONE_MOVABLE, cost)
             k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
             if k:
-                return zone, min(k, _pages_before_low(zones))
+                return zone, min(k, _pages_before_low(host, zones))
     return None
 
 
-def _pages_before_low(zones: Sequence[Zone]) -> int:
-    """Optimised pages that may be made before their freed frames could lift a zone over its low mark."""
-    gaps = [
-        zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + 511 + zone.nr_cached - zone.nr_free for zone in zones
-    ]
-    return max(1, min((gap for gap in gaps if gap >= 0), default=0) // 8)
+def _pages_before_low(host: Host, zones: Sequence[Zone]) -> int:
+    """Pages that may be made before the frames they free could lift one of the zones over its low mark.
+
+    Frames on the freeing CPU's list may all come with the next one freed.
+    """
+    if not host.optimize_enabled:
+        return host.mem.nr_blocks
+    marks = [(zone, zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + PAGEBLOCK_PAGES - 1) for zone in zones]
+    gaps = [max(0, mark - zone.nr_free) for zone, mark in marks if zone.nr_free - zone.nr_cached <= mark]
+    return max(1, min(gaps) // 8) if gaps else host.mem.nr_blocks
 
 
 # -- counters and free lists ------------------------------------------------------------------------------

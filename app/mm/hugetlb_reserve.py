@@ -11,8 +11,8 @@ import numpy as np
 
 from app.mm import hugetlb_page, hugetlb_vmemmap
 from app.mm.hugetlb_page import account_pages, after, dequeue, enqueue, ring
-from app.mm.mmzone import BlockFlag, Use
-from app.mm.page_alloc import find_free_blocks
+from app.mm.mmzone import BlockFlag, Blocks, Use
+from app.mm.page_alloc import NO_BLOCKS, find_free_blocks
 from app.mm.state import Call, Host, HState
 
 
@@ -74,16 +74,17 @@ def _gather_surplus_pages(host: Host, call: Call, hs: HState, delta: int, policy
         hs.resv_huge_pages += delta
         return True
     anywhere = Policy(tuple(_by_distance(host, policy.local)), policy.local)
-    fresh: list[int] = []
-    while len(fresh) < needed:
-        head = alloc_surplus_page(host, call, hs, anywhere)
-        if head is None:
-            for page in fresh:
+    parts: list[Blocks] = []
+    while needed > 0:
+        heads = alloc_surplus_pages(host, call, hs, anywhere, needed)
+        if not heads.size:
+            for page in np.concatenate(parts).tolist() if parts else ():
                 free_huge_page(host, call, hs, page)
             return False
-        fresh.append(head)
+        parts.append(heads)
+        needed -= int(heads.size)
     hs.resv_huge_pages += delta
-    enqueue(host, hs, np.array(fresh, np.int64))
+    enqueue(host, hs, np.concatenate(parts))
     return True
 
 
@@ -112,30 +113,35 @@ def return_unused_surplus_pages(host: Host, call: Call, hs: HState, unused: int)
 # -- a page for a fault -----------------------------------------------------------------------------------
 
 
-def alloc_surplus_page(host: Host, call: Call, hs: HState, policy: Policy) -> int | None:
-    """A fresh surplus page from the buddy, in use, or None: over the limit, gigantic, or no memory.
+def alloc_surplus_pages(host: Host, call: Call, hs: HState, policy: Policy, wanted: int) -> Blocks:
+    """Up to ``wanted`` fresh surplus pages from the buddy, in use, as a page-by-page loop would get them.
 
+    None at all means: over the limit, gigantic, or no memory.
     Source: mm/hugetlb.c alloc_surplus_huge_page() (5.14).
     """
-    if hs.gigantic or hs.surplus_huge_pages >= hs.nr_overcommit_huge_pages:
-        return None
+    wanted = min(wanted, hs.nr_overcommit_huge_pages - hs.surplus_huge_pages)
+    if hs.gigantic or wanted <= 0:
+        return NO_BLOCKS
     fault = host.faults.get("hugepage-alloc")
-    if fault is not None and fault.should_fail(hs.pages):
-        call.injected = True
-        return None
+    if fault is not None and fault.armed:
+        wanted = 1
+        if fault.should_fail(hs.pages):
+            call.injected = True
+            return NO_BLOCKS
     for nid in policy.order:
-        source = hugetlb_page.huge_source(host, nid, 1, 1)
+        source = hugetlb_page.huge_source(host, nid, 1, wanted)
         if source is None:
             continue
-        heads = find_free_blocks(host.mem, source[0], 1)
+        zone, surely = source
+        heads = find_free_blocks(host.mem, zone, min(surely, wanted))
         host.mem.assign_blocks(heads, Use.HUGETLB)
         host.mem.flags[heads] = BlockFlag.HEAD
-        host.count("htlb_buddy_alloc_success")
+        host.count("htlb_buddy_alloc_success", int(heads.size))
         hugetlb_vmemmap.optimize(host, call, hs, heads)
         account_pages(host, hs, heads, +1, surplus=True)
-        return int(heads[0])
+        return heads
     host.count("htlb_buddy_alloc_fail")
-    return None
+    return NO_BLOCKS
 
 
 def alloc_huge_page(host: Host, call: Call, hs: HState, policy: Policy, *, reserved: bool) -> int | None:
@@ -150,10 +156,11 @@ def alloc_huge_page(host: Host, call: Call, hs: HState, policy: Policy, *, reser
                 head = int(dequeue(host, hs, nid, 1)[0])
                 hs.resv_huge_pages -= int(reserved)
                 return head
-    page = alloc_surplus_page(host, call, hs, policy)
-    if page is not None:
-        hs.resv_huge_pages -= int(reserved)
-    return page
+    fresh = alloc_surplus_pages(host, call, hs, policy, 1)
+    if not fresh.size:
+        return None
+    hs.resv_huge_pages -= int(reserved)
+    return int(fresh[0])
 
 
 def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:

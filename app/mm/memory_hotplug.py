@@ -275,7 +275,8 @@ def _online(host: Host, call: Call, block: int, sections: Blocks, word: str) -> 
     mem.dirty[sections] = True
     _memory_changed(host)
     call.emit("MemoryBlockOnline", block=block, node=nid, zone=zone.name)
-    return {"state": "online", "node": nid, "zone": zone.name, "migrated_pages": 0, "dissolved": {}, "passes": 0,
+    return {"state": "online", "node": nid, "zone": zone.name, "migrated_pages": 0, "migrated_hugepages": 0,
+            "dissolved": {}, "passes": 0,
             "vmemmap": vmemmap_of(call)}  # fmt: skip
 
 

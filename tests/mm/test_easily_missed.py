@@ -208,7 +208,7 @@ def test_watermark_scale_factor_ends_at_1000_on_5_14() -> None:
 
 @pytest.mark.parametrize("kernel", ["5.14", "6.1"])
 def test_a_page_that_fails_again_is_counted_as_surplus_again(kernel: str) -> None:
-    # c_numa_uneven (FINDINGS-6.x): 1600 -> 1200, 800, 600, 100, 0 with a full node 1 (passes today).
+    # c_numa_uneven: 1600 -> 1200, 800, 600, 100, 0 with a full node 1 (passes today).
     host = machine(3 * GIB, 1 * GIB, kernel=kernel)
     resize(host, 1600)
     for zone in host.nodes[1].zones:
@@ -222,7 +222,7 @@ def test_a_page_that_fails_again_is_counted_as_surplus_again(kernel: str) -> Non
 
 
 def test_a_refusal_names_every_node_it_happened_on() -> None:
-    # 6.12 (FINDINGS-6.x: both nodes empty): surplus 888 = half on each node; both refused, both must be named.
+    # 6.12, both nodes empty: surplus 888 = half on each node; both refused, both must be named.
     host = machine(1 * GIB, 1 * GIB, kernel="6.12")
     resize(host, 100)
     hog = do(host, c.StartTask())["pid"]
@@ -237,7 +237,7 @@ def test_a_refusal_names_every_node_it_happened_on() -> None:
 
 @pytest.mark.parametrize(("kernel", "recorded"), [("5.14", 988), ("6.1", 972), ("6.12", 972)])
 def test_a_boot_pool_is_filled_before_khugepaged_raises_the_watermarks(kernel: str, recorded: int) -> None:
-    # i_boot_huge, FINDINGS-5.14 section 2 and 6.x i_boot: "Only allocated 988 hugepages." (970-973 on 6.x), 2 GiB.
+    # i_boot_huge: "Only allocated 988 hugepages." (970-973 on 6.x), 2 GiB.
     with pytest.raises(MMError) as refusal:
         machine(2 * GIB, kernel=kernel, cmdline="hugepages=100000")
     got = int(refusal.value.detail.split(", ")[1].split()[0])

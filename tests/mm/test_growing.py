@@ -10,7 +10,7 @@ from app.mm.mmzone import Use
 from app.mm.sparse_vmemmap import walk
 from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, free_pages, machine, resize, row, total_pages
 
-# Recorded guests, FINDINGS-5.14 section 1 and FINDINGS-6.x section 2: net cost and MemTotal per first-time page.
+# Recorded guests: net cost and MemTotal per first-time page.
 NET = {"5.14": 506, "6.1": 505, "6.12": 505}
 FRESH = {"5.14": 6, "6.1": 7, "6.12": 8}
 NET_1G = {"5.14": 258050, "6.1": 258049, "6.12": 258049}
@@ -161,7 +161,7 @@ def test_surplus_is_converted_before_anything_is_allocated() -> None:
 
 
 def test_a_failed_split_leaves_the_page_unoptimised_and_says_nothing() -> None:
-    # FINDINGS-5.14 section 4 (m_fault_grow).
+    # m_fault_grow
     host = machine(4 * GIB)
     apply(host, c.SetFault("vmemmap-page-table", times=1))
     free, total = free_pages(host), total_pages(host)

@@ -60,7 +60,7 @@ def test_free_huge_pages_are_dissolved_and_leave_the_pool_for_good(kernel: str) 
 
 
 def test_table_11_3_a_failing_dissolve_keeps_what_was_dissolved() -> None:
-    # 121 requests pass 20 pages of 6: the 21st fails (m_fault_offline).
+    # 121 requests pass 20 pages of 6: the 21st fails.
     host = movable_machine(pool=100)
     fail_restores(host, space=121)
     first = apply(host, c.SetBlockState(BLOCK, "offline"))
@@ -80,7 +80,7 @@ def test_table_11_3_a_failing_dissolve_keeps_what_was_dissolved() -> None:
 
 
 def test_enomem_although_zone_movable_has_plenty_of_free_memory() -> None:
-    # g_offline_pressure: the kernel zones are starved, Movable is not.
+    # The kernel zones are starved, Movable is not.
     host = movable_machine(pool=100)
     pid = do(host, c.StartTask())["pid"]
     do(host, c.GrowTask(pid, "kernel", at_most=25, partial=True))
@@ -168,7 +168,7 @@ def test_refusals_leave_no_trace(block: int, word: str, errno: str, reason: str 
 
 
 def test_underflow_of_the_persistent_size_until_6_8_and_none_on_6_12() -> None:
-    # KERNEL-BEHAVIOUR 11.5, m_fault_underflow: 100 stuck, two offlines, a dead pool.
+    # KERNEL-BEHAVIOUR 11.5: 100 stuck, two offlines, a dead pool.
     host = movable_machine(pool=100)
     fail_restores(host)
     resize(host, 0)
