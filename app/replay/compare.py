@@ -19,7 +19,6 @@ TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
 STAT_SLACK = 12  # per-CPU differences of NR_FREE_PAGES: zoneinfo's "vm stats threshold" of these guests
 PROBE_SLACK = 32  # buffers of the recorder itself (debugfs, /proc) after a probe without a snapshot
 EXHAUSTION = 0.01
-FULL_NODE = 5  # pages of a node that a write filled up while others took the rest
 POOL_WORDS = (
     "nr_hugepages",
     "nr_hugepages_mempolicy",
@@ -47,7 +46,6 @@ class Comparator:
     """Compares step after step; remembers what the rules need of the past.
 
     ``loose``: pages by which the pools may differ since a growth to exhaustion.
-    ``full``: the same for the nodes of a pool since a write filled one.
     ``late``: pages the recorded worker still owed at the last snapshot.
     """
 
@@ -60,7 +58,6 @@ class Comparator:
     late: int = 0
     probes: int = 0
     processes: int = 0
-    full: int = 0
     idle: int = 0
 
     def __post_init__(self) -> None:
@@ -97,7 +94,6 @@ class Comparator:
         """Hold every counter of a snapshot."""
         kernel = step.after or {}
         self._exhaustion(step, kernel, model)
-        self._full_nodes(played, kernel, model)
         self._pools(step, kernel, model)
         placed = self._memory(step, played, kernel, model)
         self._zones(step, kernel, model, placed)
@@ -121,13 +117,6 @@ class Comparator:
         elif recorded == modelled == count:
             self.loose = 0
 
-    def _full_nodes(self, played: Played, kernel: dict[str, Any], model: dict[str, Any]) -> None:
-        """A write that filled a node left the rest to the others: where the node was full is placement too."""
-        if played.facts.get("full_nodes"):
-            self.full = max(FULL_NODE, self.loose)
-        elif kernel["node_hugepages"] == model["node_hugepages"]:
-            self.full = 0
-
     def _pools(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
         for size, files in kernel["hugepages"].items():
             for word, value in files.items():
@@ -137,7 +126,7 @@ class Comparator:
             for size, files in sizes.items():
                 for word, value in files.items():
                     got = model["node_hugepages"][nid][size].get(word)
-                    self._add(step, f"node{nid}/{size}/{word}", value, got, max(self.loose, self.full))
+                    self._add(step, f"node{nid}/{size}/{word}", value, got, self.loose)
         for word in ("nr_hugepages", "nr_overcommit_hugepages"):
             slack = self.loose if word == "nr_hugepages" else 0
             self._add(step, f"sysctl {word}", kernel["sysctl"][word], model["sysctl"][word], slack)
@@ -164,7 +153,7 @@ class Comparator:
         self._add(step, "free_plus_pcp_pages change", recorded, modelled, slack)
         total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
         got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
-        placed += 8 * (abs(now_nr - before_nr) + self.full)
+        placed += 8 * abs(now_nr - before_nr)
         self._add(step, "MemTotal change (pages)", total, got, placed)
         return placed
 

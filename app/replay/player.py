@@ -107,9 +107,8 @@ class Player:
             return Played(written.used)
         outcome = self._apply(command)
         if isinstance(command, c.SetMaxHugePages):
-            full = outcome.result["full_nodes"]
-            self.exhausted = bool(full)
-            return Played(written.used, facts={"full_nodes": full})
+            self.exhausted = bool(outcome.result["full_nodes"])
+            return Played(written.used)
         if isinstance(command, c.Demote) and outcome.error is not None:
             return Played(-1, outcome.error.errno)
         return Played(written.used)
