@@ -7,10 +7,9 @@ from app.fs import parse
 from app.fs.tree import BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, VM, Args, Folder, walk
 from app.mm import commands as c
 from app.mm.errors import MMError, NotFound
+from app.mm.memory_hotplug import WORDS
 from app.mm.state import Host
 from app.mm.units import ORDER_1G, ORDER_2M, PAGE_SIZE
-
-BLOCK_WORDS = ("offline", "online", "online_kernel", "online_movable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +158,7 @@ def _compact_node(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Wri
 
 
 def _state(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
-    return Write(
-        c.SetBlockState(args["block"], parse.sysfs_word(data, BLOCK_WORDS), comm=writer.comm), len(data)
-    )
+    return Write(c.SetBlockState(args["block"], parse.sysfs_word(data, WORDS), comm=writer.comm), len(data))
 
 
 def _online(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
@@ -170,7 +167,7 @@ def _online(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
 
 
 def _auto_online(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
-    return Write(c.SetAutoOnline(parse.sysfs_word(data, BLOCK_WORDS)), len(data))
+    return Write(c.SetAutoOnline(parse.sysfs_word(data, WORDS)), len(data))
 
 
 WRITERS: dict[str, _Rule] = {

@@ -19,11 +19,12 @@ from app.mm.hugetlb_page import (
     enqueue,
     huge_source,
     run_free_hpage_work,
+    take_huge_blocks,
     update_and_free_pages,
 )
 from app.mm.migrate import migrate_huge_page, migrate_single_pages, used_huge_pages
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, MemoryMap, Migrate, Use, Zone
-from app.mm.page_alloc import find_free_blocks, node_zonelist
+from app.mm.page_alloc import node_zonelist
 from app.mm.page_isolation import isolate, pages_of_use
 from app.mm.state import Call, ContigRange, Host, HState
 from app.mm.tell import counters, vmemmap_of
@@ -116,9 +117,7 @@ def _replace(host: Host, call: Call, hs: HState, head: int, progress: ContigProg
     if source is None:
         raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the huge page at {head * 512}",
                       reason="no-contiguous-memory", node=nid, pfn=head * 512)  # fmt: skip
-    fresh = find_free_blocks(host.mem, source[0], 1)
-    host.mem.assign_blocks(fresh, Use.HUGETLB)
-    host.mem.flags[fresh] = BlockFlag.HEAD
+    fresh = take_huge_blocks(host, source[0], 1)
     hugetlb_vmemmap.optimize(host, call, hs, fresh)
     old = np.array([head], np.int64)
     dequeue_page(host, hs, head)

@@ -63,7 +63,3 @@ class NotFound(MMError):
 
     def __init__(self, detail: str, **facts: Any) -> None:
         super().__init__("ENOENT", detail, **facts)
-
-
-class InvariantViolation(Exception):
-    """A bug of hugepool: the state would break a law.  The command is rolled back."""

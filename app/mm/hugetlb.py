@@ -20,11 +20,12 @@ from app.mm.hugetlb_page import (
     restore_one,
     ring,
     run_free_hpage_work,
+    take_huge_blocks,
     update_and_free_pages,
 )
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, per_node
-from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Use, Zone
-from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, find_free_blocks, node_zonelist
+from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Zone
+from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, node_zonelist
 from app.mm.state import Call, Host, HState
 from app.mm.units import ULONG_MAX
 
@@ -234,14 +235,9 @@ def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Seque
     call.full_nodes.update(in_vain)
     before_last = sum(1 for nid in visited[: visited.index(order[-1])] if nid in in_vain)
     host.count("htlb_buddy_alloc_fail", len(in_vain) * (rounds - 1) + before_last)
-    columns = []
-    for nid in order:
-        blocks = find_free_blocks(host.mem, sources[nid][0], rounds)
-        host.mem.assign_blocks(blocks, Use.HUGETLB)
-        columns.append(blocks)
+    columns = [take_huge_blocks(host, sources[nid][0], rounds) for nid in order]
     hs.next_nid_to_alloc = after(allowed, order[-1])
     heads = np.stack(columns, axis=1).ravel()
-    host.mem.flags[heads] = BlockFlag.HEAD
     host.count("htlb_buddy_alloc_success", int(heads.size))
     return heads
 

@@ -12,7 +12,15 @@ import numpy as np
 from app.mm import hugetlb_vmemmap
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Use, Zone
-from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, drain_pcp_blocks, huge_room, node_zonelist, room
+from app.mm.page_alloc import (
+    NO_BLOCKS,
+    count_free_blocks,
+    drain_pcp_blocks,
+    find_free_blocks,
+    huge_room,
+    node_zonelist,
+    room,
+)
 from app.mm.state import Call, Host, HState, QueuedFree
 from app.mm.units import PAGEBLOCK_PAGES
 
@@ -98,6 +106,14 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
             if k:
                 return zone, min(k, _pages_before_low(host, zones))
     return None
+
+
+def take_huge_blocks(host: Host, zone: Zone, count: int) -> Blocks:
+    """Take ``count`` free 2 MiB blocks of a zone as huge pages that no pool counts yet."""
+    heads = find_free_blocks(host.mem, zone, count)
+    host.mem.assign_blocks(heads, Use.HUGETLB)
+    host.mem.flags[heads] = BlockFlag.HEAD
+    return heads
 
 
 def _pages_before_low(host: Host, zones: Sequence[Zone]) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 
 from app.mm import hugetlb_page, hugetlb_vmemmap
 from app.mm.hugetlb_page import account_pages, after, dequeue, enqueue, ring
-from app.mm.mmzone import BlockFlag, Blocks, Use
-from app.mm.page_alloc import NO_BLOCKS, find_free_blocks
+from app.mm.mmzone import BlockFlag, Blocks
+from app.mm.page_alloc import NO_BLOCKS
 from app.mm.state import Call, Host, HState
 
 
@@ -133,9 +133,7 @@ def alloc_surplus_pages(host: Host, call: Call, hs: HState, policy: Policy, want
         if source is None:
             continue
         zone, surely = source
-        heads = find_free_blocks(host.mem, zone, min(surely, wanted))
-        host.mem.assign_blocks(heads, Use.HUGETLB)
-        host.mem.flags[heads] = BlockFlag.HEAD
+        heads = hugetlb_page.take_huge_blocks(host, zone, min(surely, wanted))
         host.count("htlb_buddy_alloc_success", int(heads.size))
         hugetlb_vmemmap.optimize(host, call, hs, heads)
         account_pages(host, hs, heads, +1, surplus=True)

@@ -7,10 +7,10 @@ alloc_huge_page_nodemask(), move_hugetlb_state() (5.14).
 from collections.abc import Sequence
 
 from app.mm import hugetlb_vmemmap
-from app.mm.hugetlb_page import account_pages, dequeue, huge_source
+from app.mm.hugetlb_page import account_pages, dequeue, huge_source, take_huge_blocks
 from app.mm.hugetlb_reserve import free_huge_page
 from app.mm.mmzone import MOVABLE_USES, ZONE_MOVABLE, BlockFlag, Blocks, Migrate, Use
-from app.mm.page_alloc import alloc_pages, find_free_blocks, zonelist
+from app.mm.page_alloc import alloc_pages, zonelist
 from app.mm.page_isolation import pages_of_use
 from app.mm.rmap import move_huge_owner, move_owner
 from app.mm.state import Call, Host, HState
@@ -94,9 +94,7 @@ def _target(host: Host, call: Call, hs: HState, nids: Sequence[int]) -> tuple[in
     for nid in nids:
         source = huge_source(host, nid, 1, 1)
         if source is not None:
-            heads = find_free_blocks(host.mem, source[0], 1)
-            host.mem.assign_blocks(heads, Use.HUGETLB)
-            host.mem.flags[heads] = BlockFlag.HEAD
+            heads = take_huge_blocks(host, source[0], 1)
             hugetlb_vmemmap.optimize(host, call, hs, heads)
             account_pages(host, hs, heads, +1)
             return int(heads[0]), True

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.mm.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE, SECTION_PAGES
+from app.mm.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
 
 Pfns = npt.NDArray[np.int64]
 Blocks = npt.NDArray[np.int64]
@@ -423,8 +423,3 @@ class MemoryMap:
             index = int(zone_id) - 1
             self.block_hint[index] = min(self.block_hint[index], lowest)
             self.page_hint[index] = [min(hint, lowest) for hint in self.page_hint[index]]
-
-
-def sections_of(start_pfn: int, end_pfn: int) -> range:
-    """The sections that a pfn range touches."""
-    return range(start_pfn // SECTION_PAGES, -(-end_pfn // SECTION_PAGES))

@@ -47,8 +47,8 @@ def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovabl
     return found
 
 
-def isolate(host: Host, call: Call, blocks: Blocks) -> Blocks:
-    """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them; their former types.
+def isolate(host: Host, call: Call, blocks: Blocks) -> None:
+    """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them.
 
     Raises:
         MMError: EBUSY naming the first unmovable page; nothing is isolated.
@@ -65,9 +65,7 @@ def isolate(host: Host, call: Call, blocks: Blocks) -> Blocks:
             use=found[0].use,
         )
     drain_pcp(mem, [host.zones[int(z) - 1] for z in np.unique(mem.zone[blocks]) if z])
-    former = mem.mt[blocks].astype(np.int64)
     mem.set_type(blocks, Migrate.ISOLATE)
-    return former
 
 
 def pages_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Pfns:

@@ -9,10 +9,6 @@ from app.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES
 MAX_NODES = 64
 MAX_MEMORY_BYTES = 64 << 40
 MIN_MEMORY_BYTES = 128 << 20
-CONFIG_WORDS = {
-    "HUGETLB_PAGE_FREE_VMEMMAP_DEFAULT_ON": bool,
-    "struct_page_size": int,
-}
 
 
 @dataclass(frozen=True, slots=True)

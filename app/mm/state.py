@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from app.mm.fault_inject import FaultAttr
-from app.mm.mmzone import Blocks, MemoryMap, Migrate, Node, Zone
+from app.mm.mmzone import Blocks, MemoryMap, Node, Zone
 from app.mm.page_alloc import LOWMEM_RESERVE_RATIO, NO_BLOCKS
 from app.mm.profile import KernelProfile
-from app.mm.units import GIB_PAGES, ORDER_1G, size_name
+from app.mm.units import ORDER_1G, size_name
 
 
 class FreeList:
@@ -272,7 +272,3 @@ class Call:
     def printk(self, line: str) -> None:
         """Print a console line; ``dmesg`` is the list of these events."""
         self.events.append(("KernelMessagePrinted", {"line": line}))
-
-
-GIB_BLOCKS = GIB_PAGES // 512
-UNMOVABLE, MOVABLE = Migrate.UNMOVABLE, Migrate.MOVABLE

@@ -7,7 +7,6 @@ from app.mm.errors import BadInput
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT  # bytes
-PAGES_PER_KB = 4
 PAGEBLOCK_ORDER = 9
 PAGEBLOCK_PAGES = 1 << PAGEBLOCK_ORDER  # 2 MiB
 MAX_BUDDY_ORDER = 10  # orders 0..10: the largest buddy block is 4 MiB

@@ -18,7 +18,6 @@ from app.replay.trace import Step, Trace
 
 STEP_NS = 60_000_000_000  # recorded steps are far apart
 AGENT_TABLES = 9  # page-table pages of one process of the recording agent
-ULONG_DIGITS = 20
 FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
 HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
 QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
