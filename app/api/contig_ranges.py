@@ -7,11 +7,11 @@ from fastapi.responses import Response
 
 from app.api import contig_schemas, examples
 from app.api.answers import change, outcome, read, service_of
-from app.api.bodies import ContigBody
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath, Limit
 from app.api.paging import Cursor, page, position
 from app.api.terms import Changing, IfNoneMatch
+from app.forms.bodies import ContigBody
 from app.mm import contig
 from app.mm.commands import FreeContigRange
 

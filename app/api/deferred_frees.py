@@ -5,10 +5,10 @@ from fastapi.responses import Response
 
 from app.api import activity_schemas, examples
 from app.api.answers import change, read
-from app.api.bodies import DeferredModeBody
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath
 from app.api.terms import Changing, IfNoneMatch
+from app.forms.bodies import DeferredModeBody
 from app.mm import view
 from app.mm.commands import RunFreeHpageWork, SetDeferredMode
 

@@ -7,10 +7,10 @@ from fastapi.responses import Response
 
 from app.api import activity_schemas, examples, schemas
 from app.api.answers import change, read
-from app.api.bodies import FaultBody
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath
 from app.api.terms import Changing, IfNoneMatch
+from app.forms.bodies import FaultBody
 from app.mm import view
 from app.mm.commands import ClearFault, SetFault
 from app.mm.fault_inject import POINTS

@@ -7,12 +7,13 @@ from fastapi.responses import Response
 
 from app.api import examples, schemas
 from app.api.answers import document, outcome, reply_headers, service_of, tagged
-from app.api.bodies import HostBody
 from app.api.documentation import changing, problems, reading
 from app.api.errors import refusal
-from app.api.fields import HostInPath, Limit, host_name
+from app.api.fields import HostInPath, Limit
 from app.api.paging import Cursor, name_cursor, name_of
 from app.api.terms import Changing, Creating, IfNoneMatch
+from app.forms.bodies import HostBody
+from app.forms.fields import host_name
 from app.fs.archive import read_archive
 from app.fs.machine import read_machine
 from app.mm import view

@@ -5,10 +5,10 @@ from fastapi.responses import Response
 
 from app.api import contig_schemas, examples, schemas
 from app.api.answers import change, read
-from app.api.bodies import DemoteBody, OvercommitBody, PoolSizeBody
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath, SizeInPath
 from app.api.terms import Changing, IfNoneMatch
+from app.forms.bodies import DemoteBody, OvercommitBody, PoolSizeBody
 from app.mm import view
 from app.mm.commands import SetOvercommit
 from app.mm.errors import NotFound

@@ -7,11 +7,11 @@ from fastapi.responses import Response
 
 from app.api import contig_schemas, examples, schemas
 from app.api.answers import change, read
-from app.api.bodies import BlockStateBody
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath
 from app.api.paging import Cursor, page, position
 from app.api.terms import Changing, IfNoneMatch
+from app.forms.bodies import BlockStateBody
 from app.mm import page_view
 from app.mm.commands import SetBlockState
 

@@ -7,11 +7,11 @@ from fastapi.responses import Response
 
 from app.api import activity_schemas, examples
 from app.api.answers import change, outcome, read, service_of
-from app.api.bodies import TaskBody, TouchBody
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath, Limit
 from app.api.paging import Cursor, page, position
 from app.api.terms import Changing, IfNoneMatch
+from app.forms.bodies import TaskBody, TouchBody
 from app.mm import view
 from app.mm.commands import ExitTask, TouchHugePages
 

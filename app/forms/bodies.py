@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from app.api.fields import Body, Count, HostName, NodeId, Size, Text, Whole, refuse
+from app.forms.fields import Body, Count, HostName, NodeId, Size, Text, Whole, refuse
 from app.mm import commands
 from app.mm.spec import HostSpec, NodeSpec
 from app.mm.units import PAGE_SIZE, order_of
