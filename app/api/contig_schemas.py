@@ -20,6 +20,64 @@ class BlockChange(BaseModel):
     zone: str | None = None
 
 
+class AddedMemory(BaseModel):
+    """Memory that was plugged in."""
+
+    node: int
+    blocks: list[int]
+    start_pfn: int
+    nr_pages: int
+    state: Literal["online", "offline"]
+    memmap_on_memory: bool
+
+
+class RemovedMemory(BaseModel):
+    """A memory block that was unplugged, and what came of its vmemmap, in pages of 4 KiB."""
+
+    block: int
+    vmemmap_pages_freed: int
+    vmemmap_pages_lost: int
+    page_table_pages_freed: int
+
+
+class Unmovable(BaseModel):
+    """Pages that cannot be moved, by use: how many, and the first."""
+
+    use: str
+    pages: int
+    first_pfn: int
+    pids: list[int]
+
+
+class HugePagesInBlock(BaseModel):
+    """Huge pages of a size in a block, and what dissolving the free ones takes."""
+
+    size: str
+    free: int
+    in_use: int
+    optimized: int
+    vmemmap_pages_needed: int
+    pids: list[int]
+
+
+class Blockers(BaseModel):
+    """What would come of taking a memory block offline now, and all that stands in its way."""
+
+    block: int
+    can_offline: bool
+    errno: str | None
+    reason: str | None
+    detail: str | None
+    holes_pages: int
+    zones: list[str]
+    unmovable: list[Unmovable]
+    movable_pages: int
+    movable_pids: list[int]
+    hugepages: list[HugePagesInBlock]
+    vmemmap_pages_available: int
+    unreserved_hugepages: dict[str, int]
+
+
 class ContigRange(BaseModel):
     """A range taken by alloc_contig_range, end excluded."""
 

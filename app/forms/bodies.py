@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from app.forms.fields import Body, Count, HostName, NodeId, Size, Text, Whole, refuse
 from app.mm import commands
+from app.mm.errors import BadInput
 from app.mm.spec import HostSpec, NodeSpec
 from app.mm.units import PAGE_SIZE, order_of
 
@@ -142,6 +143,22 @@ class BlockStateBody(Body):
     """The word written to a memory block's `state`."""
 
     state: Literal["offline", "online", "online_kernel", "online_movable"]
+
+
+class AddMemoryBody(Body):
+    """Memory to plug into a node: whole memory blocks."""
+
+    node: NodeId
+    memory: Size
+    start_pfn: (
+        Annotated[Whole, Field(ge=0, lt=2**34, description="Where; else behind the machine's RAM.")] | None
+    ) = None
+
+    def command(self) -> commands.AddMemory:
+        """The engine's word for it."""
+        if self.memory % PAGE_SIZE:
+            raise BadInput("must be a multiple of the memory block size", where="memory")
+        return commands.AddMemory(self.node, self.memory // PAGE_SIZE, self.start_pfn)
 
 
 class ContigBody(Body):

@@ -7,7 +7,7 @@ from app.fs import parse
 from app.fs.tree import BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, VM, Args, Folder, walk
 from app.mm import commands as c
 from app.mm.errors import MMError, NotFound
-from app.mm.memory_hotplug import WORDS
+from app.mm.memory_block import WORDS
 from app.mm.state import Host
 from app.mm.units import ORDER_1G, ORDER_2M, PAGE_SIZE
 

@@ -23,7 +23,7 @@ from app.mm.units import (
     VMEMMAP_PER_BLOCK,
 )
 
-VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND)
+VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.OWN_VMEMMAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,9 @@ def _vmemmap(host: Host) -> list[str]:
     whole = online[(mem.pte_slot[online] == 0) & (mem.vmemmap_pfn[online] >= 0)]
     expected = own.size + whole.size * PTRS_PER_PTE
     total = sum(int(_uses_by_zone(host, zone)[list(VMEMMAP_USES)].sum()) for zone in host.zones)
+    total += (
+        int(((mem.use == Use.OWN_VMEMMAP) & (mem.zone == 0)).sum()) * PAGEBLOCK_PAGES
+    )  # of offline blocks
     if total != expected:
         out.append(f"{total} frames in use as vmemmap, {expected} mapped")
     return out + _frame_uses(host, own, whole)
@@ -187,12 +190,7 @@ def _frame_uses(host: Host, own: Pfns, whole: Pfns) -> list[str]:
     mem = host.mem
     good = np.zeros(256, np.bool_)
     good[list(VMEMMAP_USES)] = True
-    blocks = own // PAGEBLOCK_PAGES
-    uses = mem.use[blocks]
-    mixed = uses == Use.MIXED
-    uses = uses.copy()
-    uses[mixed] = mem.detail[mem.slot[blocks[mixed]], own[mixed] % PAGEBLOCK_PAGES]
-    bad = own[~good[uses]]
+    bad = own[~good[mem.uses_of(own)]]
     pmd = mem.vmemmap_pfn[whole] // PAGEBLOCK_PAGES
     bad_whole = whole[~good[mem.use[pmd]]]
     return [f"frame {p} is mapped as vmemmap but used otherwise" for p in bad[:5].tolist()] + [

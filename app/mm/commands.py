@@ -233,6 +233,22 @@ class SetAutoOnline:
 
 
 @dataclass(frozen=True, slots=True)
+class AddMemory:
+    """Plug ``pages`` of memory into a node; ``start_pfn``: where, else behind the machine's RAM."""
+
+    node: int
+    pages: int
+    start_pfn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMemory:
+    """Unplug an offline memory block."""
+
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
 class AllocContigRange:
     """alloc_contig_range: empty pages ``start_pfn`` .. ``end_pfn`` (excluded) and take them."""
 
@@ -311,6 +327,8 @@ Command = (
     | SetDeferredMode
     | SetBlockState
     | SetAutoOnline
+    | AddMemory
+    | RemoveMemory
     | AllocContigRange
     | AllocContigPages
     | FreeContigRange

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from app.mm import commands as c
-from app.mm import contig, hugetlb_page, memory_hotplug, pool, sparse_vmemmap, sysctl, task
+from app.mm import contig, hugetlb_page, memory_block, pool, sparse_vmemmap, sysctl, task
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
 from app.mm.state import Call, Host, HugeMap, Task
@@ -178,8 +178,10 @@ _HANDLERS: dict[type, _Handler] = {
     c.SetFault: _set_fault,
     c.ClearFault: _clear_fault,
     c.SetDeferredMode: _set_deferred_mode,
-    c.SetBlockState: memory_hotplug.set_block_state,
-    c.SetAutoOnline: memory_hotplug.set_auto_online,
+    c.SetBlockState: memory_block.set_block_state,
+    c.SetAutoOnline: memory_block.set_auto_online,
+    c.AddMemory: memory_block.add_memory,
+    c.RemoveMemory: memory_block.remove_memory,
     c.AllocContigRange: contig.take_range,
     c.AllocContigPages: contig.find_and_take,
     c.FreeContigRange: contig.give_back,

@@ -41,6 +41,7 @@ class Use(IntEnum):
     POISON = 14
     LOST = 15  # freed wrongly by the kernel and in no list (hot-added vmemmap on 5.14)
     OFFLINE = 16  # memory of an offline block
+    OWN_VMEMMAP = 17  # vmemmap of a memory block on the block itself (memmap_on_memory): never managed
     MIXED = 255
 
 
@@ -80,7 +81,7 @@ class SectionState(IntEnum):
 ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = range(4)
 
-_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE)
+_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE, Use.OWN_VMEMMAP)
 IS_MANAGED = np.ones(256, np.int64)
 IS_MANAGED[list(_UNMANAGED)] = 0
 MOVABLE_USES = (Use.ANON, Use.PAGE_CACHE)
@@ -220,6 +221,14 @@ class MemoryMap:
         block = pfn // PAGEBLOCK_PAGES
         use = int(self.use[block])
         return use if use != Use.MIXED else int(self.detail[self.slot[block], pfn % PAGEBLOCK_PAGES])
+
+    def uses_of(self, pfns: Pfns) -> npt.NDArray[np.uint8]:
+        """The uses of single pages, none of them MIXED."""
+        blocks = pfns // PAGEBLOCK_PAGES
+        uses = self.use[blocks].copy()
+        mixed = uses == Use.MIXED
+        uses[mixed] = self.detail[self.slot[blocks[mixed]], pfns[mixed] % PAGEBLOCK_PAGES]
+        return uses
 
     def page_uses(self, first_block: int, nr_blocks: int) -> npt.NDArray[np.uint8]:
         """Uses of all pages of some pageblocks, shape (nr_blocks, 512)."""

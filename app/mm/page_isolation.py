@@ -21,7 +21,12 @@ class Unmovable:
     """A page that keeps its pageblock from being isolated."""
 
     pfn: int
-    use: str
+    use: Use
+
+    @property
+    def word(self) -> str:
+        """Its use in plain words."""
+        return self.use.name.lower().replace("_", "-")
 
 
 def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovable]:
@@ -38,10 +43,12 @@ def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovabl
     for block in blocks.tolist():
         zone = int(mem.zone[block])
         in_movable = zone > 0 and host.zones[zone - 1].type == ZONE_MOVABLE
-        bad = (movable if in_movable else kernel)[mem.page_uses(block, 1)[0]]
-        for offset in np.flatnonzero(bad)[: limit - len(found)].tolist():
-            pfn = block * PAGEBLOCK_PAGES + offset
-            found.append(Unmovable(pfn, Use(mem.page_use(pfn)).name.lower().replace("_", "-")))
+        uses = mem.page_uses(block, 1)[0]
+        bad = (movable if in_movable else kernel)[uses]
+        offsets = np.flatnonzero(bad)[: limit - len(found)].tolist()
+        found.extend(
+            Unmovable(block * PAGEBLOCK_PAGES + offset, Use(int(uses[offset]))) for offset in offsets
+        )
         if len(found) >= limit:
             break
     return found
@@ -59,10 +66,10 @@ def isolate(host: Host, call: Call, blocks: Blocks) -> None:
         call.printk("page dumped because: unmovable page")
         raise MMError(
             "EBUSY",
-            f"page {found[0].pfn} is {found[0].use} memory and cannot be moved",
+            f"page {found[0].pfn} is {found[0].word} memory and cannot be moved",
             reason="unmovable-page",
             pfn=found[0].pfn,
-            use=found[0].use,
+            use=found[0].word,
         )
     drain_pcp(mem, [host.zones[int(z) - 1] for z in np.unique(mem.zone[blocks]) if z])
     mem.set_type(blocks, Migrate.ISOLATE)

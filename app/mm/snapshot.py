@@ -117,12 +117,13 @@ def _take_over_tunables(host: Host, image: MachineImage) -> None:
     host.default_order = image.default_order
     host.watermark_scale_factor = image.watermark_scale_factor
     host.lowmem_reserve_ratio = list(image.lowmem_reserve_ratio[:4])
-    if image.optimize_enabled is None:
-        host.optimize_enabled = parse_cmdline(image.cmdline, host.profile, default_on=False).free_vmemmap
-    else:
-        host.optimize_enabled = image.optimize_enabled
+    params = parse_cmdline(image.cmdline, host.profile, default_on=False)
+    known = image.optimize_enabled
+    host.optimize_enabled = params.free_vmemmap if known is None else known
     host.auto_online_blocks = image.auto_online_blocks
-    host.movable_node = "movable_node" in image.cmdline.split()
+    host.movable_node = params.movable_node
+    excluded = host.optimize_enabled and host.profile.memmap_on_memory_excluded
+    host.memmap_on_memory = params.memmap_on_memory and not excluded
     host.carried = dict(image.carried)
     host.counters = dict(image.vmstat)
     total = sum(zone.min for zone in image.zones)
@@ -280,7 +281,7 @@ def _place_vmemmap(host: Host, budgets: list[_Budget], placed: list[_Placed]) ->
     """512 frames for every section: of the node's reserved memory at its top, else of its memory in use."""
     mem = host.mem
     for node in host.nodes:
-        sections = np.flatnonzero((mem.section_nid == node.nid) & (mem.section_state == SectionState.ONLINE))
+        sections = np.flatnonzero((mem.section_nid == node.nid) & (mem.section_state != SectionState.ABSENT))
         mine = sorted((b for b in budgets if b.zone.nid == node.nid), key=lambda b: -b.zone.start_pfn)
         freed = _freed_frames(host, placed, node.nid)
         left = sections

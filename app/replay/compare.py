@@ -143,9 +143,9 @@ class Comparator:
         placed = self._placement(step, kernel, model, changed)
         differing = 512 * abs(now_nr - before_nr)
         recorded = kernel["free_plus_pcp_pages"] - self.kernel["free_plus_pcp_pages"]
-        if "/memory/memory" in str(
-            step.op.get("path")
-        ):  # hotplug shrinks the slab caches: they count as free
+        if _hotplug(
+            step, kernel, self.kernel
+        ):  # slab comes with new devices and is shrunk: it counts as free
             recorded += (kernel["meminfo_kb"]["Slab"] - self.kernel["meminfo_kb"]["Slab"]) // 4
         modelled = model["free_plus_pcp_pages"] - self.model["free_plus_pcp_pages"]
         owed = self._owed(played, recorded, modelled)
@@ -236,6 +236,13 @@ class Comparator:
 
 
 _FRESH = {"5.14": 6, "6.1": 7, "6.12": 8}
+
+
+def _hotplug(step: Step, kernel: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether the step writes a memory block's state, or memory came or went."""
+    was, now = before["memory_blocks"].keys(), kernel["memory_blocks"].keys()
+    came_or_went = bool(was) and bool(now) and was != now
+    return "/memory/memory" in str(step.op.get("path")) or came_or_went
 
 
 def _managed_gap(kernel: dict[str, Any], model: dict[str, Any]) -> int:

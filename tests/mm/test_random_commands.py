@@ -130,11 +130,24 @@ class RandomCommands(RuleBasedStateMachine):
     # -- memory blocks and ranges ------------------------------------------------------------------------
 
     @rule(
-        block=st.integers(0, 33),
+        block=st.integers(0, 44),
         word=st.sampled_from(["offline", "online", "online_movable", "online_kernel"]),
     )
     def block_state(self, block: int, word: str) -> None:
         self.apply(c.SetBlockState(block, word))
+
+    @rule(
+        node=st.integers(0, 1), blocks=st.integers(1, 2), word=st.sampled_from(["online_movable", "offline"])
+    )
+    def plug_in(self, node: int, blocks: int, word: str) -> None:
+        if self.host.mem.nr_sections < 44:
+            self.apply(c.SetAutoOnline(word))
+            self.apply(c.AddMemory(node, blocks * 32768))
+
+    @rule(block=st.one_of(st.integers(0, 8), st.integers(32, 44)))
+    def plug_out(self, block: int) -> None:
+        self.apply(c.SetBlockState(block, "offline"))
+        self.apply(c.RemoveMemory(block))
 
     @rule(start=st.integers(0, 500_000), pages=st.sampled_from([1, 512, 700, 4096]))
     def take_range(self, start: int, pages: int) -> None:

@@ -13,7 +13,7 @@ from app.replay.trace import load
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 MODELLED = (
     *("a_", "b_", "c_", "d_", "e_", "f_", "g_offline_free", "h_", "i_"),
-    *("m_fault_g", "m_fault_o", "m_fault_p", "m_fault_shrink", "o_kernelcore", "q_", "r_"),
+    *("m_fault_g", "m_fault_o", "m_fault_p", "m_fault_shrink", "o_", "j_", "q_", "r_"),
 )
 # These name blocks or ranges by number, and the model's huge pages lie in other ones than the guest's.
 BY_PLACE = ("g_offline_inuse", "n_contig")
