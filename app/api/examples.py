@@ -52,6 +52,7 @@ ADD_MEMORY: Any = _body(dimm=("Plug 1 GiB into node 0", {"node": 0, "memory": "1
 CONTIG: Any = _body(
     range=("128 MiB at a place", {"start_pfn": 1048576, "end_pfn": 1081344}),
     search=("2 MiB anywhere on node 0", {"nr_pages": 512, "node": 0}),
+    cma=("16 MiB out of the area of cma=", {"nr_pages": 4096, "cma": "reserved"}),
 )
 TASK: Any = _body(
     "kind",

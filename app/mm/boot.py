@@ -6,7 +6,7 @@ bare system) is a constant per profile, measured on the recorded guests.
 
 import numpy as np
 
-from app.mm import hugetlb, layout
+from app.mm import cma, hugetlb, layout
 from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.layout import DMA32_END, FIRMWARE_HOLES, FIRMWARE_TOP, NodeLayout
@@ -60,6 +60,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     host.auto_online_blocks = params.auto_online_blocks
     _reserve_boot_memory(host, layouts)
     _enable_vmemmap(host, spec, params, call)
+    cma.reserve_areas(host, call, params)
     gigantic = _boot_gigantic_pages(host, params)
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     zones = zonelist(nodes, 0, ZONE_NORMAL)

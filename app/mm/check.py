@@ -80,6 +80,20 @@ def _zone_counts(host: Host) -> list[str]:
     return out
 
 
+def _cma_counts(host: Host) -> list[str]:
+    """Free pages in CMA pageblocks are counted."""
+    mem, out = host.mem, []
+    for zone in host.zones:
+        span = mem.blocks_of(zone)
+        mine = (mem.zone[span] == zone.index + 1) & (mem.mt[span] == Migrate.CMA)
+        found = int(mem.nfree[span][mine].sum())
+        if zone.nr_free_cma != found:
+            out.append(
+                f"node {zone.nid} zone {zone.name}: {zone.nr_free_cma} free CMA pages, recounted {found}"
+            )
+    return out
+
+
 def _block_counts(host: Host) -> list[str]:
     """nfree of every pageblock equals its free pages; a mixed pageblock has more than one use."""
     mem = host.mem
@@ -282,6 +296,7 @@ def _zone_types(host: Host) -> list[str]:
 LAWS: dict[str, Callable[[Host], list[str]]] = {
     "1: every present page has one use; free + used = managed": _zone_counts,
     "1: free pages per pageblock": _block_counts,
+    "1: free pages of CMA pageblocks": _cma_counts,
     "2: buddyinfo is the canonical split of the free pages": _buddy,
     "3: pools equal their recount": _pools,
     "3: pages in use and reservations have owners": _owners,

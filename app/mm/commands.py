@@ -275,6 +275,23 @@ class FreeContigRange:
 
 
 @dataclass(frozen=True, slots=True)
+class AllocCma:
+    """cma_alloc: take ``nr_pages`` pages in a row out of an area."""
+
+    area: str
+    nr_pages: int
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
+class FreeCma:
+    """cma_release of up to ``nr_pages`` pages of an area, the latest range first."""
+
+    area: str
+    nr_pages: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFreeHpageWork:
     """Work off the queue of deferred frees."""
 
@@ -332,6 +349,8 @@ Command = (
     | AllocContigRange
     | AllocContigPages
     | FreeContigRange
+    | AllocCma
+    | FreeCma
     | RunFreeHpageWork
     | CreateTask
 )

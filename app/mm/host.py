@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from app.mm import cma, contig, hugetlb_page, memory_block, pool, sparse_vmemmap, sysctl, task
 from app.mm import commands as c
-from app.mm import contig, hugetlb_page, memory_block, pool, sparse_vmemmap, sysctl, task
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
 from app.mm.state import Call, Host, HugeMap, Task
@@ -79,6 +79,7 @@ def digest(host: Host) -> str:
         "tasks": [_task_fields(host.tasks[pid]) for pid in sorted(host.tasks)],
         "files": [_map_fields(host.files[path]) for path in sorted(host.files)],
         "contig": [repr(host.contig_ranges[i]) for i in sorted(host.contig_ranges)],
+        "cma": [repr(area) for area in host.cma_areas],
         "deferred": [repr(q) for q in host.deferred],
         "faults": [(p, repr(host.faults[p])) for p in sorted(host.faults)],
         "counters": sorted(host.counters.items()),
@@ -185,6 +186,8 @@ _HANDLERS: dict[type, _Handler] = {
     c.AllocContigRange: contig.take_range,
     c.AllocContigPages: contig.find_and_take,
     c.FreeContigRange: contig.give_back,
+    c.AllocCma: cma.alloc_cma,
+    c.FreeCma: cma.free_cma,
     c.RunFreeHpageWork: _drain,
     c.CreateTask: task.create,
 }

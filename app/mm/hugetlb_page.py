@@ -16,7 +16,7 @@ from app.mm.page_alloc import (
     NO_BLOCKS,
     count_free_blocks,
     drain_pcp_blocks,
-    find_free_blocks,
+    find_huge_blocks,
     huge_room,
     node_zonelist,
     room,
@@ -110,7 +110,7 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
 
 def take_huge_blocks(host: Host, zone: Zone, count: int) -> Blocks:
     """Take ``count`` free 2 MiB blocks of a zone as huge pages that no pool counts yet."""
-    heads = find_free_blocks(host.mem, zone, count)
+    heads = find_huge_blocks(host.mem, zone, count)
     host.mem.assign_blocks(heads, Use.HUGETLB)
     host.mem.flags[heads] = BlockFlag.HEAD
     return heads

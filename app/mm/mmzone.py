@@ -93,7 +93,8 @@ class Zone:
     """One zone of one node.  All sizes in 4 KiB pages; ``lowmem_reserve`` by zone type.
 
     ``nr_cached``: free pages that a kernel would hold on the list of the CPU that freed them.  They are free in
-    every counter; only a huge page cannot count on them.
+    every counter; only a huge page cannot count on them.  ``cma``: pages of CMA areas; ``nr_free_cma``: those of
+    them that are free, and not isolated.
     """
 
     index: int
@@ -111,6 +112,7 @@ class Zone:
     high: int = 0
     lowmem_reserve: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     cma: int = 0
+    nr_free_cma: int = 0
 
     @property
     def name(self) -> str:
@@ -156,8 +158,8 @@ class MemoryMap:
     pageblock; ``section_state`` uint8, ``section_nid`` int16, ``vmemmap_pfn`` int64 (first of the section's
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
-    section; ``detail`` uint8 (rows, 512); ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge
-    page keeps.
+    section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``detail`` uint8 (rows, 512);
+    ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge page keeps.
     """
 
     def __init__(self, nr_sections: int, kept: int) -> None:
@@ -184,6 +186,7 @@ class MemoryMap:
         self.pte = np.zeros((FIRST_ROWS, PTRS_PER_PTE), np.int64)
         self.nr_pte_rows = 1
         self.dirty = np.zeros(nr_sections, np.bool_)
+        self.cma_blocks: Blocks = np.empty(0, np.int64)
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
 
@@ -312,6 +315,18 @@ class MemoryMap:
         self.mt[blocks] = mt
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
         self._lower_hints(blocks)
+        if mt == Migrate.CMA:
+            self.cma_blocks = np.union1d(self.cma_blocks, blocks)
+        self.count_free_cma()
+
+    def count_free_cma(self) -> None:
+        """Count the free pages of each zone that lie in CMA pageblocks."""
+        if self.cma_blocks.size == 0:
+            return
+        mine = self.cma_blocks[self.mt[self.cma_blocks] == Migrate.CMA]
+        counts = np.bincount(self.zone[mine], weights=self.nfree[mine], minlength=len(self.zones) + 1)
+        for zone in self.zones:
+            zone.nr_free_cma = int(counts[zone.index + 1])
 
     def mark_dirty(self, blocks: Blocks) -> None:
         """Remember that the sections of these pageblocks must be stored."""
@@ -420,6 +435,7 @@ class MemoryMap:
 
     def _touched(self, blocks: Blocks, use: Use) -> None:
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
+        self.count_free_cma()
         if use == Use.BUDDY or (self.use[blocks] == Use.MIXED).any():  # what stays free in a mixed pageblock
             self._lower_hints(blocks)
 

@@ -29,10 +29,13 @@ class Unmovable:
         return self.use.name.lower().replace("_", "-")
 
 
-def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovable]:
+def unmovable_pages(
+    host: Host, blocks: Blocks, limit: int = 1, mt: Migrate = Migrate.MOVABLE
+) -> list[Unmovable]:
     """Pages that forbid isolating the pageblocks, lowest first.
 
-    In ZONE_MOVABLE only boot memory counts; elsewhere everything that is not free, movable or huge.
+    In ZONE_MOVABLE only boot memory counts; elsewhere everything that is not free, movable or huge.  A CMA
+    pageblock is fine for allocations of type CMA and for no other.
     """
     mem = host.mem
     kernel, movable = np.ones(256, np.bool_), np.zeros(256, np.bool_)
@@ -41,6 +44,10 @@ def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovabl
     kernel[Use.HOLE] = movable[Use.HOLE] = True
     found: list[Unmovable] = []
     for block in blocks.tolist():
+        if mem.mt[block] == Migrate.CMA:
+            if mt != Migrate.CMA:
+                found.append(Unmovable(block * PAGEBLOCK_PAGES, Use(mem.page_use(block * PAGEBLOCK_PAGES))))
+            continue
         zone = int(mem.zone[block])
         in_movable = zone > 0 and host.zones[zone - 1].type == ZONE_MOVABLE
         uses = mem.page_uses(block, 1)[0]
@@ -54,14 +61,14 @@ def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovabl
     return found
 
 
-def isolate(host: Host, call: Call, blocks: Blocks) -> None:
-    """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them.
+def isolate(host: Host, call: Call, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -> None:
+    """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them; ``mt``: what is asked for.
 
     Raises:
         MMError: EBUSY naming the first unmovable page; nothing is isolated.
     """
     mem = host.mem
-    found = unmovable_pages(host, blocks)
+    found = unmovable_pages(host, blocks, mt=mt)
     if found:
         call.printk("page dumped because: unmovable page")
         raise MMError(

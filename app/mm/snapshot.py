@@ -12,7 +12,8 @@ import numpy as np
 from app.mm import hugetlb_page
 from app.mm.boot import add_hstates
 from app.mm.buddy_fill import Filler, fill_zone
-from app.mm.cmdline import parse_cmdline
+from app.mm.cma import adopt_areas
+from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.image import MachineImage, PoolImage, ZoneImage
 from app.mm.layout import DMA_END, FIRMWARE_HOLES
@@ -69,8 +70,10 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     mem = MemoryMap(_nr_sections(image, end), profile.reserved_vmemmap_pages)
     nodes = _build_nodes(image, mem)
     host = Host(image.kernel, image.cmdline, profile, 0, nodes, mem, image.block_pages or SECTION_PAGES)
-    _take_over_tunables(host, image)
+    params = parse_cmdline(image.cmdline, profile, default_on=False)
+    _take_over_tunables(host, image, params)
     _mark_present(image, mem, nodes)
+    adopt_areas(host, image.zones, params)
     budgets = [
         _Budget(z, nodes[z.nid].zones[ZONE_NAMES.index(z.name)], z.present - z.managed,
                 z.managed - z.free - z.pcp)
@@ -113,11 +116,10 @@ def _build_nodes(image: MachineImage, mem: MemoryMap) -> list[Node]:
     return nodes
 
 
-def _take_over_tunables(host: Host, image: MachineImage) -> None:
+def _take_over_tunables(host: Host, image: MachineImage, params: BootParams) -> None:
     host.default_order = image.default_order
     host.watermark_scale_factor = image.watermark_scale_factor
     host.lowmem_reserve_ratio = list(image.lowmem_reserve_ratio[:4])
-    params = parse_cmdline(image.cmdline, host.profile, default_on=False)
     known = image.optimize_enabled
     host.optimize_enabled = params.free_vmemmap if known is None else known
     host.auto_online_blocks = image.auto_online_blocks

@@ -167,6 +167,15 @@ class ContigRange:
 
 
 @dataclass(slots=True)
+class CmaArea:
+    """Memory set aside at boot for contiguous ranges; movable pages use it meanwhile.  Pages of 4 KiB."""
+
+    name: str
+    base_pfn: int
+    nr_pages: int
+
+
+@dataclass(slots=True)
 class Host:
     """One simulated machine.
 
@@ -205,6 +214,7 @@ class Host:
     files: dict[str, HugeMap] = field(default_factory=dict)
     deferred: list[QueuedFree] = field(default_factory=list)
     contig_ranges: dict[int, ContigRange] = field(default_factory=dict)
+    cma_areas: list[CmaArea] = field(default_factory=list)
     deferred_mode: str = "auto"
     faults: dict[str, FaultAttr] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)

@@ -21,7 +21,7 @@ AGENT_TABLES = 9  # page-table pages of one process of the recording agent
 FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
 HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
 QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
-UNMODELLED_PATHS = ("/sys/kernel/debug/cma/", "/mnt/cg/", "/sys/devices/system/memory/soft_offline_page",
+UNMODELLED_PATHS = ("/mnt/cg/", "/sys/devices/system/memory/soft_offline_page",
                     "/sys/devices/system/memory/hard_offline_page")  # fmt: skip
 
 

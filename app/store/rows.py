@@ -41,6 +41,7 @@ _ELSEWHERE = frozenset(
         "carried",
         "counters",
         "contig_ranges",
+        "cma_areas",
     )
 )
 HOST_FIELDS = tuple(f.name for f in fields(Host) if f.name not in _ELSEWHERE)
@@ -131,6 +132,11 @@ def _contig_ranges(host: Host) -> Iterator[tuple[Key, Row]]:
         yield (kept.range_id,), {"start_pfn": kept.start_pfn, "end_pfn": kept.end_pfn}
 
 
+def _cma_areas(host: Host) -> Iterator[tuple[Key, Row]]:
+    for area in host.cma_areas:
+        yield (area.name,), {"base_pfn": area.base_pfn, "nr_pages": area.nr_pages}
+
+
 def _deferred(host: Host) -> Iterator[tuple[Key, Row]]:
     for queued in host.deferred:
         yield (queued.stamp,), {"pfn": queued.block * PAGEBLOCK_PAGES, "page_order": queued.order}
@@ -166,6 +172,7 @@ SMALL_TABLES = (
     _Small(t.huge_maps, ("pid", "map_id"), _huge_maps),
     _Small(t.files, ("path",), _files),
     _Small(t.contig_ranges, ("range_id",), _contig_ranges),
+    _Small(t.cma_areas, ("name",), _cma_areas),
     _Small(t.deferred_frees, ("stamp",), _deferred),
     _Small(t.faults, ("point",), _faults),
 )

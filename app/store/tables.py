@@ -282,6 +282,14 @@ contig_ranges = Table(
     _count("start_pfn"),
     _count("end_pfn"),  # the first page behind the range
 )
+cma_areas = Table(
+    "cma_areas",
+    metadata,
+    _whose(),
+    Column("name", String(64), primary_key=True),
+    _count("base_pfn"),
+    _count("nr_pages"),
+)
 deferred_frees = Table(
     "deferred_frees",
     metadata,

@@ -19,6 +19,7 @@ LAYOUTS = {
     "two nodes": ((512 * MIB, 384 * MIB), ""),
     "movable": ((896 * MIB,), " kernelcore=400M"),
     "gigantic": ((3072 * MIB,), " hugepagesz=1G hugepages=1"),
+    "area": ((768 * MIB,), " cma=64M"),
 }
 
 
@@ -156,6 +157,12 @@ class RandomCommands(RuleBasedStateMachine):
     @rule(pages=st.sampled_from([512, 1024, 5000]))
     def find_range(self, pages: int) -> None:
         self.apply(c.AllocContigPages(pages))
+
+    @precondition(lambda self: self.host.cma_areas)
+    @rule(pages=st.sampled_from([1, 512, 5000, 16384]), free=st.integers(0, 6000))
+    def take_of_area(self, pages: int, free: int) -> None:
+        self.apply(c.AllocCma("reserved", pages))
+        self.apply(c.FreeCma("reserved", free))
 
     @precondition(lambda self: self.host.contig_ranges)
     @rule(data=st.data())
