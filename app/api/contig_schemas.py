@@ -40,6 +40,33 @@ class RemovedMemory(BaseModel):
     page_table_pages_freed: int
 
 
+class Unplugged(BaseModel):
+    """What unplugging a part of a memory block did."""
+
+    block: int
+    requested_pages: int
+    unplugged_pages: int
+    busy_sub_blocks: int
+    sub_block_pages: int
+    migrated_pages: int
+    migrated_hugepages: int
+    replaced_hugepages: int
+    refused_hugepages: int
+    before: Counters
+    after: Counters
+    vmemmap: VmemmapDelta
+
+
+class Poisoned(BaseModel):
+    """What became of a poisoned page."""
+
+    pfn: int
+    mode: Literal["hard", "soft"]
+    action: Literal["taken", "unmapped", "migrated", "dissolved", "kept", "ignored", "lost"]
+    poisoned_pages: int
+    vmemmap: VmemmapDelta
+
+
 class Unmovable(BaseModel):
     """Pages that cannot be moved, by use: how many, and the first."""
 

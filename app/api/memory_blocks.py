@@ -11,7 +11,7 @@ from app.api.documentation import changing, reading
 from app.api.fields import HostInPath
 from app.api.paging import Cursor, page, position
 from app.api.terms import Changing, IfNoneMatch
-from app.forms.bodies import AddMemoryBody, BlockStateBody
+from app.forms.bodies import AddMemoryBody, BlockStateBody, UnplugBody
 from app.mm import blockers, page_view
 from app.mm.commands import RemoveMemory, SetBlockState
 
@@ -59,6 +59,22 @@ def add_memory(
         return outcome(request, reply)
     first = reply.result["blocks"][0]
     return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/memory-blocks/{first}"})
+
+
+@router.post("/{block}/unplug", response_model=contig_schemas.Unplugged, responses=changing(409, 507))
+def unplug_memory(
+    request: Request,
+    host: HostInPath,
+    block: BlockInPath,
+    conditions: Changing,
+    body: UnplugBody = examples.UNPLUG,
+) -> Response:
+    """Take a part of a memory block out, as the virtio-mem driver does: a caller of alloc_contig_range.
+
+    A refusal keeps what was done, told in `result`; each try on a huge page whose vmemmap cannot be restored has
+    grown the pool by one.
+    """
+    return change(request, host, body.command(block), conditions, body)
 
 
 @router.delete("/{block}", response_model=contig_schemas.RemovedMemory, responses=changing(409, body=False))

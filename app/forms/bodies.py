@@ -161,6 +161,24 @@ class AddMemoryBody(Body):
         return commands.AddMemory(self.node, self.memory // PAGE_SIZE, self.start_pfn)
 
 
+class UnplugBody(Body):
+    """How much of a memory block to take out, in whole sub-blocks."""
+
+    memory: Size
+
+    def command(self, block: int) -> commands.UnplugMemory:
+        """The engine's word for it."""
+        if self.memory % PAGE_SIZE:
+            raise BadInput("must be a multiple of a sub-block", where="memory")
+        return commands.UnplugMemory(block, self.memory // PAGE_SIZE)
+
+
+class PoisonBody(Body):
+    """Whether a page turned bad (`hard`), or is to be taken out before it does (`soft`)."""
+
+    mode: Literal["hard", "soft"]
+
+
 class ContigBody(Body):
     """A range to take (`start_pfn`, `end_pfn`), or the size of one to find (`nr_pages`) on a node or in an area."""
 

@@ -169,6 +169,8 @@ FILES: dict[str, File] = {
         for name in sys_show.NODE_COUNTERS
     },
     f"{MEMORY}/auto_online_blocks": File(WRITABLE, lambda host, _: f"{host.auto_online_blocks}\n"),
+    f"{MEMORY}/hard_offline_page": File(WRITE_ONLY, None),
+    f"{MEMORY}/soft_offline_page": File(WRITE_ONLY, None),
     f"{MEMORY}/block_size_bytes": File(READ, _of_host(sys_show.block_size_bytes)),
     f"{BLOCK}/online": File(WRITABLE, _of_block(sys_show.block_online)),
     f"{BLOCK}/phys_device": File(READ, _constant("0\n")),

@@ -175,6 +175,14 @@ def _cma_free(host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
     return Write(c.FreeCma(host.cma_areas[args["area"]].name, parse.simple_attr(data)), len(data))
 
 
+def _poison(mode: str) -> _Rule:
+    def rule(_host: Host, _args: Args, data: bytes, writer: Writer) -> Write:
+        pfn = parse.simple_attr(data) // PAGE_SIZE
+        return Write(c.PoisonPage(pfn, mode, comm=writer.comm), len(data))
+
+    return rule
+
+
 def _auto_online(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
     return Write(c.SetAutoOnline(parse.sysfs_word(data, WORDS)), len(data))
 
@@ -201,6 +209,8 @@ WRITERS: dict[str, _Rule] = {
     f"{BLOCK}/state": _state,
     f"{BLOCK}/online": _online,
     f"{MEMORY}/auto_online_blocks": _auto_online,
+    f"{MEMORY}/hard_offline_page": _poison("hard"),
+    f"{MEMORY}/soft_offline_page": _poison("soft"),
     f"{AREA}/alloc": _cma_alloc,
     f"{AREA}/free": _cma_free,
 }

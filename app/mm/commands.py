@@ -249,6 +249,24 @@ class RemoveMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class UnplugMemory:
+    """virtio-mem: take ``pages`` out of an online memory block, sub-block by sub-block."""
+
+    block: int
+    pages: int
+    comm: str = "kworker/0:1"
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonPage:
+    """A page turned bad (``hard``), or is to be taken out before it does (``soft``)."""
+
+    pfn: int
+    mode: str
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
 class AllocContigRange:
     """alloc_contig_range: empty pages ``start_pfn`` .. ``end_pfn`` (excluded) and take them."""
 
@@ -346,6 +364,8 @@ Command = (
     | SetAutoOnline
     | AddMemory
     | RemoveMemory
+    | UnplugMemory
+    | PoisonPage
     | AllocContigRange
     | AllocContigPages
     | FreeContigRange

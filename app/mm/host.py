@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from app.mm import cma, contig, hugetlb_page, memory_block, pool, sparse_vmemmap, sysctl, task
+from app.mm import (
+    cma,
+    contig,
+    hugetlb_page,
+    memory_block,
+    memory_failure,
+    pool,
+    sparse_vmemmap,
+    sysctl,
+    task,
+    virtio_mem,
+)
 from app.mm import commands as c
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
@@ -87,7 +98,7 @@ def digest(host: Host) -> str:
                      host.percpu_pagelist_high_fraction,
                      host.lowmem_reserve_ratio, host.optimize_enabled, host.deferred_mode, host.default_order,
                      host.memory_block_pages, host.auto_online_blocks, host.next_pid, host.next_stamp,
-                     host.next_range_id,
+                     host.next_range_id, host.poisoned_pages,
                      host.last_splat_ns),
     }  # fmt: skip
     h.update(repr(plain).encode())
@@ -109,7 +120,7 @@ def _task_fields(task: Task) -> tuple[Any, ...]:
 
 def _map_fields(m: HugeMap) -> tuple[Any, ...]:
     return (m.map_id, m.order, m.count, m.shared, m.noreserve, m.path, m.start, sorted(m.pages.items()),
-            sorted(m.reserved), sorted(m.gone))  # fmt: skip
+            sorted(m.reserved), sorted(m.gone), sorted(m.poisoned))  # fmt: skip
 
 
 def _set_fault(host: Host, call: Call, cmd: c.SetFault) -> dict[str, Any]:
@@ -188,6 +199,8 @@ _HANDLERS: dict[type, _Handler] = {
     c.FreeContigRange: contig.give_back,
     c.AllocCma: cma.alloc_cma,
     c.FreeCma: cma.free_cma,
+    c.UnplugMemory: virtio_mem.unplug,
+    c.PoisonPage: memory_failure.poison_page,
     c.RunFreeHpageWork: _drain,
     c.CreateTask: task.create,
 }

@@ -42,6 +42,7 @@ class Use(IntEnum):
     LOST = 15  # freed wrongly by the kernel and in no list (hot-added vmemmap on 5.14)
     OFFLINE = 16  # memory of an offline block
     OWN_VMEMMAP = 17  # vmemmap of a memory block on the block itself (memmap_on_memory): never managed
+    UNPLUGGED = 18  # taken out by the virtio-mem driver: present, not managed
     MIXED = 255
 
 
@@ -68,6 +69,7 @@ class BlockFlag:
     TEMPORARY = 8
     QUEUED = 16  # waits for the deferred-free worker
     HEAD = 32  # first pageblock of a huge page
+    SPOILT = 64  # has a poisoned page in it (5.14): freeing it loses all of it
 
 
 class SectionState(IntEnum):
@@ -81,7 +83,7 @@ class SectionState(IntEnum):
 ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = range(4)
 
-_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE, Use.OWN_VMEMMAP)
+_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE, Use.OWN_VMEMMAP, Use.UNPLUGGED)
 IS_MANAGED = np.ones(256, np.int64)
 IS_MANAGED[list(_UNMANAGED)] = 0
 MOVABLE_USES = (Use.ANON, Use.PAGE_CACHE)

@@ -13,7 +13,7 @@ from app.mm.page_alloc import drain_pcp
 from app.mm.state import Call, Host
 from app.mm.units import PAGEBLOCK_PAGES
 
-MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON)
+MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ def unmovable_pages(
     kernel, movable = np.ones(256, np.bool_), np.zeros(256, np.bool_)
     kernel[list(MOVABLE_OR_FREE)] = False
     movable[IS_MANAGED == 0] = True
+    movable[Use.UNPLUGGED] = False
     kernel[Use.HOLE] = movable[Use.HOLE] = True
     found: list[Unmovable] = []
     for block in blocks.tolist():
@@ -95,7 +96,6 @@ def pages_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Pfns:
 
 
 def all_free(mem: MemoryMap, blocks: Blocks) -> bool:
-    """Whether every page is free (poisoned ones are tolerated)."""
-    return bool(
-        pages_of_use(mem, blocks, *(u for u in Use if u not in (Use.BUDDY, Use.POISON, Use.MIXED))).size == 0
-    )
+    """Whether every page is free; poisoned and unplugged ones are tolerated."""
+    gone = (Use.BUDDY, Use.POISON, Use.UNPLUGGED, Use.MIXED)
+    return bool(pages_of_use(mem, blocks, *(u for u in Use if u not in gone)).size == 0)

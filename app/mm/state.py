@@ -121,7 +121,8 @@ class QueuedFree:
 class HugeMap:
     """One mmap of huge pages by a task.
 
-    ``pages``: first pageblock per touched index.  ``reserved``: indexes still promised to this mapping.
+    ``pages``: first pageblock per touched index.  ``reserved``: indexes still promised to this mapping;
+    ``poisoned``: those whose page turned bad.
     ``shared`` mappings and files keep their pages until the file goes.
     """
 
@@ -135,6 +136,7 @@ class HugeMap:
     pages: dict[int, int] = field(default_factory=dict)
     reserved: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
+    poisoned: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -222,6 +224,7 @@ class Host:
     next_pid: int = 1000
     next_stamp: int = 1
     next_range_id: int = 1
+    poisoned_pages: int = 0
     last_splat_ns: int | None = None
 
     @property

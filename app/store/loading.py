@@ -120,5 +120,6 @@ def _mapping(row: Row[Any], map_id: int) -> HugeMap:
         pages=dict(unpack(row.pages).tolist()),
         reserved=set_of_rows(unpack(row.reserved)),
         gone=set_of_rows(unpack(row.gone)),
+        poisoned=set() if row.poisoned is None else set_of_rows(unpack(row.poisoned)),
         **_pick(row, MAP_FIELDS),
     )

@@ -113,6 +113,7 @@ def _mapping(mapping: HugeMap) -> Row:
         "pages": Packed(rows_of_dict(mapping.pages)),
         "reserved": Packed(rows_of_set(mapping.reserved)),
         "gone": Packed(rows_of_set(mapping.gone)),
+        "poisoned": Packed(rows_of_set(mapping.poisoned)) if mapping.poisoned else None,
     }
 
 

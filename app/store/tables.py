@@ -100,6 +100,7 @@ hosts = Table(
     _count("next_pid"),
     _count("next_stamp"),
     _count("next_range_id"),
+    Column("poisoned_pages", BigInteger, nullable=False, server_default="0"),
     Column("last_splat_ns", BigInteger),
     Column("more_state", JSON, nullable=False),  # plain fields of the engine's Host without a column here
     UniqueConstraint("name"),
@@ -251,6 +252,7 @@ def _mapping_columns() -> list[Column[Any]]:
         Column("pages", LargeBinary, nullable=False),  # (index, first pageblock) rows, in the order touched
         Column("reserved", LargeBinary, nullable=False),  # (first index, count) rows
         Column("gone", LargeBinary, nullable=False),  # (first index, count) rows
+        Column("poisoned", LargeBinary),  # the same; NULL: none
     ]
 
 

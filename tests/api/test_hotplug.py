@@ -75,3 +75,39 @@ def test_blockers_are_what_the_attempt_answers(host: HostApi) -> None:
     assert first["holes_pages"] == 98
     assert {row["use"] for row in first["unmovable"]} >= {"reserved", "system"}
     refused(host.ask("GET", "memory-blocks/99/blockers"), 404, "ENOENT")
+
+
+def test_a_part_of_a_block_is_unplugged(host: HostApi) -> None:
+    host.post("memory-blocks", {"node": 0, "memory": "128M"})
+    total = host.get()["memory"]["managed_pages"]
+    answer = host.post("memory-blocks/32/unplug", {"memory": "64M"})
+    assert (answer.status_code, answer.json()["unplugged_pages"]) == (200, 16384)
+    assert host.get()["memory"]["managed_pages"] == total - 16384
+    assert host.get("pages/1081343")["use"] == "unplugged"
+    with host.nothing_changes():
+        refused(host.post("memory-blocks/32/unplug", {"memory": "1M"}), 422, "EINVAL")
+        refused(host.post("memory-blocks/32/unplug", {"memory": 10}), 422, "EINVAL")
+        refused(host.post("memory-blocks/99/unplug", {"memory": "4M"}), 404, "ENOENT")
+    assert host.get("audit")["ok"]
+
+
+def test_pages_are_poisoned_by_http_and_by_file(host: HostApi) -> None:
+    host.put(NR, {"count": 10})
+    pfn = next(
+        row["start_pfn"] for row in host.get("memory-blocks")["items"] if row["hugepages"]["2048kB"] == 10
+    )
+    head = next(p for p in range(pfn, pfn + 32768, 512) if host.get(f"pages/{p}")["use"] == "hugetlb")
+    answer = host.post(f"pages/{head}/poison", {"mode": "soft"})
+    assert (answer.status_code, answer.json()["action"]) == (200, "dissolved")
+    assert host.get(f"pages/{head}")["use"] == "poison"
+    assert host.counters()["nr_hugepages"] == 9
+    address = f"{(head + 512) * 4096:#x}"
+    memory = "fs/sys/devices/system/memory"
+    assert host.ask("PUT", f"{memory}/hard_offline_page", content=address.encode()).status_code == 204
+    assert "HardwareCorrupted:     8 kB\n" in host.ask("GET", "fs/proc/meminfo").text
+    with host.nothing_changes():
+        refused(host.post("pages/5/poison", {"mode": "hard"}), 409, "EBUSY")
+        refused(host.post("pages/999999999/poison", {"mode": "hard"}), 404, "ENXIO")
+        refused(host.post("pages/5/poison", {"mode": "gently"}), 422, "EINVAL")
+        refused(host.ask("PUT", f"{memory}/soft_offline_page", content=b"there"), 422, "EINVAL")
+    assert host.get("audit")["ok"]

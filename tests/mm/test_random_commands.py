@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -10,6 +11,7 @@ from app.mm import commands as c
 from app.mm.check import check
 from app.mm.errors import MMError
 from app.mm.host import apply, digest, fork
+from app.mm.mmzone import BlockFlag
 from app.mm.state import Host
 from tests.mm.hosts import MIB, free_pages, machine, row, total_pages
 
@@ -149,6 +151,21 @@ class RandomCommands(RuleBasedStateMachine):
     def plug_out(self, block: int) -> None:
         self.apply(c.SetBlockState(block, "offline"))
         self.apply(c.RemoveMemory(block))
+
+    @rule(block=st.integers(0, 44), mib=st.sampled_from([2, 4, 64]))
+    def unplug(self, block: int, mib: int) -> None:
+        self.apply(c.UnplugMemory(block, mib * 256))
+
+    @rule(pfn=st.integers(0, 200_000), mode=st.sampled_from(["hard", "soft"]))
+    def poison(self, pfn: int, mode: str) -> None:
+        self.apply(c.PoisonPage(pfn, mode))
+
+    @precondition(lambda self: self.host.hstates[9].nr_huge_pages)
+    @rule(data=st.data(), offset=st.sampled_from([0, 3]), mode=st.sampled_from(["hard", "soft"]))
+    def poison_a_huge_page(self, data: st.DataObject, offset: int, mode: str) -> None:
+        heads = np.flatnonzero(self.host.mem.flags & BlockFlag.HEAD)
+        head = data.draw(st.integers(0, heads.size - 1))
+        self.apply(c.PoisonPage(int(heads[head]) * 512 + offset, mode))
 
     @rule(start=st.integers(0, 500_000), pages=st.sampled_from([1, 512, 700, 4096]))
     def take_range(self, start: int, pages: int) -> None:

@@ -1,18 +1,12 @@
-"""Areas of the contiguous memory allocator
-
-Revision ID: 0002
-Revises: 0001
-"""
-
-from collections.abc import Sequence
+"""Areas of the contiguous memory allocator, and poisoned pages."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0002"
-down_revision: str | Sequence[str] | None = "0001"
-branch_labels: str | Sequence[str] | None = None
-depends_on: str | Sequence[str] | None = None
+down_revision: str | None = "0001"
+branch_labels: None = None
+depends_on: None = None
 
 
 def upgrade() -> None:
@@ -27,7 +21,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("host_id", "name", name=op.f("pk_cma_areas")),
     )
+    op.add_column("hosts", sa.Column("poisoned_pages", sa.BigInteger(), server_default="0", nullable=False))
+    for table in ("huge_maps", "files"):
+        op.add_column(table, sa.Column("poisoned", sa.LargeBinary(), nullable=True))
 
 
 def downgrade() -> None:
+    for table in ("huge_maps", "files"):
+        op.drop_column(table, "poisoned")
+    op.drop_column("hosts", "poisoned_pages")
     op.drop_table("cma_areas")
