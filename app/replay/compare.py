@@ -18,6 +18,7 @@ PROCESS_SLACK = 64  # page tables and slab of a process
 TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
 STAT_SLACK = 12  # per-CPU differences of NR_FREE_PAGES: zoneinfo's "vm stats threshold" of these guests
 PROBE_SLACK = 32  # buffers of the recorder itself (debugfs, /proc) after a probe without a snapshot
+UNMODELLED = ("Slab", "VmallocUsed", "Cached")  # meminfo: kernel objects, kernel stacks, files in memory
 EXHAUSTION = 0.01
 POOL_WORDS = (
     "nr_hugepages",
@@ -142,11 +143,7 @@ class Comparator:
         changed = abs(_all_nr(kernel) - _all_nr(self.kernel))
         placed = self._placement(step, kernel, model, changed)
         differing = 512 * abs(now_nr - before_nr)
-        recorded = kernel["free_plus_pcp_pages"] - self.kernel["free_plus_pcp_pages"]
-        if _hotplug(
-            step, kernel, self.kernel
-        ):  # slab comes with new devices and is shrunk: it counts as free
-            recorded += (kernel["meminfo_kb"]["Slab"] - self.kernel["meminfo_kb"]["Slab"]) // 4
+        recorded = _balance(kernel) - _balance(self.kernel)
         modelled = model["free_plus_pcp_pages"] - self.model["free_plus_pcp_pages"]
         owed = self._owed(played, recorded, modelled)
         slack = self._noise(step, abs(recorded)) + self._tables(changed) + differing + owed
@@ -238,11 +235,15 @@ class Comparator:
 _FRESH = {"5.14": 6, "6.1": 7, "6.12": 8}
 
 
-def _hotplug(step: Step, kernel: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether the step writes a memory block's state, or memory came or went."""
-    was, now = before["memory_blocks"].keys(), kernel["memory_blocks"].keys()
-    came_or_went = bool(was) and bool(now) and was != now
-    return "/memory/memory" in str(step.op.get("path")) or came_or_went
+def _balance(kernel: dict[str, Any]) -> int:
+    """Recorded free pages, and those in use for what the model has no rule for.
+
+    Lists in buddyinfo are counted as they are; MemFree and zoneinfo leave out what each processor has not folded in.
+    """
+    lists = kernel["buddyinfo"].values()
+    free = sum(blocks << order for counts in lists for order, blocks in enumerate(counts))
+    meminfo = kernel["meminfo_kb"]
+    return int(free + kernel["pcp_pages"] + sum(meminfo[word] // 4 for word in UNMODELLED))
 
 
 def _managed_gap(kernel: dict[str, Any], model: dict[str, Any]) -> int:
