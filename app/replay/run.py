@@ -65,7 +65,7 @@ def replay_trace(trace: Trace) -> Report:
             played = Played(step.result, step.errno)
         comparator.result(step, played)
         if step.after is None:
-            comparator.skip(step)
+            comparator.skip(step, played)
             continue
         if step.do in ("wait", "observe"):
             plug(host, comparator.kernel, step.after)
