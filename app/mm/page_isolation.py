@@ -30,18 +30,19 @@ def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovabl
     In ZONE_MOVABLE only boot memory counts; elsewhere everything that is not free, movable or huge.
     """
     mem = host.mem
-    kernel, movable = np.ones(256, np.bool_), np.zeros(256, np.bool_)
-    kernel[list(MOVABLE_OR_FREE)] = False
-    movable[IS_MANAGED == 0] = True
-    kernel[Use.HOLE] = movable[Use.HOLE] = True
+    forbidden = np.ones((2, 256), np.bool_)  # by use: outside of ZONE_MOVABLE, and in it
+    forbidden[0, list(MOVABLE_OR_FREE)] = False
+    forbidden[1] = IS_MANAGED == 0
+    forbidden[:, Use.HOLE] = forbidden[:, Use.MIXED] = True  # a mixed pageblock is looked at page by page
+    is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
+    kind = is_movable[mem.zone[blocks]].astype(np.int64)
+    suspects = np.flatnonzero(forbidden[kind, mem.use[blocks]])
     found: list[Unmovable] = []
-    for block in blocks.tolist():
-        zone = int(mem.zone[block])
-        in_movable = zone > 0 and host.zones[zone - 1].type == ZONE_MOVABLE
-        bad = (movable if in_movable else kernel)[mem.page_uses(block, 1)[0]]
-        for offset in np.flatnonzero(bad)[: limit - len(found)].tolist():
-            pfn = block * PAGEBLOCK_PAGES + offset
-            found.append(Unmovable(pfn, Use(mem.page_use(pfn)).name.lower().replace("_", "-")))
+    for i in suspects.tolist():
+        uses = mem.page_uses(int(blocks[i]), 1)[0]
+        for offset in np.flatnonzero(forbidden[kind[i], uses])[: limit - len(found)].tolist():
+            pfn = int(blocks[i]) * PAGEBLOCK_PAGES + offset
+            found.append(Unmovable(pfn, Use(int(uses[offset])).name.lower().replace("_", "-")))
         if len(found) >= limit:
             break
     return found
