@@ -60,9 +60,20 @@ def alloc_contig_range(
         inside = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
         _empty(host, call, inside, zone.nid, progress)
         _check_free(host.mem, start_pfn, end_pfn, progress)
-        host.mem.assign_pages(np.arange(start_pfn, end_pfn), Use.CONTIG)
+        _assign_range(host.mem, start_pfn, end_pfn, Use.CONTIG)
     finally:
         host.mem.set_type(blocks, mt)
+
+
+def _assign_range(mem: MemoryMap, start_pfn: int, end_pfn: int, use: Use) -> None:
+    """Give a range of pages one use: whole pageblocks as such, the pages at its ends one by one."""
+    first, last = -(-start_pfn // PAGEBLOCK_PAGES), end_pfn // PAGEBLOCK_PAGES
+    if first >= last:
+        mem.assign_pages(np.arange(start_pfn, end_pfn), use)
+        return
+    mem.assign_blocks(np.arange(first, last), use)
+    mem.assign_pages(np.arange(start_pfn, first * PAGEBLOCK_PAGES), use)
+    mem.assign_pages(np.arange(last * PAGEBLOCK_PAGES, end_pfn), use)
 
 
 def _blocks_around(host: Host, start_pfn: int, end_pfn: int) -> Blocks:
@@ -158,7 +169,7 @@ def alloc_contig_pages(
     """
     for zone in zones:
         for start in range(-(-zone.start_pfn // pages) * pages, zone.end_pfn - pages + 1, pages):
-            if not _valid(host, zone, start, pages):
+            if _fails_without_trace(host, zone, start, pages) or not _valid(host, zone, start, pages):
                 continue
             try:
                 alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
@@ -166,6 +177,17 @@ def alloc_contig_pages(
                 continue
             return start
     return None
+
+
+def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool:
+    """Whether a candidate begins with a gigantic page, and trying it would change nothing.
+
+    Growing a pool of many such pages would else try each of them again for every new one.
+    """
+    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp:
+        return False
+    types = host.mem.mt[_blocks_around(host, start, start + pages)]
+    return bool((types == Migrate.MOVABLE).all())
 
 
 def _valid(host: Host, zone: Zone, start: int, pages: int) -> bool:
@@ -285,7 +307,7 @@ def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
     """Free up to ``pages`` of a range from its start; how many.  An empty range is gone."""
     end = min(kept.end_pfn, kept.start_pfn + pages)
     freed = end - kept.start_pfn
-    host.mem.assign_pages(np.arange(kept.start_pfn, end), Use.BUDDY)
+    _assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
     kept.start_pfn = end
     if kept.start_pfn == kept.end_pfn:
         del host.contig_ranges[kept.range_id]

@@ -165,9 +165,12 @@ def _take_in_order(
             if mt == Migrate.UNMOVABLE:
                 mem.set_type(blocks, Migrate.UNMOVABLE)
             pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:left]
+            entire = pfns.size // PAGEBLOCK_PAGES
+            mem.assign_blocks(blocks[:entire], use)
+            mem.assign_pages(pfns[entire * PAGEBLOCK_PAGES :], use)
         else:
             pfns = _find_pages_in_mixed(mem, zone, left, types)
-        mem.assign_pages(pfns, use)
+            mem.assign_pages(pfns, use)
         left -= pfns.size
         parts.append(pfns)
     return np.concatenate(parts) if parts else NO_PFNS

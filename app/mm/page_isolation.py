@@ -38,25 +38,23 @@ def unmovable_pages(
     pageblock is fine for allocations of type CMA and for no other.
     """
     mem = host.mem
-    kernel, movable = np.ones(256, np.bool_), np.zeros(256, np.bool_)
-    kernel[list(MOVABLE_OR_FREE)] = False
-    movable[IS_MANAGED == 0] = True
-    movable[Use.UNPLUGGED] = False
-    kernel[Use.HOLE] = movable[Use.HOLE] = True
+    forbidden = np.ones((2, 256), np.bool_)  # by use: outside of ZONE_MOVABLE, and in it
+    forbidden[0, list(MOVABLE_OR_FREE)] = False
+    forbidden[1] = IS_MANAGED == 0
+    forbidden[1, Use.UNPLUGGED] = False
+    forbidden[:, Use.HOLE] = forbidden[:, Use.MIXED] = True  # a mixed pageblock is looked at page by page
+    is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
+    kind = is_movable[mem.zone[blocks]].astype(np.int64)
+    in_area = mem.mt[blocks] == Migrate.CMA
+    suspects = forbidden[kind, mem.use[blocks]] & ~in_area
+    if mt != Migrate.CMA:
+        suspects |= in_area
     found: list[Unmovable] = []
-    for block in blocks.tolist():
-        if mem.mt[block] == Migrate.CMA:
-            if mt != Migrate.CMA:
-                found.append(Unmovable(block * PAGEBLOCK_PAGES, Use(mem.page_use(block * PAGEBLOCK_PAGES))))
-            continue
-        zone = int(mem.zone[block])
-        in_movable = zone > 0 and host.zones[zone - 1].type == ZONE_MOVABLE
-        uses = mem.page_uses(block, 1)[0]
-        bad = (movable if in_movable else kernel)[uses]
-        offsets = np.flatnonzero(bad)[: limit - len(found)].tolist()
-        found.extend(
-            Unmovable(block * PAGEBLOCK_PAGES + offset, Use(int(uses[offset]))) for offset in offsets
-        )
+    for i in np.flatnonzero(suspects).tolist():
+        uses = mem.page_uses(int(blocks[i]), 1)[0]
+        bad = [0] if in_area[i] else np.flatnonzero(forbidden[kind[i], uses])[: limit - len(found)].tolist()
+        first = int(blocks[i]) * PAGEBLOCK_PAGES
+        found.extend(Unmovable(first + offset, Use(int(uses[offset]))) for offset in bad)
         if len(found) >= limit:
             break
     return found
