@@ -1,4 +1,4 @@
-"""``hugepool serve | import | replay``: the command line.
+"""``hugepool serve | import | export | mount | exec | replay``: the command line.
 
 Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none.
 """
@@ -21,6 +21,7 @@ console = Console()
 errors = Console(stderr=True)
 
 Url = Annotated[str, typer.Option(envvar="HUGEPOOL_URL", help="Where the service listens.")]
+Host = Annotated[str, typer.Argument(help="Name of a host of the service.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -102,6 +103,80 @@ def calling(url: str) -> Iterator["Client"]:
     except Refused as error:
         errors.print(f"refused: {error.detail}", highlight=False)
         raise typer.Exit(1) from None
+
+
+@app.command("export")
+def export_tree(
+    host: Host,
+    folder: Annotated[Path, typer.Argument(help="Where the tree is written; made when missing.")],
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Write a host's files as a plain tree, for programs that take another root.
+
+    lsmem --sysroot DIR, HWLOC_FSROOT=DIR lstopo, prometheus-node-exporter --path.procfs DIR/proc --path.sysfs DIR/sys
+    """
+    from app.mirror.export import CannotExport, export
+    from app.mirror.view import Mirror
+
+    with calling(url) as client, console.status("reading") as status:
+        try:
+            mirror = Mirror(client, host)
+            files = export(mirror, folder, lambda path: status.update(f"reading {path}"), force=force)
+        except (CannotExport, OSError) as error:
+            raise _failed(error) from None
+    console.print(f"{files} files of host {host!r} in {folder}", highlight=False, soft_wrap=True)
+
+
+@app.command("mount")
+def mount_tree(
+    host: Host,
+    folder: Annotated[
+        Path, typer.Argument(help="An empty folder to mount on.", exists=True, file_okay=False)
+    ],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Mount a host's files (FUSE): reads and writes go to the service.  Ctrl-C, SIGTERM or umount ends it."""
+    from app.mirror.mount import CannotMount, mount
+    from app.mirror.view import Mirror
+
+    def ready() -> None:
+        console.print(f"host {host!r} is mounted on {folder}", highlight=False, soft_wrap=True)
+
+    with calling(url) as client:
+        client.host(host)  # a mistake in the name is told before anything is mounted
+        try:
+            mount(Mirror(client, host), folder, ready)
+        except CannotMount as error:
+            raise _failed(error) from None
+
+
+@app.command("exec")
+def exec_program(
+    host: Host,
+    program: Annotated[list[str], typer.Argument(help="The program and its arguments, behind --.")],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Run a program that sees a host's files in place of this machine's, which stay untouched.  Needs root.
+
+    Exit status: that of the program, 128 + n when signal n ended it.
+    """
+    from app.mirror.execute import execute
+    from app.mirror.mount import CannotMount
+    from app.mirror.namespace import CannotCover
+
+    with calling(url) as client:
+        client.host(host)
+    try:
+        status = execute(url, host, program, lambda text: errors.print(text, highlight=False, soft_wrap=True))
+    except (CannotMount, CannotCover) as error:
+        raise _failed(error) from None
+    raise typer.Exit(status)
+
+
+def _failed(error: Exception) -> typer.Exit:
+    errors.print(str(error), highlight=False, soft_wrap=True)
+    return typer.Exit(1)
 
 
 @app.command()

@@ -57,8 +57,13 @@ def read_file(request: Request, host: HostInPath, path: FileInPath, _: IfNoneMat
 def _show(machine: Host, path: str) -> str | dict[str, Any]:
     if not render.is_directory(machine, path):
         return render.render(machine, path)
-    entries = [{"name": e.name, "type": e.type, "mode": e.mode} for e in render.listdir(machine, path)]
-    return {"entries": entries}
+    return {"entries": [_entry(entry) for entry in render.listdir(machine, path)]}
+
+
+def _entry(entry: render.Entry) -> dict[str, str]:
+    """An entry of a folder; only a symlink has a target."""
+    shown = {"name": entry.name, "type": entry.type, "mode": entry.mode}
+    return shown if entry.target is None else {**shown, "target": entry.target}
 
 
 @router.put("/{path:path}", status_code=HTTPStatus.NO_CONTENT, responses=WRITE)

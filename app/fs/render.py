@@ -1,5 +1,6 @@
 """Reading a host's files: ``render`` for a file, ``listdir`` for a folder."""
 
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from app.fs.tree import File, Folder, Item, Link, children, walk
@@ -8,11 +9,15 @@ from app.mm.state import Host
 
 
 class Entry(NamedTuple):
-    """One name in a folder; ``type``: file, directory or symlink; ``mode``: permissions in octal."""
+    """One name in a folder; ``type``: file, directory or symlink; ``mode``: permissions in octal.
+
+    ``target`` is where a symlink leads, as readlink(2) tells it: relative to the link's folder.
+    """
 
     name: str
     type: str
     mode: str
+    target: str | None = None
 
 
 def is_directory(host: Host, path: str) -> bool:
@@ -53,7 +58,8 @@ def _entry(name: str, item: Item) -> Entry:
     if isinstance(item, File):
         return Entry(name, "file", f"{item.mode:04o}")
     if isinstance(item, Link):
-        return Entry(name, "symlink", "0777")
+        kind = PurePosixPath(item.target).parent.name  # nodes and memory blocks lie side by side
+        return Entry(name, "symlink", "0777", f"../../{kind}/{name}")
     return Entry(name, "directory", "0755")
 
 

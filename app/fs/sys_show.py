@@ -3,11 +3,13 @@
 Source: mm/hugetlb.c, drivers/base/node.c, drivers/base/memory.c (5.14); KERNEL-BEHAVIOUR 1.3, 1.4 and 7.1.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from app.fs import cpu_show
 from app.fs.account import unsigned
+from app.fs.textfile import bitmap_list
 from app.mm.cma import taken_pages
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, SectionState, Use, Zone
 from app.mm.state import Host, HState
@@ -61,17 +63,6 @@ def demote_size() -> str:
 # -- nodes -----------------------------------------------------------------------------------------------
 
 
-def bitmap_list(numbers: Iterable[int]) -> str:
-    """Numbers as the kernel lists them: ``0-3,8``.  Source: lib/vsprintf.c bitmap_list_string() (5.14)."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs) + "\n"
-
-
 def node_list(host: Host, name: str) -> str:
     """A node state: online, possible, has_memory, has_normal_memory, has_cpu."""
     if name == "possible" and "possible" in host.carried:
@@ -87,15 +78,8 @@ def node_list(host: Host, name: str) -> str:
 
 
 def cpumap(host: Host, nid: int) -> str:
-    """A node's CPUs as hexadecimal words of 32 bits, the highest first, as wide as the machine has CPUs."""
-    nr_cpus = max((cpu for node in host.nodes for cpu in node.cpus), default=0) + 1
-    mask = sum(1 << cpu for cpu in host.nodes[nid].cpus)
-    words = -(-nr_cpus // 32)
-    top_digits = -(-(nr_cpus - 32 * (words - 1)) // 4)
-    parts = [
-        f"{mask >> 32 * i & UINT_MAX:0{top_digits if i == words - 1 else 8}x}" for i in reversed(range(words))
-    ]
-    return ",".join(parts) + "\n"
+    """A node's CPUs as a bitmap."""
+    return cpu_show.bitmap(host, host.nodes[nid].cpus)
 
 
 def cpulist(host: Host, nid: int) -> str:

@@ -1,7 +1,7 @@
 """Reading lines and numbers of a file so that every complaint names the file and the line."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -86,3 +86,14 @@ def number_list(line: Line, text: str) -> list[int]:
             line.fail(f"{text[:60]!r} is not an ascending list such as 0-3,8")
         numbers.extend(range(low, high + 1))
     return numbers
+
+
+def bitmap_list(numbers: Iterable[int]) -> str:
+    """Numbers as the kernel lists them: ``0-3,8``.  Source: lib/vsprintf.c bitmap_list_string() (5.14)."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs) + "\n"

@@ -1,7 +1,7 @@
 """The tree of files as one table: path template -> mode and text.  Folders follow from the paths.
 
-``{size}``, ``{node}``, ``{block}`` and ``{area}`` stand for ``hugepages-2048kB``, ``node0``, ``memory32`` and
-``cma-reserved``.
+``{size}``, ``{node}``, ``{block}``, ``{cpu}`` and ``{area}`` stand for ``hugepages-2048kB``, ``node0``, ``memory32``,
+``cpu7`` and ``cma-reserved``.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from app.fs import proc_show, sys_show, zone_show
+from app.fs import cpu_show, proc_show, sys_show, zone_show
 from app.mm.errors import NotFound
 from app.mm.state import Host
 from app.mm.units import ORDER_1G, order_of, size_name
@@ -43,7 +43,7 @@ class Link:
 
 @dataclass(slots=True)
 class Folder:
-    """A folder: fixed names, and at most one placeholder."""
+    """A folder: fixed names and placeholders."""
 
     children: dict[str, "Folder | File | Link"] = field(default_factory=dict)
 
@@ -54,6 +54,8 @@ NODE = "/sys/devices/system/node/{node}"
 NODE_SIZE = NODE + "/hugepages/{size}"
 MEMORY = "/sys/devices/system/memory"
 BLOCK = MEMORY + "/{block}"
+CPUS = "/sys/devices/system/cpu"
+CPU = CPUS + "/{cpu}"
 VM = "/proc/sys/vm"
 AREA = "/sys/kernel/debug/cma/{area}"
 READ, WRITABLE, WRITE_ONLY, ROOT_ONLY = 0o444, 0o644, 0o200, 0o400
@@ -80,6 +82,10 @@ def _block_on_node(host: Host, args: Args) -> bool:
     return args["node"] in sys_show.nodes_of_block(host, args["block"])
 
 
+def _cpu_on_node(host: Host, args: Args) -> bool:
+    return args["cpu"] in host.nodes[args["node"]].cpus
+
+
 # -- the table -------------------------------------------------------------------------------------------
 
 
@@ -93,6 +99,10 @@ def _of_node(show: Callable[[Host, int], str]) -> Show:
 
 def _of_block(show: Callable[[Host, int], str]) -> Show:
     return lambda host, args: show(host, args["block"])
+
+
+def _of_cpu(show: Callable[[Host, int], str]) -> Show:
+    return lambda host, args: show(host, args["cpu"])
 
 
 def _constant(text: str) -> Show:
@@ -178,10 +188,14 @@ FILES: dict[str, File] = {
     f"{BLOCK}/removable": File(READ, _constant("1\n")),
     f"{BLOCK}/state": File(WRITABLE, _of_block(sys_show.block_state)),
     f"{BLOCK}/valid_zones": File(READ, _of_block(sys_show.valid_zones)),
+    **{f"{CPUS}/{name}": File(READ, _of_host(cpu_show.listed)) for name in ("online", "possible", "present")},
+    **{f"{CPU}/topology/{name}": File(READ, _of_cpu(show)) for name, show in cpu_show.TOPOLOGY.items()},
 }
 LINKS: dict[str, Link] = {
     f"{NODE}/{{block}}": Link(BLOCK, _block_on_node),
+    f"{NODE}/{{cpu}}": Link(CPU, _cpu_on_node),
     f"{BLOCK}/{{node}}": Link(NODE, _block_on_node),
+    f"{CPU}/{{node}}": Link(NODE, _cpu_on_node),
 }
 
 
@@ -210,11 +224,12 @@ _PLACEHOLDERS = {
     "{node}": re.compile(r"node(0|[1-9][0-9]{0,4})"),
     "{block}": re.compile(r"memory(0|[1-9][0-9]{0,8})"),
     "{area}": re.compile(r"cma-(\w+)"),
+    "{cpu}": re.compile(r"cpu(0|[1-9][0-9]{0,4})"),
 }
 
 
 def _value(host: Host, placeholder: str, name: str) -> int | None:
-    """What a name stands for: order, node or block number; None when the host does not have it."""
+    """What a name stands for: order, number of a node, block or CPU; None when the host does not have it."""
     match = _PLACEHOLDERS[placeholder].fullmatch(name)
     if match is None:
         return None
@@ -224,8 +239,14 @@ def _value(host: Host, placeholder: str, name: str) -> int | None:
     if placeholder == "{area}":
         return next((i for i, area in enumerate(host.cma_areas) if area.name == match[1]), None)
     number = int(match[1])
-    there = number < len(host.nodes) if placeholder == "{node}" else sys_show.has_block(host, number)
-    return number if there else None
+    return number if _HAS[placeholder](host, number) else None
+
+
+_HAS: dict[str, Callable[[Host, int], bool]] = {
+    "{node}": lambda host, nid: nid < len(host.nodes),
+    "{block}": sys_show.has_block,
+    "{cpu}": lambda host, cpu: any(cpu in node.cpus for node in host.nodes),
+}
 
 
 def _names(host: Host, placeholder: str, args: Args) -> Iterable[tuple[str, int]]:
@@ -233,11 +254,21 @@ def _names(host: Host, placeholder: str, args: Args) -> Iterable[tuple[str, int]
         return [(f"hugepages-{size_name(order)}", order) for order in sorted(host.hstates)]
     if placeholder == "{area}":
         return [(f"cma-{area.name}", index) for index, area in enumerate(host.cma_areas)]
+    return [(f"{_STEMS[placeholder]}{number}", number) for number in _numbers(host, placeholder, args)]
+
+
+_STEMS = {"{node}": "node", "{block}": "memory", "{cpu}": "cpu"}
+
+
+def _numbers(host: Host, placeholder: str, args: Args) -> Iterable[int]:
+    """Numbers of the nodes, blocks or CPUs in a folder: all, or those that belong to whose folder it is."""
     if placeholder == "{node}":
-        nids = sys_show.nodes_of_block(host, args["block"]) if "block" in args else range(len(host.nodes))
-        return [(f"node{nid}", nid) for nid in nids]
-    found = sys_show.blocks_of_node(host, args["node"]) if "node" in args else sys_show.blocks(host)
-    return [(f"memory{block}", block) for block in found]
+        if "cpu" in args:
+            return [cpu_show.node_of(host, args["cpu"])]
+        return sys_show.nodes_of_block(host, args["block"]) if "block" in args else range(len(host.nodes))
+    if placeholder == "{cpu}":
+        return host.nodes[args["node"]].cpus if "node" in args else cpu_show.cpus(host)
+    return sys_show.blocks_of_node(host, args["node"]) if "node" in args else sys_show.blocks(host)
 
 
 def children(host: Host, folder: Folder, args: Args) -> Iterable[tuple[str, Item]]:

@@ -25,9 +25,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(scratch: Path) -> Iterator[str]:
-    """The address of a service that ends with the block."""
-    port = free_port()
+def running(scratch: Path, port: int | None = None) -> Iterator[str]:
+    """The address of a service that ends with the block; it keeps its hosts in the folder ``scratch``."""
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     env = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{scratch / 'hugepool.db'}"}
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]

@@ -10,7 +10,7 @@ import pytest
 
 from app.fs.machine import read_machine
 from app.fs.render import is_directory, listdir, render
-from app.fs.sys_show import bitmap_list
+from app.fs.textfile import bitmap_list
 from app.mm.boot import boot
 from app.mm.commands import CreateTask, SetMaxHugePages
 from app.mm.errors import MMError, NotFound
@@ -171,7 +171,9 @@ def test_demote_and_the_switch_are_there_on_kernels_that_have_them() -> None:
 def test_blocks_link_to_their_node_and_nodes_to_their_blocks() -> None:
     host = booted("5.14")
     assert "memory3" in {entry.name for entry in listdir(host, "/sys/devices/system/node/node0")}
-    assert ("node0", "symlink", "0777") in listdir(host, "/sys/devices/system/memory/memory3")
+    up = "/sys/devices/system"
+    assert ("node0", "symlink", "0777", "../../node/node0") in listdir(host, f"{up}/memory/memory3")
+    assert ("memory3", "symlink", "0777", "../../memory/memory3") in listdir(host, f"{up}/node/node0")
     assert render(host, "/sys/devices/system/node/node0/memory3/state") == "online\n"
     assert render(host, "/sys/devices/system/memory/memory3/node0/memory3/phys_index") == "00000003\n"
     with pytest.raises(NotFound):
@@ -224,8 +226,8 @@ def test_folders_are_listed_and_not_read_and_files_the_other_way() -> None:
     assert is_directory(host, "/proc/sys/vm")
     assert not is_directory(host, "/proc/meminfo")
     assert [entry.name for entry in listdir(host, "/")] == ["proc", "sys"]
-    assert ("nr_hugepages", "file", "0644") in listdir(host, POOL)
-    assert ("free_hugepages", "file", "0444") in listdir(host, POOL)
+    assert ("nr_hugepages", "file", "0644", None) in listdir(host, POOL)
+    assert ("free_hugepages", "file", "0444", None) in listdir(host, POOL)
     with pytest.raises(NotFound, match="is a directory"):
         render(host, "/proc/sys/vm")
     with pytest.raises(NotFound, match="not a directory"):

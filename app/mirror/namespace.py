@@ -1,0 +1,112 @@
+"""A mount namespace of its own for one program, in which a host's files lie over those of the machine.
+
+Mounts of this process are cut off from everybody else's first; what is laid over after that is seen by this process
+and its children only, and is gone with them, however they end.
+"""
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+CLONE_NEWNS = 0x00020000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+# Folders and files of a host that are laid over those of the machine, where the host has them.
+FOLDERS = ("sys/devices/system/node", "sys/devices/system/memory", "sys/kernel/mm/hugepages")
+PROC_FILES = ("meminfo", "buddyinfo", "zoneinfo", "vmstat", "pagetypeinfo", "cmdline")
+SYSCTLS = "proc/sys/vm"
+FIXED = (Path("/proc"), Path("/sys"), Path("/"))  # cannot be rebuilt: what they hold changes by itself
+
+
+class CannotCover(Exception):
+    """The kernel refuses a namespace or a mount, or there is no place to lay a file over."""
+
+
+def separate() -> None:
+    """Give this process a mount namespace of its own, from which no mount spreads.
+
+    Raises:
+        CannotCover: not allowed; it takes root (CAP_SYS_ADMIN).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise CannotCover(f"no mount namespace: {why}; run it as root, in a container with CAP_SYS_ADMIN")
+    _mount(None, Path("/"), None, MS_REC | MS_PRIVATE)
+
+
+def cover(root: Path) -> list[str]:
+    """Lay the files of a host below ``root`` over those of the machine.
+
+    Returns:
+        What could not be laid over because the machine has no such file and no place for it.
+    Raises:
+        CannotCover: the kernel refuses a mount.
+    """
+    left_out = []
+    for name in _names(root):
+        target = Path("/", name)
+        if not target.exists() and target.parent in FIXED:
+            left_out.append(str(target))
+            continue
+        lay_over(root / name, target)
+    return left_out
+
+
+def _names(root: Path) -> Iterator[str]:
+    yield from (name for name in FOLDERS if (root / name).is_dir())
+    yield from (f"proc/{name}" for name in PROC_FILES if (root / "proc" / name).is_file())
+    yield from (f"{SYSCTLS}/{file.name}" for file in sorted((root / SYSCTLS).iterdir()))
+    enabled = "sys/kernel/mm/transparent_hugepage/enabled"
+    if (root / enabled).is_file():
+        yield enabled
+
+
+def lay_over(source: Path, target: Path) -> None:
+    """Bind ``source`` on ``target``; a target that is missing is made in a copy of its folder.
+
+    Raises:
+        CannotCover: the kernel refuses a mount.
+    """
+    if not target.exists():
+        if not target.parent.is_dir():
+            raise CannotCover(f"{target.parent} is missing, so there is no place for {target.name}")
+        rebuild(target.parent)
+        _make_like(source, target)
+    _mount(source, target, None, MS_BIND)
+
+
+def rebuild(folder: Path) -> None:
+    """Lay a folder in memory over ``folder`` that holds the same things, bound, so that others can be added.
+
+    sysfs and procfs let nobody make files.
+    """
+    aside = Path(tempfile.mkdtemp(prefix="hugepool-"))
+    _mount(folder, aside, None, MS_BIND | MS_REC)
+    _mount(Path("tmpfs"), folder, "tmpfs", 0)
+    for kept in sorted(aside.iterdir()):
+        copy = folder / kept.name
+        if kept.is_symlink():
+            copy.symlink_to(kept.readlink())
+            continue
+        _make_like(kept, copy)
+        _mount(kept, copy, None, MS_BIND | MS_REC)
+    shutil.copystat(aside, folder)
+
+
+def _make_like(source: Path, place: Path) -> None:
+    if source.is_dir():
+        place.mkdir()
+    else:
+        place.touch()
+
+
+def _mount(source: Path | None, target: Path, kind: str | None, flags: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    what = None if source is None else os.fsencode(source)
+    fstype = None if kind is None else kind.encode()
+    if libc.mount(what, os.fsencode(target), fstype, ctypes.c_ulong(flags), None) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise CannotCover(f"cannot mount on {target}: {why}")
