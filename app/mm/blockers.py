@@ -15,10 +15,9 @@ from app.mm.memory_block import block_sections
 from app.mm.memory_hotplug import pageblocks
 from app.mm.migrate import free_huge_pages, used_huge_pages
 from app.mm.mmzone import MOVABLE_USES, BlockFlag, Blocks, Pfns, Use
-from app.mm.page_isolation import pages_of_use, unmovable_pages
+from app.mm.page_isolation import pages_of_use, unmovable_pages, word_of
 from app.mm.page_view import USE_WORDS
 from app.mm.state import Host, HState
-from app.mm.units import PAGEBLOCK_PAGES
 
 
 def blockers(host: Host, block: int) -> dict[str, Any]:
@@ -69,14 +68,15 @@ def verdict(host: Host, block: int) -> dict[str, Any]:
 
 def _unmovable(host: Host, blocks: Blocks) -> list[dict[str, Any]]:
     """Unmovable pages by use, the most frequent first; holes are told apart."""
-    found: dict[str, list[int]] = {}
-    for page in unmovable_pages(host, blocks, limit=int(blocks.size) * PAGEBLOCK_PAGES):
-        if page.use != Use.HOLE:
-            found.setdefault(USE_WORDS.get(page.use, page.word), []).append(page.pfn)
-    rows = [
-        {"use": use, "pages": len(pfns), "first_pfn": pfns[0], "pids": _owners_of(host, np.array(pfns))}
-        for use, pfns in found.items()
-    ]
+    pfns = unmovable_pages(host, blocks)
+    uses = host.mem.uses_of(pfns)
+    rows = []
+    for use in (Use(number) for number in np.unique(uses).tolist() if number != Use.HOLE):
+        mine = pfns[uses == use]
+        word = USE_WORDS.get(use, word_of(use))
+        rows.append(
+            {"use": word, "pages": int(mine.size), "first_pfn": int(mine[0]), "pids": _owners_of(host, mine)}
+        )
     return sorted(rows, key=lambda row: -row["pages"])
 
 

@@ -165,8 +165,12 @@ def dequeue(host: Host, hs: HState, nid: int, count: int) -> Blocks:
 
 def dequeue_page(host: Host, hs: HState, head: int) -> None:
     """Take one page out of its node's free list."""
-    nid = host.node_of_block(head)
-    heads = np.array([head], np.int64)
+    dequeue_pages(host, hs, np.array([head], np.int64))
+
+
+def dequeue_pages(host: Host, hs: HState, heads: Blocks) -> None:
+    """Take pages of one node out of its free list, wherever they are in it."""
+    nid = host.node_of_block(int(heads[0]))
     hs.free_lists[nid].remove(heads)
     _off_the_list(host, hs, nid, heads)
 
@@ -306,6 +310,18 @@ def _release_in_order(
             _free_to_buddy(host, hs, heads[:k], result)
         heads = heads[k:]
     return np.concatenate(refused) if refused else NO_BLOCKS
+
+
+def pages_in_one_go(host: Host, hs: HState, heads: Blocks) -> int:
+    """How many leading pages of one node are sure to be released together; 0: the first one will be refused."""
+    if _restore_fault_armed(host):
+        return 1
+    optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
+    need = hs.nr_free_vmemmap_pages
+    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(heads[0])))
+    if optimized[0] and available < need:
+        return 0
+    return min(_next_batch(host, heads, optimized * need, available, batched=False), int(heads.size))
 
 
 def _next_batch(host: Host, heads: Blocks, needs: Blocks, available: int, *, batched: bool) -> int:

@@ -15,6 +15,7 @@ from app.mm.hugetlb_page import put_last, run_free_hpage_work
 from app.mm.hugetlb_reserve import free_huge_page
 from app.mm.migrate import migrate_huge_page, migrate_pages
 from app.mm.mmzone import MOVABLE_USES, BlockFlag, Use
+from app.mm.page_isolation import word_of
 from app.mm.rmap import disown, disown_huge
 from app.mm.state import Call, Host, HState
 from app.mm.tell import vmemmap_of
@@ -77,7 +78,7 @@ def _act(host: Host, call: Call, pfn: int, use: Use, mode: str) -> str:
         return _unmap(host, pfn) if mode == "hard" or use == Use.PAGE_CACHE else _migrate(host, call, pfn)
     if use == Use.HUGETLB:
         return _huge(host, call, pfn, mode)
-    word = use.name.lower().replace("_", "-")
+    word = word_of(use)
     raise MMError("EBUSY", f"page {pfn} is {word} memory: it cannot be given up", reason="unmovable-page", pfn=pfn,
                   use=word)  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.mm.dissolve import dissolve_free_huge_page
+from app.mm.dissolve import dissolve_free_huge_pages
 from app.mm.errors import BadInput, MMError
 from app.mm.hugetlb_page import run_free_hpage_work
 from app.mm.memory_hotplug import memory_changed, pageblocks, shrink_span
@@ -124,9 +124,11 @@ def _dissolve_all(host: Host, call: Call, blocks: Blocks, progress: OfflineProgr
         if hs.gigantic:  # one touched by the range is dissolved whole
             around = np.unique(blocks // BLOCKS_PER_1G * BLOCKS_PER_1G)
             heads = free_huge_pages(host, hs, around)
-        for head in heads.tolist():
-            dissolve_free_huge_page(host, call, hs, head)
-            progress.dissolved[hs.size] = progress.dissolved.get(hs.size, 0) + 1
+        done, refusal = dissolve_free_huge_pages(host, call, hs, heads)
+        if done:
+            progress.dissolved[hs.size] = progress.dissolved.get(hs.size, 0) + done
+        if refusal is not None:
+            raise refusal
 
 
 def _take_offline(host: Host, sections: Blocks, blocks: Blocks, zone: Zone) -> None:

@@ -3,61 +3,42 @@
 Source: mm/page_isolation.c start_isolate_page_range(), mm/page_alloc.c has_unmovable_pages() (5.14).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from app.mm.errors import MMError
 from app.mm.mmzone import IS_MANAGED, ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Pfns, Use
-from app.mm.page_alloc import drain_pcp
+from app.mm.page_alloc import NO_PFNS, drain_pcp
 from app.mm.state import Call, Host
 from app.mm.units import PAGEBLOCK_PAGES
 
 MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
 
 
-@dataclass(frozen=True, slots=True)
-class Unmovable:
-    """A page that keeps its pageblock from being isolated."""
-
-    pfn: int
-    use: Use
-
-    @property
-    def word(self) -> str:
-        """Its use in plain words."""
-        return self.use.name.lower().replace("_", "-")
+def word_of(use: Use) -> str:
+    """A use in plain words."""
+    return use.name.lower().replace("_", "-")
 
 
-def unmovable_pages(
-    host: Host, blocks: Blocks, limit: int = 1, mt: Migrate = Migrate.MOVABLE
-) -> list[Unmovable]:
-    """Pages that forbid isolating the pageblocks, lowest first.
+def unmovable_pages(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -> Pfns:
+    """Pages that forbid isolating the pageblocks (rising) for a request of a type, lowest first.
 
     In ZONE_MOVABLE only boot memory counts; elsewhere everything that is not free, movable or huge.  A CMA
-    pageblock is fine for allocations of type CMA and for no other.
+    pageblock is fine for allocations of type CMA and for no other: its first page stands for it.
     """
     mem = host.mem
     forbidden = np.ones((2, 256), np.bool_)  # by use: outside of ZONE_MOVABLE, and in it
     forbidden[0, list(MOVABLE_OR_FREE)] = False
     forbidden[1] = IS_MANAGED == 0
     forbidden[1, Use.UNPLUGGED] = False
-    forbidden[:, Use.HOLE] = forbidden[:, Use.MIXED] = True  # a mixed pageblock is looked at page by page
+    forbidden[:, Use.HOLE] = True
     is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
     kind = is_movable[mem.zone[blocks]].astype(np.int64)
     in_area = mem.mt[blocks] == Migrate.CMA
-    suspects = forbidden[kind, mem.use[blocks]] & ~in_area
-    if mt != Migrate.CMA:
-        suspects |= in_area
-    found: list[Unmovable] = []
-    for i in np.flatnonzero(suspects).tolist():
-        uses = mem.page_uses(int(blocks[i]), 1)[0]
-        bad = [0] if in_area[i] else np.flatnonzero(forbidden[kind[i], uses])[: limit - len(found)].tolist()
-        first = int(blocks[i]) * PAGEBLOCK_PAGES
-        found.extend(Unmovable(first + offset, Use(int(uses[offset]))) for offset in bad)
-        if len(found) >= limit:
-            break
-    return found
+    look_at = ~in_area & (forbidden[kind, mem.use[blocks]] | (mem.use[blocks] == Use.MIXED))
+    pfns = blocks[look_at][:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)
+    bad = forbidden[kind[look_at][:, None], mem.uses_of(pfns.ravel()).reshape(pfns.shape)]
+    areas = blocks[in_area] * PAGEBLOCK_PAGES if mt != Migrate.CMA else NO_PFNS
+    return np.sort(np.concatenate((pfns[bad], areas)))
 
 
 def isolate(host: Host, call: Call, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -> None:
@@ -67,16 +48,13 @@ def isolate(host: Host, call: Call, blocks: Blocks, mt: Migrate = Migrate.MOVABL
         MMError: EBUSY naming the first unmovable page; nothing is isolated.
     """
     mem = host.mem
-    found = unmovable_pages(host, blocks, mt=mt)
-    if found:
+    found = unmovable_pages(host, blocks, mt)
+    if found.size:
+        pfn = int(found[0])
+        word = word_of(Use(mem.page_use(pfn)))
         call.printk("page dumped because: unmovable page")
-        raise MMError(
-            "EBUSY",
-            f"page {found[0].pfn} is {found[0].word} memory and cannot be moved",
-            reason="unmovable-page",
-            pfn=found[0].pfn,
-            use=found[0].word,
-        )
+        raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason="unmovable-page", pfn=pfn,
+                      use=word)  # fmt: skip
     drain_pcp(mem, [host.zones[int(z) - 1] for z in np.unique(mem.zone[blocks]) if z])
     mem.set_type(blocks, Migrate.ISOLATE)
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from app.mm import commands as c
+from app.mm.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
 from app.mm.errors import MMError
 from app.mm.host import apply, digest, fork
 from app.mm.mmzone import BlockFlag, Use
-from app.mm.state import Host
+from app.mm.state import Call, Host
 from tests.mm.hosts import (
     GIB,
     KERNELS,
@@ -281,3 +282,35 @@ def test_the_kernel_image_cannot_be_moved() -> None:
     outcome = apply(machine(), c.AllocContigRange(4096, 5120))
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("EBUSY", "unmovable-page")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("margin", [0, 5, 40, 300, 3000])
+@pytest.mark.parametrize("reserved", [0, 30])
+def test_dissolving_together_is_dissolving_one_after_the_other(
+    kernel: str, margin: int, reserved: int
+) -> None:
+    host = movable_machine(kernel, 100)
+    if reserved:
+        do(host, c.CreateTask("hugetlb", count=reserved))
+    pid = do(host, c.StartTask("kernel"))["pid"]
+    do(host, c.GrowTask(pid, "kernel", at_most=margin, partial=True))
+    heads = np.flatnonzero(host.mem.flags[: (BLOCK + 1) * 64] & BlockFlag.HEAD)
+    one_by_one, together = fork(host), fork(host)
+    hs = one_by_one.hstates[9]
+    count, refusal = 0, None
+    for head in heads.tolist():
+        try:
+            dissolve_free_huge_page(one_by_one, Call(), hs, head)
+        except MMError as error:
+            refusal = error
+            break
+        count += 1
+    done, error = dissolve_free_huge_pages(together, Call(), together.hstates[9], heads)
+    assert done == count
+    assert (error is None) == (refusal is None)
+    if error and refusal:
+        assert (error.errno, error.reason, error.facts) == (refusal.errno, refusal.reason, refusal.facts)
+    assert row(together) == row(one_by_one)
+    assert [z.nr_free for z in together.zones] == [z.nr_free for z in one_by_one.zones]
+    assert_laws(together)
