@@ -228,8 +228,9 @@ class Service:
             reply = Reply(result, error, loaded.revision, outcome.events)
             if not terms.dry_run:
                 self._hosts.save(loaded, self._change(reply, terms, now_ns))
-        except BaseException:
-            if not terms.dry_run:
+        except BaseException as error:
+            refused = isinstance(error, MMError) and self._hosts.untouched(loaded)
+            if not (terms.dry_run or refused):
                 self._cache.drop(name)
             raise
         reply.revision = loaded.revision

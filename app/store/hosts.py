@@ -149,6 +149,10 @@ class HostStore:
         loaded.saved = present
         host.mem.dirty[:] = False
 
+    def untouched(self, loaded: Loaded) -> bool:
+        """Whether the host in memory still equals its rows: a refusal that came before anything was changed."""
+        return not loaded.host.mem.dirty.any() and rows.snapshot(loaded.host) == loaded.saved
+
     def _next_revision(
         self, connection: Connection, loaded: Loaded, present: rows.Snapshot, events: int
     ) -> None:

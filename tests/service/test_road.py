@@ -151,6 +151,32 @@ def test_a_refusal_leaves_no_trace(service: Service) -> None:
         assert state(service) == before
 
 
+def in_memory(service: Service) -> Host:
+    loaded = service._cache.peek("lab")
+    assert loaded is not None
+    return loaded.host
+
+
+def test_a_refusal_that_touched_nothing_keeps_the_host_in_memory(service: Service) -> None:
+    before, host = state(service), in_memory(service)
+    with pytest.raises(MMError):
+        service.execute("lab", c.SetBlockState(99, "offline"), Terms())
+    assert in_memory(service) is host
+    assert state(service) == before
+
+
+def test_a_refusal_that_came_half_way_throws_the_host_in_memory_away(service: Service) -> None:
+    service.execute("lab", c.SetMinFreeKbytes(128), Terms())
+    pid = service.execute("lab", c.StartTask("kernel"), Terms()).result["pid"]  # type: ignore[index]
+    service.execute("lab", c.GrowTask(pid, "kernel", at_most=0, partial=True), Terms())
+    before, host = state(service), in_memory(service)
+    with pytest.raises(MMError) as refused:  # the map has grown when there is no memory for its page table
+        service.execute("lab", c.AddMemory(0, 32768), Terms())
+    assert refused.value.reason == "vmemmap-populate"
+    assert state(service) == before
+    assert in_memory(service) is not host
+
+
 def test_a_refusal_that_the_kernel_leaves_traces_of_is_kept(service: Service, another: Make) -> None:
     service.execute("lab", c.SetMaxHugePages(9, 10), Terms())
     service.execute("lab", c.SetFault("vmemmap-restore", times=3), Terms())
