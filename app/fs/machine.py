@@ -19,6 +19,7 @@ from app.fs.consistency import (
 from app.fs.paths import check_files
 from app.fs.procfs import (
     ZoneText,
+    movable_order9,
     parse_buddyinfo,
     parse_counters,
     parse_meminfo,
@@ -108,7 +109,9 @@ def infer_kernel(files: Mapping[str, str], zones: Sequence[ZoneText]) -> str:
 
 
 def _zones(parsed: _Parsed, files: Mapping[str, str]) -> list[ZoneImage]:
-    types = parse_pagetypeinfo("/proc/pagetypeinfo", files.get("/proc/pagetypeinfo", ""))
+    pagetypeinfo = files.get("/proc/pagetypeinfo", "")
+    types = parse_pagetypeinfo("/proc/pagetypeinfo", pagetypeinfo)
+    movable = movable_order9(pagetypeinfo)
     known = [zone for zone in parsed.zones if _is_modelled(zone)]
     if not any(zone.levels["present"] for zone in known):
         raise BadInput("no zone has any memory", where=f"{ZONEINFO}:1")
@@ -117,7 +120,10 @@ def _zones(parsed: _Parsed, files: Mapping[str, str]) -> list[ZoneImage]:
     check_layout(known)
     if sum(zone.levels["present"] for zone in known) > MAX_PAGES:
         raise BadInput("the zones have more than 64 TiB", where=f"{ZONEINFO}:1")
-    return [_zone(zone, parsed.buddy, types.get((zone.nid, zone.name))) for zone in known]
+    zones = [_zone(zone, parsed.buddy, types.get((zone.nid, zone.name))) for zone in known]
+    for image in zones:
+        image.movable_order9 = movable.get((image.nid, image.name))
+    return zones
 
 
 def _is_modelled(zone: ZoneText) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 from app.mm import cma, hugetlb, layout
 from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
+from app.mm.huge_blocks import type_lone_blocks
 from app.mm.layout import DMA32_END, FIRMWARE_HOLES, FIRMWARE_TOP, NodeLayout
-from app.mm.mmzone import ZONE_NORMAL, BlockFlag, MemoryMap, Migrate, Use
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, MemoryMap, Migrate, Use
 from app.mm.page_alloc import (
     alloc_pages,
     allocatable,
@@ -65,6 +66,8 @@ def boot(spec: HostSpec, call: Call) -> Host:
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     zones = zonelist(nodes, 0, ZONE_NORMAL)
     alloc_pages(mem, zones, SYSTEM_PAGES, Migrate.UNMOVABLE, ZONE_NORMAL, Use.SYSTEM)
+    for zone in (zone for zone in host.zones if zone.type != ZONE_MOVABLE):
+        type_lone_blocks(host.mem, zone, 0)
     _register_hstates(host, params, call)
     _fill_pools(host, params, gigantic, call)
     _settle_watermarks(host, thp=params.thp)

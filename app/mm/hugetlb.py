@@ -11,6 +11,7 @@ import numpy as np
 from app.mm import hugetlb_vmemmap
 from app.mm.errors import MMError
 from app.mm.gigantic import alloc_gigantic_block
+from app.mm.huge_blocks import count_free_blocks
 from app.mm.hugetlb_page import (
     ResizeResult,
     account_pages,
@@ -26,7 +27,7 @@ from app.mm.hugetlb_page import (
 )
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, per_node
 from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Zone
-from app.mm.page_alloc import NO_BLOCKS, count_free_blocks, node_zonelist
+from app.mm.page_alloc import NO_BLOCKS, node_zonelist
 from app.mm.state import Call, Host, HState
 from app.mm.units import ULONG_MAX
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.mm import hugetlb_vmemmap
+from app.mm.huge_blocks import count_free_blocks, find_huge_blocks
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Use, Zone
 from app.mm.page_alloc import (
     NO_BLOCKS,
-    count_free_blocks,
     drain_pcp_blocks,
-    find_huge_blocks,
     huge_room,
     node_zonelist,
     room,

@@ -202,13 +202,14 @@ def find_free_blocks(
     start, chunk = max(span.start, mem.block_hint[zone.index]), SCAN_CHUNK
     wanted_types = _type_mask(types)
     found: list[Blocks] = []
-    have = 0
+    have, seen = 0, False
     while start < span.stop and have < count:
         part = slice(start, min(start + chunk, span.stop))
         free = np.flatnonzero(mem.use[part] == Use.BUDDY) + start
         free = free[mem.zone[free] == zone.index + 1]
-        if have == 0 and types == HUGE_TYPES:  # nothing free below the first hit: remember it
+        if not seen:  # nothing is free below the first free block: remember it
             mem.block_hint[zone.index] = int(free[0]) if free.size else part.stop
+            seen = free.size > 0
         hits = free[wanted_types[mem.mt[free]]][: count - have]
         found.append(hits)
         have += hits.size
@@ -220,21 +221,6 @@ def _type_mask(types: tuple[Migrate, ...]) -> npt.NDArray[np.bool_]:
     mask = np.zeros(len(Migrate), np.bool_)
     mask[list(types)] = True
     return mask
-
-
-def find_huge_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
-    """Wholly free pageblocks for movable huge pages, at most ``count``: free CMA pageblocks serve too."""
-    if zone.nr_free_cma == 0:
-        return find_free_blocks(mem, zone, count)
-    regular = find_free_blocks(mem, zone, count)
-    of_area = find_free_blocks(mem, zone, count, (Migrate.CMA,))
-    outside, inside = share_with_cma(zone, count, regular.size, of_area.size, PAGEBLOCK_PAGES)
-    return np.concatenate((regular[:outside], of_area[:inside]))
-
-
-def count_free_blocks(mem: MemoryMap, zone: Zone, limit: int) -> int:
-    """How many wholly free pageblocks the zone has for huge pages, counted up to ``limit``."""
-    return int(find_huge_blocks(mem, zone, limit).size)
 
 
 def _find_pages_in_mixed(mem: MemoryMap, zone: Zone, count: int, types: tuple[Migrate, ...]) -> Pfns:

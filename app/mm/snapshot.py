@@ -15,6 +15,7 @@ from app.mm.buddy_fill import Filler, fill_zone
 from app.mm.cma import adopt_areas
 from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
+from app.mm.huge_blocks import type_lone_blocks
 from app.mm.image import MachineImage, PoolImage, ZoneImage
 from app.mm.layout import DMA_END, FIRMWARE_HOLES
 from app.mm.mmzone import (
@@ -440,6 +441,8 @@ def _fill(host: Host, budget: _Budget) -> None:
             "without two free buddies meeting",
             where="/proc/buddyinfo",
         )
+    if z.movable_order9 is not None:
+        type_lone_blocks(host.mem, budget.zone, z.movable_order9)
 
 
 def _movable_share(host: Host, budget: _Budget) -> int:

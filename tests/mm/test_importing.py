@@ -12,8 +12,9 @@ from app.mm import commands as c
 from app.mm.buddy_fill import Filler, fill_zone
 from app.mm.errors import BadInput
 from app.mm.host import apply
-from app.mm.mmzone import MemoryMap, Use, Zone
-from app.mm.page_alloc import free_area
+from app.mm.huge_blocks import find_huge_blocks
+from app.mm.mmzone import MemoryMap, Migrate, Use, Zone
+from app.mm.page_alloc import find_free_blocks, free_area
 from app.mm.snapshot import restore_machine
 from app.mm.state import Call
 from app.mm.vmstat import block_states, mem_total_pages
@@ -48,6 +49,23 @@ def test_a_recorded_boot_comes_back_cell_by_cell(path: Path) -> None:
         assert (hs.nr_huge_pages, hs.free_huge_pages, hs.resv_huge_pages, hs.surplus_huge_pages) == tuple(
             files[f"{word}_hugepages"] for word in ("nr", "free", "resv", "surplus")
         )
+
+
+def test_movable_blocks_of_order_9_go_before_a_pair_is_split_and_others_do_not() -> None:
+    boot = _boot(next(p for p in TRACES if p.name.startswith("f_reserve-6.1-HVOon")))
+    assert boot is not None
+    image = read_machine(boot["files"], "6.1")
+    zone_image = next(zone for zone in image.zones if zone.name == "DMA32")
+    assert (zone_image.free_area[9:], zone_image.movable_order9) == ([4, 478], 2)
+    host = restore_machine(image, Call())
+    mem, zone = host.mem, host.nodes[0].zones[1]
+    blocks = find_huge_blocks(mem, zone, 4)
+    assert (mem.use[blocks ^ 1] == Use.BUDDY).tolist() == [False, False, True, True]
+    assert (mem.mt[blocks] == Migrate.MOVABLE).all()
+    assert blocks[2] ^ 1 == blocks[3]
+    everything = find_huge_blocks(mem, zone, mem.nr_blocks)
+    assert sorted(everything.tolist()) == find_free_blocks(mem, zone, mem.nr_blocks).tolist()
+    assert (mem.mt[everything[-2:]] == Migrate.UNMOVABLE).all()
 
 
 def test_an_imported_host_can_be_worked_with() -> None:
