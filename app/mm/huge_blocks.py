@@ -8,7 +8,7 @@ Source: mm/page_alloc.c __rmqueue_smallest(), __rmqueue_fallback() (5.14).
 
 import numpy as np
 
-from app.mm.mmzone import ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Use, Zone
+from app.mm.mmzone import NOWHERE, ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Use, Zone
 from app.mm.page_alloc import HUGE_TYPES, NO_BLOCKS, find_free_blocks, share_with_cma
 from app.mm.units import PAGEBLOCK_PAGES
 
@@ -50,12 +50,10 @@ def _smallest_free_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
 
 def _lone_free_blocks(mem: MemoryMap, zone: Zone) -> Blocks:
     """Wholly free pageblocks whose buddy is not: the free blocks of order 9."""
-    span = mem.blocks_of(zone)
-    first = span.start & ~1
-    free = np.zeros((span.stop - first + 1) // 2 * 2, np.bool_)
-    free[span.start - first : span.stop - first] = (mem.use[span] == Use.BUDDY) & (
-        mem.zone[span] == zone.index + 1
-    )
-    lone = free & ~free.reshape(-1, 2)[:, ::-1].ravel()
-    blocks: Blocks = first + np.flatnonzero(lone)
-    return blocks
+    span, known = mem.blocks_of(zone), mem.lone_span[zone.index]
+    first, stop = max(span.start, known[0]) & ~1, min(span.stop, known[1]) + 1 & ~1
+    part = slice(first, max(first, stop))
+    free = (mem.use[part] == Use.BUDDY) & (mem.zone[part] == zone.index + 1)
+    lone: Blocks = first + np.flatnonzero(free & ~free.reshape(-1, 2)[:, ::-1].ravel())
+    mem.lone_span[zone.index] = (int(lone[0]), int(lone[-1]) + 1) if lone.size else NOWHERE
+    return lone

@@ -7,6 +7,7 @@ construction: free and managed pages are differences of the very assignment.
 Source: include/linux/mmzone.h struct zone, struct pglist_data (5.14).
 """
 
+import sys
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -19,6 +20,9 @@ from app.mm.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
 Pfns = npt.NDArray[np.int64]
 Blocks = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+EVERYWHERE = (0, sys.maxsize)  # spans of pageblocks, the end not in it
+NOWHERE = (sys.maxsize, 0)
 
 
 class Use(IntEnum):
@@ -160,7 +164,8 @@ class MemoryMap:
     pageblock; ``section_state`` uint8, ``section_nid`` int16, ``vmemmap_pfn`` int64 (first of the section's
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
-    section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``detail`` uint8 (rows, 512);
+    section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``lone_span``: by zone, no free
+    pageblock with a buddy that is not free lies outside; ``detail`` uint8 (rows, 512);
     ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge page keeps.
     """
 
@@ -191,6 +196,7 @@ class MemoryMap:
         self.cma_blocks: Blocks = np.empty(0, np.int64)
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
+        self.lone_span: list[tuple[int, int]] = []
 
     # -- layout ------------------------------------------------------------------------------------------
 
@@ -199,6 +205,7 @@ class MemoryMap:
         self.zones.append(zone)
         self.block_hint.append(0)
         self.page_hint.append([0] * len(Migrate))
+        self.lone_span.append(EVERYWHERE)
 
     def grow(self, nr_sections: int) -> None:
         """Make room for sections up to ``nr_sections`` (hot-added memory above the boot memory)."""
@@ -440,6 +447,16 @@ class MemoryMap:
         self.count_free_cma()
         if use == Use.BUDDY or (self.use[blocks] == Use.MIXED).any():  # what stays free in a mixed pageblock
             self._lower_hints(blocks)
+        self._widen_lone_span(blocks)
+
+    def _widen_lone_span(self, blocks: Blocks) -> None:
+        near = np.concatenate((blocks, blocks ^ 1))
+        lone = near[(self.use[near] == Use.BUDDY) & (self.use[near ^ 1] != Use.BUDDY)]
+        zone_ids = self.zone[lone]
+        for zone_id in np.unique(zone_ids[zone_ids > 0]).tolist():
+            found = lone[zone_ids == zone_id]
+            start, stop = self.lone_span[zone_id - 1]
+            self.lone_span[zone_id - 1] = (min(start, int(found.min())), max(stop, int(found.max()) + 1))
 
     def _lower_hints(self, blocks: Blocks) -> None:
         zone_ids = self.zone[blocks]
