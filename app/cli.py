@@ -3,7 +3,8 @@
 Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from app.client import Client
     from app.replay.run import Report
 
 app = typer.Typer(help="A Linux host's hugetlb pool, simulated page by page.", no_args_is_help=True)
@@ -20,7 +22,6 @@ errors = Console(stderr=True)
 
 Url = Annotated[str, typer.Option(envvar="HUGEPOOL_URL", help="Where the service listens.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
-UPLOAD_SECONDS = 300
 
 
 @app.command()
@@ -78,7 +79,8 @@ def import_machine(
         save.write_bytes(data)
         console.print(f"archive of {len(data)} bytes written to {save}")
         return
-    answer = _post_archive(url, name, kernel, data)
+    with calling(url) as client, console.status(f"sending {len(data)} bytes to {url}"):
+        answer = client.import_archive(name, data, kernel)
     memory = answer["memory"]
     console.print(
         f"host {answer['name']!r} ({answer['kernel']}): {memory['total_bytes'] >> 20} MiB, "
@@ -86,33 +88,20 @@ def import_machine(
     )
 
 
-def _post_archive(url: str, name: str, kernel: str | None, data: bytes) -> Any:
-    import httpx
+@contextmanager
+def calling(url: str) -> Iterator["Client"]:
+    """A client of the service; its two errors end the command with exit status 1."""
+    from app.client import Client, Refused, Unreachable
 
-    params = {"name": name} | ({"kernel": kernel} if kernel else {})
-    with console.status(f"sending {len(data)} bytes to {url}"):
-        try:
-            reply = httpx.post(
-                f"{url.rstrip('/')}/v1/hosts/import",
-                params=params,
-                content=data,
-                headers={"Content-Type": "application/gzip"},
-                timeout=UPLOAD_SECONDS,
-            )
-        except httpx.HTTPError as error:
-            errors.print(f"no service at {url}: {error}\nstart one with: hugepool serve")
-            raise typer.Exit(1) from None
-    if reply.status_code != httpx.codes.CREATED:
-        errors.print(f"refused: {_detail(reply)}")
-        raise typer.Exit(1)
-    return reply.json()
-
-
-def _detail(reply: Any) -> str:
     try:
-        return str(reply.json()["detail"])
-    except (ValueError, KeyError):
-        return f"status {reply.status_code}"
+        with Client(url) as client:
+            yield client
+    except Unreachable as error:
+        errors.print(f"{error}\nstart one with: hugepool serve", highlight=False)
+        raise typer.Exit(1) from None
+    except Refused as error:
+        errors.print(f"refused: {error.detail}", highlight=False)
+        raise typer.Exit(1) from None
 
 
 @app.command()

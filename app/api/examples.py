@@ -48,9 +48,16 @@ BLOCK_STATE: Any = _body(
     offline=("Take the block offline", {"state": "offline"}),
     online=("Bring it back as movable memory", {"state": "online_movable"}),
 )
+ADD_MEMORY: Any = _body(dimm=("Plug 1 GiB into node 0", {"node": 0, "memory": "1G"}))
+UNPLUG: Any = _body(part=("Take 64 MiB out", {"memory": "64M"}))
+POISON: Any = _body(
+    hard=("The page turned bad", {"mode": "hard"}),
+    soft=("Take it out before it does", {"mode": "soft"}),
+)
 CONTIG: Any = _body(
     range=("128 MiB at a place", {"start_pfn": 1048576, "end_pfn": 1081344}),
     search=("2 MiB anywhere on node 0", {"nr_pages": 512, "node": 0}),
+    cma=("16 MiB out of the area of cma=", {"nr_pages": 4096, "cma": "reserved"}),
 )
 TASK: Any = _body(
     "kind",

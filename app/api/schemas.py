@@ -137,6 +137,16 @@ class HostRow(BaseModel):
     created_at: str | None = Field(description="None in a dry run.")
 
 
+class CmaArea(BaseModel):
+    """Memory set aside for contiguous ranges; movable pages use it meanwhile.  Pages of 4 KiB."""
+
+    name: str
+    base_pfn: int
+    nr_pages: int
+    taken_pages: int
+    node: int
+
+
 class Host(HostRow):
     """A host in full."""
 
@@ -148,6 +158,7 @@ class Host(HostRow):
     hugepages: list[HugePages]
     vmemmap: VmemmapTotals
     memory_blocks: MemoryBlocks
+    cma_areas: list[CmaArea]
     deferred_frees: DeferredCount
     faults: list[Fault]
     tasks: int

@@ -1,17 +1,19 @@
-"""The vmemmap: totals, sections, page tables, and the walk of a single page."""
+"""The vmemmap: totals, sections, page tables, the walk of a single page; and poisoning one."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from app.api import examples, schemas
-from app.api.answers import read
-from app.api.documentation import reading
+from app.api import contig_schemas, examples, schemas
+from app.api.answers import change, read
+from app.api.documentation import changing, reading
 from app.api.fields import HostInPath, Limit
 from app.api.paging import Cursor, page, position
-from app.api.terms import IfNoneMatch
+from app.api.terms import Changing, IfNoneMatch
+from app.forms.bodies import PoisonBody
 from app.mm import page_view, view
+from app.mm.commands import PoisonPage
 from app.mm.state import Host
 
 router = APIRouter(prefix="/v1/hosts/{host}", tags=["vmemmap"])
@@ -45,3 +47,15 @@ def get_section(
 def get_page(request: Request, host: HostInPath, pfn: PfnInPath, _: IfNoneMatch = None) -> Response:
     """What a page is used for, and where its `struct page` lies: the walk of the simulated page table."""
     return read(request, host, lambda machine: page_view.page(machine, pfn))
+
+
+@router.post("/pages/{pfn}/poison", response_model=contig_schemas.Poisoned, responses=changing(409))
+def poison_page(
+    request: Request,
+    host: HostInPath,
+    pfn: PfnInPath,
+    conditions: Changing,
+    body: PoisonBody = examples.POISON,
+) -> Response:
+    """Take a page out of use for good, and the huge page around it out of its pool."""
+    return change(request, host, PoisonPage(pfn, body.mode), conditions, body)

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from app.forms.fields import Body, Count, HostName, NodeId, Size, Text, Whole, refuse
 from app.mm import commands
+from app.mm.errors import BadInput
 from app.mm.spec import HostSpec, NodeSpec
 from app.mm.units import PAGE_SIZE, order_of
 
@@ -144,14 +145,49 @@ class BlockStateBody(Body):
     state: Literal["offline", "online", "online_kernel", "online_movable"]
 
 
+class AddMemoryBody(Body):
+    """Memory to plug into a node: whole memory blocks."""
+
+    node: NodeId
+    memory: Size
+    start_pfn: (
+        Annotated[Whole, Field(ge=0, lt=2**34, description="Where; else behind the machine's RAM.")] | None
+    ) = None
+
+    def command(self) -> commands.AddMemory:
+        """The engine's word for it."""
+        if self.memory % PAGE_SIZE:
+            raise BadInput("must be a multiple of the memory block size", where="memory")
+        return commands.AddMemory(self.node, self.memory // PAGE_SIZE, self.start_pfn)
+
+
+class UnplugBody(Body):
+    """How much of a memory block to take out, in whole sub-blocks."""
+
+    memory: Size
+
+    def command(self, block: int) -> commands.UnplugMemory:
+        """The engine's word for it."""
+        if self.memory % PAGE_SIZE:
+            raise BadInput("must be a multiple of a sub-block", where="memory")
+        return commands.UnplugMemory(block, self.memory // PAGE_SIZE)
+
+
+class PoisonBody(Body):
+    """Whether a page turned bad (`hard`), or is to be taken out before it does (`soft`)."""
+
+    mode: Literal["hard", "soft"]
+
+
 class ContigBody(Body):
-    """A range to take (`start_pfn`, `end_pfn`), or the size of one to find (`nr_pages`, `node`)."""
+    """A range to take (`start_pfn`, `end_pfn`), or the size of one to find (`nr_pages`) on a node or in an area."""
 
     start_pfn: Annotated[Whole, Field(ge=0, lt=2**40)] | None = None
     end_pfn: Annotated[Whole, Field(ge=0, le=2**40, description="First page behind the range.")] | None = None
     migratetype: Literal["MOVABLE", "CMA"] = "MOVABLE"
     nr_pages: Annotated[Whole, Field(ge=1, le=2**40)] | None = None
     node: NodeId | None = None
+    cma: Annotated[Text, Field(max_length=64, description="CMA area to take the pages from.")] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "ContigBody":
@@ -159,10 +195,14 @@ class ContigBody(Body):
         either = self.start_pfn is not None or self.end_pfn is not None
         if (self.nr_pages is not None) == either or given != either:
             raise refuse("range", "needs start_pfn and end_pfn, or nr_pages")
+        if self.cma is not None and (self.nr_pages is None or self.node is not None):
+            raise refuse("range", "with cma, needs nr_pages and nothing else")
         return self
 
-    def command(self) -> commands.AllocContigRange | commands.AllocContigPages:
+    def command(self) -> commands.AllocContigRange | commands.AllocContigPages | commands.AllocCma:
         """The engine's word for it."""
+        if self.cma is not None:
+            return commands.AllocCma(self.cma, self.nr_pages or 0)
         if self.start_pfn is not None and self.end_pfn is not None:
             return commands.AllocContigRange(self.start_pfn, self.end_pfn, self.migratetype)
         return commands.AllocContigPages(self.nr_pages or 0, self.node)

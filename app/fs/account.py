@@ -111,6 +111,7 @@ def memory_lines(host: Host) -> dict[str, int]:
         "MemFree": free,
         "MemAvailable": max(0, available + late.get("MemAvailable", 0)),
         "CommitLimit": max(0, limit + late.get("CommitLimit", 0)),
+        "HardwareCorrupted": carried.get("HardwareCorrupted", 0) + host.poisoned_pages * 4,
         "CmaTotal": sum(zone.cma for zone in host.zones) * 4,
         "CmaFree": sum(free_cma_pages(host, zone) for zone in host.zones) * 4,
     }

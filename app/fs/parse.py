@@ -55,6 +55,24 @@ def kstrtoul(data: bytes) -> int:
     return int(match[1])
 
 
+def simple_attr(data: bytes) -> int:
+    """A number whose prefix tells its base, one newline behind: what files of debugfs and hardware pages take.
+
+    Raises:
+        MMError: EINVAL, or ERANGE above 2**64-1.
+    Source: fs/libfs.c simple_attr_write(), lib/kstrtox.c kstrtoull() base 0 (5.14).
+    """
+    text = _c_string(data).removesuffix(b"\n").removeprefix(b"+")
+    match = _DIGITS.fullmatch(text)
+    if match is None:
+        raise einval(data, "a number")
+    octal = len(text) > 1 and text[:1] == b"0" and text[1:2] not in {b"x", b"X"}
+    value = int(text, 8) if octal else int(text, 0)
+    if value > ULONG_MAX:
+        raise MMError("ERANGE", f"{data[:40].decode(errors='replace')!r} is above 2**64-1", reason="parse")
+    return value
+
+
 def kstrtobool(data: bytes) -> bool:
     """y, Y, 1 or ``on`` and n, N, 0 or ``off``: the first letters decide.
 

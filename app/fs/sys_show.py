@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from app.fs.account import unsigned
+from app.mm.cma import taken_pages
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, SectionState, Use, Zone
 from app.mm.state import Host, HState
 from app.mm.units import ORDER_2M, PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES, size_name
@@ -201,3 +202,17 @@ def _only_zone(host: Host, block: int) -> Zone | None:
     zone_ids = np.unique(host.mem.zone[part][host.mem.use[part] != Use.HOLE])
     zone_ids = zone_ids[zone_ids > 0]
     return host.zones[int(zone_ids[0]) - 1] if zone_ids.size == 1 else None
+
+
+# -- CMA areas -------------------------------------------------------------------------------------------
+
+
+def cma_counter(host: Host, index: int, name: str) -> str:
+    """A file of an area below /sys/kernel/debug/cma.  Source: mm/cma_debug.c (5.14)."""
+    area = host.cma_areas[index]
+    taken = taken_pages(host, area)
+    if name == "maxchunk":
+        edges = np.flatnonzero(np.concatenate(([True], taken, [True])))
+        return f"{int(np.diff(edges).max()) - 1}\n"
+    values = {"base_pfn": area.base_pfn, "count": area.nr_pages, "order_per_bit": 0, "used": int(taken.sum())}
+    return f"{values[name]}\n"

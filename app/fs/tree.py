@@ -1,6 +1,7 @@
 """The tree of files as one table: path template -> mode and text.  Folders follow from the paths.
 
-``{size}``, ``{node}`` and ``{block}`` stand for ``hugepages-2048kB``, ``node0`` and ``memory32``.
+``{size}``, ``{node}``, ``{block}`` and ``{area}`` stand for ``hugepages-2048kB``, ``node0``, ``memory32`` and
+``cma-reserved``.
 """
 
 import re
@@ -54,6 +55,7 @@ NODE_SIZE = NODE + "/hugepages/{size}"
 MEMORY = "/sys/devices/system/memory"
 BLOCK = MEMORY + "/{block}"
 VM = "/proc/sys/vm"
+AREA = "/sys/kernel/debug/cma/{area}"
 READ, WRITABLE, WRITE_ONLY, ROOT_ONLY = 0o444, 0o644, 0o200, 0o400
 
 
@@ -105,6 +107,10 @@ def _node_pool(name: str) -> Show:
     return lambda host, args: sys_show.node_counter(host, args["node"], args["size"], name)
 
 
+def _of_area(name: str) -> Show:
+    return lambda host, args: sys_show.cma_counter(host, args["area"], name)
+
+
 def _ratios(host: Host) -> str:
     ratios = [*host.lowmem_reserve_ratio[:4], *([0] if host.profile.device_zone else [])]
     return "\t".join(map(str, ratios)) + "\n"
@@ -136,6 +142,12 @@ FILES: dict[str, File] = {
         f"{SIZE}/{name}": File(WRITABLE if name.startswith("nr_") else READ, _pool(name))
         for name in sys_show.POOL_COUNTERS
     },
+    f"{AREA}/alloc": File(WRITE_ONLY, None),
+    f"{AREA}/free": File(WRITE_ONLY, None),
+    **{
+        f"{AREA}/{name}": File(READ, _of_area(name))
+        for name in ("base_pfn", "count", "order_per_bit", "used", "maxchunk")
+    },
     "/sys/kernel/mm/transparent_hugepage/enabled": File(READ, _of_host(proc_show.transparent_hugepage)),
     **{
         f"/sys/devices/system/node/{name}": File(READ, _of_host(partial(sys_show.node_list, name=name)))
@@ -157,6 +169,8 @@ FILES: dict[str, File] = {
         for name in sys_show.NODE_COUNTERS
     },
     f"{MEMORY}/auto_online_blocks": File(WRITABLE, lambda host, _: f"{host.auto_online_blocks}\n"),
+    f"{MEMORY}/hard_offline_page": File(WRITE_ONLY, None),
+    f"{MEMORY}/soft_offline_page": File(WRITE_ONLY, None),
     f"{MEMORY}/block_size_bytes": File(READ, _of_host(sys_show.block_size_bytes)),
     f"{BLOCK}/online": File(WRITABLE, _of_block(sys_show.block_online)),
     f"{BLOCK}/phys_device": File(READ, _constant("0\n")),
@@ -195,6 +209,7 @@ _PLACEHOLDERS = {
     "{size}": re.compile(r"hugepages-([1-9][0-9]{0,8}kB)"),
     "{node}": re.compile(r"node(0|[1-9][0-9]{0,4})"),
     "{block}": re.compile(r"memory(0|[1-9][0-9]{0,8})"),
+    "{area}": re.compile(r"cma-(\w+)"),
 }
 
 
@@ -206,6 +221,8 @@ def _value(host: Host, placeholder: str, name: str) -> int | None:
     if placeholder == "{size}":
         order = order_of(match[1])
         return order if order in host.hstates else None
+    if placeholder == "{area}":
+        return next((i for i, area in enumerate(host.cma_areas) if area.name == match[1]), None)
     number = int(match[1])
     there = number < len(host.nodes) if placeholder == "{node}" else sys_show.has_block(host, number)
     return number if there else None
@@ -214,6 +231,8 @@ def _value(host: Host, placeholder: str, name: str) -> int | None:
 def _names(host: Host, placeholder: str, args: Args) -> Iterable[tuple[str, int]]:
     if placeholder == "{size}":
         return [(f"hugepages-{size_name(order)}", order) for order in sorted(host.hstates)]
+    if placeholder == "{area}":
+        return [(f"cma-{area.name}", index) for index, area in enumerate(host.cma_areas)]
     if placeholder == "{node}":
         nids = sys_show.nodes_of_block(host, args["block"]) if "block" in args else range(len(host.nodes))
         return [(f"node{nid}", nid) for nid in nids]

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.fs import parse
-from app.fs.tree import BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, VM, Args, Folder, walk
+from app.fs.tree import AREA, BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, VM, Args, Folder, walk
 from app.mm import commands as c
 from app.mm.errors import MMError, NotFound
-from app.mm.memory_hotplug import WORDS
+from app.mm.memory_block import WORDS
 from app.mm.state import Host
 from app.mm.units import ORDER_1G, ORDER_2M, PAGE_SIZE
 
@@ -166,6 +166,23 @@ def _online(_host: Host, args: Args, data: bytes, writer: Writer) -> Write:
     return Write(c.SetBlockState(args["block"], word, repeat_ok=True, comm=writer.comm), len(data))
 
 
+def _cma_alloc(host: Host, args: Args, data: bytes, writer: Writer) -> Write:
+    area = host.cma_areas[args["area"]].name
+    return Write(c.AllocCma(area, parse.simple_attr(data), comm=writer.comm), len(data))
+
+
+def _cma_free(host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+    return Write(c.FreeCma(host.cma_areas[args["area"]].name, parse.simple_attr(data)), len(data))
+
+
+def _poison(mode: str) -> _Rule:
+    def rule(_host: Host, _args: Args, data: bytes, writer: Writer) -> Write:
+        pfn = parse.simple_attr(data) // PAGE_SIZE
+        return Write(c.PoisonPage(pfn, mode, comm=writer.comm), len(data))
+
+    return rule
+
+
 def _auto_online(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
     return Write(c.SetAutoOnline(parse.sysfs_word(data, WORDS)), len(data))
 
@@ -192,6 +209,10 @@ WRITERS: dict[str, _Rule] = {
     f"{BLOCK}/state": _state,
     f"{BLOCK}/online": _online,
     f"{MEMORY}/auto_online_blocks": _auto_online,
+    f"{MEMORY}/hard_offline_page": _poison("hard"),
+    f"{MEMORY}/soft_offline_page": _poison("soft"),
+    f"{AREA}/alloc": _cma_alloc,
+    f"{AREA}/free": _cma_free,
 }
 if missing := {path for path, file in FILES.items() if file.mode & 0o222} - WRITERS.keys():
     raise TypeError(f"no write rule for {sorted(missing)}")

@@ -6,7 +6,7 @@ bare system) is a constant per profile, measured on the recorded guests.
 
 import numpy as np
 
-from app.mm import hugetlb, layout
+from app.mm import cma, hugetlb, layout
 from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.layout import DMA32_END, FIRMWARE_HOLES, FIRMWARE_TOP, NodeLayout
@@ -51,14 +51,16 @@ def boot(spec: HostSpec, call: Call) -> Host:
     profile = profile_of(spec.kernel)
     params = parse_cmdline(spec.cmdline, profile, default_on=spec.default_on)
     layouts = _layouts(spec, params)
-    end = max(node.end for node in layouts)
+    end = max(node.end for node in layouts if node.ranges)
     mem = MemoryMap(-(-end // SECTION_PAGES), profile.reserved_vmemmap_pages)
     nodes = layout.build_nodes(layouts, mem)
     layout.populate(layouts, nodes, mem)
     host = Host(spec.kernel, spec.cmdline, profile, spec.seed, nodes, mem, _block_pages(spec, end))
     host.movable_node, host.memmap_on_memory = params.movable_node, params.memmap_on_memory
+    host.auto_online_blocks = params.auto_online_blocks
     _reserve_boot_memory(host, layouts)
     _enable_vmemmap(host, spec, params, call)
+    cma.reserve_areas(host, call, params)
     gigantic = _boot_gigantic_pages(host, params)
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     zones = zonelist(nodes, 0, ZONE_NORMAL)
@@ -79,10 +81,13 @@ def _layouts(spec: HostSpec, params: BootParams) -> list[NodeLayout]:
     for node, wanted in zip(layouts, spec.nodes, strict=True):
         node.cpus = list(range(cpu, cpu + wanted.cpus))
         cpu += wanted.cpus
-        node.movable_only = wanted.movable
+        node.movable_only = wanted.movable or (wanted.hotplug and params.movable_node and node.nid > 0)
     if not (params.movable_node or any(node.movable for node in spec.nodes)):
-        total = sum(node.pages for node in layouts)
-        layout.find_zone_movable(layouts, _pages(params.kernelcore, total), _pages(params.movablecore, total))
+        populated = [node for node in layouts if node.ranges]
+        total = sum(node.pages for node in populated)
+        layout.find_zone_movable(
+            populated, _pages(params.kernelcore, total), _pages(params.movablecore, total)
+        )
     return layouts
 
 
@@ -113,10 +118,12 @@ def _reserve_boot_memory(host: Host, layouts: list[NodeLayout]) -> None:
     image = np.arange(KERNEL_START, KERNEL_START + host.profile.kernel_image_pages)
     mem.assign_pages(image, Use.RESERVED)
     top = 0
-    if max(node.end for node in layouts) > DMA32_END:
+    if max(node.end for node in layouts if node.ranges) > DMA32_END:
         low_end -= FIRMWARE_TOP
         mem.assign_pages(np.arange(low_end - SWIOTLB_PAGES, low_end), Use.RESERVED)
     for node in layouts:
+        if not node.ranges:
+            continue
         end = node.ranges[-1][1]
         top = EARLY_PAGES if end > DMA32_END or len(layouts) == 1 else FIRMWARE_TOP
         below = FIRMWARE_TOP if end <= DMA32_END else 0

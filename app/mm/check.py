@@ -23,7 +23,7 @@ from app.mm.units import (
     VMEMMAP_PER_BLOCK,
 )
 
-VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND)
+VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.OWN_VMEMMAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,20 @@ def _zone_counts(host: Host) -> list[str]:
         for word, (counter, recount) in found.items():
             if counter != recount:
                 out.append(f"node {zone.nid} zone {zone.name}: {word} is {counter}, recounted {recount}")
+    return out
+
+
+def _cma_counts(host: Host) -> list[str]:
+    """Free pages in CMA pageblocks are counted."""
+    mem, out = host.mem, []
+    for zone in host.zones:
+        span = mem.blocks_of(zone)
+        mine = (mem.zone[span] == zone.index + 1) & (mem.mt[span] == Migrate.CMA)
+        found = int(mem.nfree[span][mine].sum())
+        if zone.nr_free_cma != found:
+            out.append(
+                f"node {zone.nid} zone {zone.name}: {zone.nr_free_cma} free CMA pages, recounted {found}"
+            )
     return out
 
 
@@ -178,6 +192,9 @@ def _vmemmap(host: Host) -> list[str]:
     whole = online[(mem.pte_slot[online] == 0) & (mem.vmemmap_pfn[online] >= 0)]
     expected = own.size + whole.size * PTRS_PER_PTE
     total = sum(int(_uses_by_zone(host, zone)[list(VMEMMAP_USES)].sum()) for zone in host.zones)
+    total += (
+        int(((mem.use == Use.OWN_VMEMMAP) & (mem.zone == 0)).sum()) * PAGEBLOCK_PAGES
+    )  # of offline blocks
     if total != expected:
         out.append(f"{total} frames in use as vmemmap, {expected} mapped")
     return out + _frame_uses(host, own, whole)
@@ -187,12 +204,7 @@ def _frame_uses(host: Host, own: Pfns, whole: Pfns) -> list[str]:
     mem = host.mem
     good = np.zeros(256, np.bool_)
     good[list(VMEMMAP_USES)] = True
-    blocks = own // PAGEBLOCK_PAGES
-    uses = mem.use[blocks]
-    mixed = uses == Use.MIXED
-    uses = uses.copy()
-    uses[mixed] = mem.detail[mem.slot[blocks[mixed]], own[mixed] % PAGEBLOCK_PAGES]
-    bad = own[~good[uses]]
+    bad = own[~good[mem.uses_of(own)]]
     pmd = mem.vmemmap_pfn[whole] // PAGEBLOCK_PAGES
     bad_whole = whole[~good[mem.use[pmd]]]
     return [f"frame {p} is mapped as vmemmap but used otherwise" for p in bad[:5].tolist()] + [
@@ -284,6 +296,7 @@ def _zone_types(host: Host) -> list[str]:
 LAWS: dict[str, Callable[[Host], list[str]]] = {
     "1: every present page has one use; free + used = managed": _zone_counts,
     "1: free pages per pageblock": _block_counts,
+    "1: free pages of CMA pageblocks": _cma_counts,
     "2: buddyinfo is the canonical split of the free pages": _buddy,
     "3: pools equal their recount": _pools,
     "3: pages in use and reservations have owners": _owners,

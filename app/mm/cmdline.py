@@ -34,6 +34,7 @@ class BootParams:
     hugetlb_cma: str | None = None
     cma: str | None = None
     memmap_on_memory: bool = False
+    auto_online_blocks: str = "offline"
     thp: bool = True
     lines: list[str] = field(default_factory=list)
 
@@ -204,6 +205,15 @@ def _memmap_on_memory(params: BootParams, _s: _HugeState, _p: KernelProfile, val
     params.memmap_on_memory = bool(value is None or kstrtobool(value))
 
 
+def _memhp_default_state(params: BootParams, _s: _HugeState, _p: KernelProfile, value: str | None) -> None:
+    """What hot-added memory does by itself; other words are ignored.
+
+    Source: mm/memory_hotplug.c setup_memhp_default_state() (5.14).
+    """
+    if value in ("offline", "online", "online_kernel", "online_movable"):
+        params.auto_online_blocks = value
+
+
 def _thp(params: BootParams, _s: _HugeState, _p: KernelProfile, value: str | None) -> None:
     params.thp = value != "never"
 
@@ -220,5 +230,6 @@ _HANDLERS: dict[str, _Handler] = {
     "hugetlb_cma": _word("hugetlb_cma"),
     "cma": _word("cma"),
     "memory_hotplug.memmap_on_memory": _memmap_on_memory,
+    "memhp_default_state": _memhp_default_state,
     "transparent_hugepage": _thp,
 }

@@ -233,6 +233,40 @@ class SetAutoOnline:
 
 
 @dataclass(frozen=True, slots=True)
+class AddMemory:
+    """Plug ``pages`` of memory into a node; ``start_pfn``: where, else behind the machine's RAM."""
+
+    node: int
+    pages: int
+    start_pfn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMemory:
+    """Unplug an offline memory block."""
+
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnplugMemory:
+    """virtio-mem: take ``pages`` out of an online memory block, sub-block by sub-block."""
+
+    block: int
+    pages: int
+    comm: str = "kworker/0:1"
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonPage:
+    """A page turned bad (``hard``), or is to be taken out before it does (``soft``)."""
+
+    pfn: int
+    mode: str
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
 class AllocContigRange:
     """alloc_contig_range: empty pages ``start_pfn`` .. ``end_pfn`` (excluded) and take them."""
 
@@ -256,6 +290,23 @@ class FreeContigRange:
     """free_contig_range of a range taken before."""
 
     range_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllocCma:
+    """cma_alloc: take ``nr_pages`` pages in a row out of an area."""
+
+    area: str
+    nr_pages: int
+    comm: str = "bash"
+
+
+@dataclass(frozen=True, slots=True)
+class FreeCma:
+    """cma_release of up to ``nr_pages`` pages of an area, the latest range first."""
+
+    area: str
+    nr_pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,9 +362,15 @@ Command = (
     | SetDeferredMode
     | SetBlockState
     | SetAutoOnline
+    | AddMemory
+    | RemoveMemory
+    | UnplugMemory
+    | PoisonPage
     | AllocContigRange
     | AllocContigPages
     | FreeContigRange
+    | AllocCma
+    | FreeCma
     | RunFreeHpageWork
     | CreateTask
 )

@@ -23,12 +23,12 @@ from app.mm.hugetlb_page import (
     update_and_free_pages,
 )
 from app.mm.migrate import migrate_huge_page, migrate_single_pages, used_huge_pages
-from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, MemoryMap, Migrate, Use, Zone
+from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, MemoryMap, Migrate, Use, Zone
 from app.mm.page_alloc import node_zonelist
 from app.mm.page_isolation import isolate, pages_of_use
 from app.mm.state import Call, ContigRange, Host, HState
 from app.mm.tell import counters, vmemmap_of
-from app.mm.units import BLOCKS_PER_1G, PAGEBLOCK_PAGES
+from app.mm.units import PAGEBLOCK_PAGES
 
 
 @dataclass(slots=True)
@@ -55,14 +55,25 @@ def alloc_contig_range(
     """
     blocks = _blocks_around(host, start_pfn, end_pfn)
     zone = _one_zone(host, blocks)
-    isolate(host, call, blocks)
+    isolate(host, call, blocks, mt)
     try:
         inside = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
         _empty(host, call, inside, zone.nid, progress)
         _check_free(host.mem, start_pfn, end_pfn, progress)
-        host.mem.assign_pages(np.arange(start_pfn, end_pfn), Use.CONTIG)
+        _assign_range(host.mem, start_pfn, end_pfn, Use.CONTIG)
     finally:
         host.mem.set_type(blocks, mt)
+
+
+def _assign_range(mem: MemoryMap, start_pfn: int, end_pfn: int, use: Use) -> None:
+    """Give a range of pages one use: whole pageblocks as such, the pages at its ends one by one."""
+    first, last = -(-start_pfn // PAGEBLOCK_PAGES), end_pfn // PAGEBLOCK_PAGES
+    if first >= last:
+        mem.assign_pages(np.arange(start_pfn, end_pfn), use)
+        return
+    mem.assign_blocks(np.arange(first, last), use)
+    mem.assign_pages(np.arange(start_pfn, first * PAGEBLOCK_PAGES), use)
+    mem.assign_pages(np.arange(last * PAGEBLOCK_PAGES, end_pfn), use)
 
 
 def _blocks_around(host: Host, start_pfn: int, end_pfn: int) -> Blocks:
@@ -158,7 +169,7 @@ def alloc_contig_pages(
     """
     for zone in zones:
         for start in range(-(-zone.start_pfn // pages) * pages, zone.end_pfn - pages + 1, pages):
-            if not _valid(host, zone, start, pages):
+            if _fails_without_trace(host, zone, start, pages) or not _valid(host, zone, start, pages):
                 continue
             try:
                 alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
@@ -166,6 +177,17 @@ def alloc_contig_pages(
                 continue
             return start
     return None
+
+
+def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool:
+    """Whether a candidate begins with a gigantic page, and trying it would change nothing.
+
+    Growing a pool of many such pages would else try each of them again for every new one.
+    """
+    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp:
+        return False
+    types = host.mem.mt[_blocks_around(host, start, start + pages)]
+    return bool((types == Migrate.MOVABLE).all())
 
 
 def _valid(host: Host, zone: Zone, start: int, pages: int) -> bool:
@@ -180,20 +202,27 @@ def _valid(host: Host, zone: Zone, start: int, pages: int) -> bool:
     return not np.any((reserved >= start) & (reserved < start + pages))
 
 
-def alloc_gigantic_block(host: Host, call: Call, nid: int) -> int | None:
-    """First pageblock of a 1 GiB range taken on a node, or None: zones NORMAL, DMA32, DMA in this order."""
-    zones = node_zonelist(host.nodes[nid], ZONE_NORMAL)
-    start = alloc_contig_pages(host, call, zones, BLOCKS_PER_1G * PAGEBLOCK_PAGES, ContigProgress())
-    if start is None:
-        return None
-    first = start // PAGEBLOCK_PAGES
-    host.mem.assign_blocks(np.arange(first, first + BLOCKS_PER_1G), Use.HUGETLB)
-    return first
-
-
 # -- commands ---------------------------------------------------------------------------------------------
 
 TYPES = {"MOVABLE": Migrate.MOVABLE, "CMA": Migrate.CMA}
+
+
+@dataclass(slots=True)
+class Watch:
+    """The pool before an allocation, and what it does on its way."""
+
+    before: dict[str, int]
+    progress: ContigProgress
+
+    def told(self, host: Host, call: Call) -> dict[str, Any]:
+        """The answer's part about moving and replacing."""
+        after = counters(host.hstates[9])
+        return {**asdict(self.progress), "before": self.before, "after": after, "vmemmap": vmemmap_of(call)}
+
+
+def progress_of(host: Host) -> Watch:
+    """Begin to watch an allocation."""
+    return Watch(counters(host.hstates[9]), ContigProgress())
 
 
 def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
@@ -205,16 +234,16 @@ def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
     """
     if cmd.migratetype not in TYPES:
         raise BadInput(f"must be MOVABLE or CMA, not {cmd.migratetype!r}", where="migratetype")
-    before, progress = counters(host.hstates[9]), ContigProgress()
+    watch = progress_of(host)
     try:
-        alloc_contig_range(host, call, cmd.start_pfn, cmd.end_pfn, TYPES[cmd.migratetype], progress)
+        alloc_contig_range(host, call, cmd.start_pfn, cmd.end_pfn, TYPES[cmd.migratetype], watch.progress)
     except BadInput:
         raise
     except MMError as error:
-        error.result = _result(host, call, progress, before)
+        error.result = watch.told(host, call)
         call.emit("ContigRangeRefused", start_pfn=cmd.start_pfn, end_pfn=cmd.end_pfn, errno=error.errno)
         raise
-    return _keep(host, call, cmd.start_pfn, cmd.end_pfn, progress, before)
+    return take(host, call, cmd.start_pfn, cmd.end_pfn, watch)
 
 
 def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, Any]:
@@ -225,22 +254,21 @@ def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, An
     nid = host.memory_nodes()[0] if cmd.node is None else cmd.node
     if nid not in host.memory_nodes():
         raise BadInput(f"node {nid} has no memory on this host", where="node")
-    before, progress = counters(host.hstates[9]), ContigProgress()
+    watch = progress_of(host)
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
-    start = alloc_contig_pages(host, call, zones, cmd.nr_pages, progress)
+    start = alloc_contig_pages(host, call, zones, cmd.nr_pages, watch.progress)
     if start is None:
         raise MMError("ENOMEM", f"no {cmd.nr_pages} pages in a row can be freed on node {nid}", node=nid,
-                      reason="no-contiguous-memory", result=_result(host, call, progress, before))  # fmt: skip
-    return _keep(host, call, start, start + cmd.nr_pages, progress, before)
+                      reason="no-contiguous-memory", result=watch.told(host, call))  # fmt: skip
+    return take(host, call, start, start + cmd.nr_pages, watch)
 
 
 def give_back(host: Host, call: Call, cmd: FreeContigRange) -> dict[str, Any]:
     """Free a range.  Raises ENOENT when there is no such range."""
     kept = find(host, cmd.range_id)
-    host.mem.assign_pages(np.arange(kept.start_pfn, kept.end_pfn), Use.BUDDY)
-    del host.contig_ranges[kept.range_id]
-    call.emit("ContigRangeFreed", id=kept.range_id)
-    return range_view(kept)
+    told = range_view(kept)
+    untake(host, call, kept, kept.end_pfn - kept.start_pfn)
+    return told
 
 
 def find(host: Host, range_id: int) -> ContigRange:
@@ -266,16 +294,22 @@ def ranges(host: Host, after: int, limit: int) -> list[dict[str, int]]:
     return [range_view(host.contig_ranges[i]) for i in ids]
 
 
-def _keep(
-    host: Host, call: Call, start_pfn: int, end_pfn: int, progress: ContigProgress, before: dict[str, int]
-) -> dict[str, Any]:
+def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> dict[str, Any]:
+    """Keep a range that was just allocated under a number of its own."""
     kept = ContigRange(host.next_range_id, start_pfn, end_pfn)
     host.next_range_id += 1
     host.contig_ranges[kept.range_id] = kept
     call.emit("ContigRangeAllocated", id=kept.range_id, start_pfn=start_pfn, end_pfn=end_pfn)
-    return {**range_view(kept), **_result(host, call, progress, before)}
+    return {**range_view(kept), **watch.told(host, call)}
 
 
-def _result(host: Host, call: Call, progress: ContigProgress, before: dict[str, int]) -> dict[str, Any]:
-    after = counters(host.hstates[9])
-    return {**asdict(progress), "before": before, "after": after, "vmemmap": vmemmap_of(call)}
+def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
+    """Free up to ``pages`` of a range from its start; how many.  An empty range is gone."""
+    end = min(kept.end_pfn, kept.start_pfn + pages)
+    freed = end - kept.start_pfn
+    _assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
+    kept.start_pfn = end
+    if kept.start_pfn == kept.end_pfn:
+        del host.contig_ranges[kept.range_id]
+    call.emit("ContigRangeFreed", id=kept.range_id, pages=freed)
+    return freed

@@ -13,8 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from app.mm import (
+    cma,
+    contig,
+    hugetlb_page,
+    memory_block,
+    memory_failure,
+    pool,
+    sparse_vmemmap,
+    sysctl,
+    task,
+    virtio_mem,
+)
 from app.mm import commands as c
-from app.mm import contig, hugetlb_page, memory_hotplug, pool, sparse_vmemmap, sysctl, task
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
 from app.mm.state import Call, Host, HugeMap, Task
@@ -79,6 +90,7 @@ def digest(host: Host) -> str:
         "tasks": [_task_fields(host.tasks[pid]) for pid in sorted(host.tasks)],
         "files": [_map_fields(host.files[path]) for path in sorted(host.files)],
         "contig": [repr(host.contig_ranges[i]) for i in sorted(host.contig_ranges)],
+        "cma": [repr(area) for area in host.cma_areas],
         "deferred": [repr(q) for q in host.deferred],
         "faults": [(p, repr(host.faults[p])) for p in sorted(host.faults)],
         "counters": sorted(host.counters.items()),
@@ -86,7 +98,7 @@ def digest(host: Host) -> str:
                      host.percpu_pagelist_high_fraction,
                      host.lowmem_reserve_ratio, host.optimize_enabled, host.deferred_mode, host.default_order,
                      host.memory_block_pages, host.auto_online_blocks, host.next_pid, host.next_stamp,
-                     host.next_range_id,
+                     host.next_range_id, host.poisoned_pages,
                      host.last_splat_ns),
     }  # fmt: skip
     h.update(repr(plain).encode())
@@ -108,7 +120,7 @@ def _task_fields(task: Task) -> tuple[Any, ...]:
 
 def _map_fields(m: HugeMap) -> tuple[Any, ...]:
     return (m.map_id, m.order, m.count, m.shared, m.noreserve, m.path, m.start, sorted(m.pages.items()),
-            sorted(m.reserved), sorted(m.gone))  # fmt: skip
+            sorted(m.reserved), sorted(m.gone), sorted(m.poisoned))  # fmt: skip
 
 
 def _set_fault(host: Host, call: Call, cmd: c.SetFault) -> dict[str, Any]:
@@ -178,11 +190,17 @@ _HANDLERS: dict[type, _Handler] = {
     c.SetFault: _set_fault,
     c.ClearFault: _clear_fault,
     c.SetDeferredMode: _set_deferred_mode,
-    c.SetBlockState: memory_hotplug.set_block_state,
-    c.SetAutoOnline: memory_hotplug.set_auto_online,
+    c.SetBlockState: memory_block.set_block_state,
+    c.SetAutoOnline: memory_block.set_auto_online,
+    c.AddMemory: memory_block.add_memory,
+    c.RemoveMemory: memory_block.remove_memory,
     c.AllocContigRange: contig.take_range,
     c.AllocContigPages: contig.find_and_take,
     c.FreeContigRange: contig.give_back,
+    c.AllocCma: cma.alloc_cma,
+    c.FreeCma: cma.free_cma,
+    c.UnplugMemory: virtio_mem.unplug,
+    c.PoisonPage: memory_failure.poison_page,
     c.RunFreeHpageWork: _drain,
     c.CreateTask: task.create,
 }

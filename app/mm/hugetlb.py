@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.mm import contig, hugetlb_vmemmap
+from app.mm import hugetlb_vmemmap
 from app.mm.errors import MMError
+from app.mm.gigantic import alloc_gigantic_block
 from app.mm.hugetlb_page import (
     ResizeResult,
     account_pages,
@@ -257,7 +258,7 @@ def _alloc_fresh_gigantic(host: Host, call: Call, hs: HState, allowed: Sequence[
         hs.next_nid_to_alloc = after(allowed, nid)
         if _injected(host, call, hs, nid):
             continue
-        first = contig.alloc_gigantic_block(host, call, nid)
+        first = alloc_gigantic_block(host, call, nid)
         if first is not None:
             host.mem.flags[first : first + hs.blocks] = BlockFlag.GIGANTIC
             host.mem.flags[first] |= BlockFlag.HEAD

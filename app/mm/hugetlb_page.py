@@ -16,12 +16,12 @@ from app.mm.page_alloc import (
     NO_BLOCKS,
     count_free_blocks,
     drain_pcp_blocks,
-    find_free_blocks,
+    find_huge_blocks,
     huge_room,
     node_zonelist,
     room,
 )
-from app.mm.state import Call, Host, HState, QueuedFree
+from app.mm.state import Call, FreeList, Host, HState, QueuedFree
 from app.mm.units import PAGEBLOCK_PAGES
 
 WORKER = "kworker/0:1"
@@ -110,7 +110,7 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
 
 def take_huge_blocks(host: Host, zone: Zone, count: int) -> Blocks:
     """Take ``count`` free 2 MiB blocks of a zone as huge pages that no pool counts yet."""
-    heads = find_free_blocks(host.mem, zone, count)
+    heads = find_huge_blocks(host.mem, zone, count)
     host.mem.assign_blocks(heads, Use.HUGETLB)
     host.mem.flags[heads] = BlockFlag.HEAD
     return heads
@@ -169,6 +169,16 @@ def dequeue_page(host: Host, hs: HState, head: int) -> None:
     heads = np.array([head], np.int64)
     hs.free_lists[nid].remove(heads)
     _off_the_list(host, hs, nid, heads)
+
+
+def put_last(host: Host, hs: HState, head: int) -> None:
+    """Move a free page to the end of its node's list: it is handed out when no other is left."""
+    nid = host.node_of_block(head)
+    one = np.array([head], np.int64)
+    hs.free_lists[nid].remove(one)
+    hs.free_lists[nid] = FreeList(np.concatenate((one, hs.free_lists[nid].items())))
+    host.mem.seq[head] = 0
+    host.mem.mark_dirty(one)
 
 
 def _off_the_list(host: Host, hs: HState, nid: int, heads: Blocks) -> None:
@@ -343,8 +353,10 @@ def _free_to_buddy(host: Host, hs: HState, heads: Blocks, result: ResizeResult) 
     blocks = heads
     if hs.gigantic:
         blocks = (heads[:, None] + np.arange(hs.blocks)).ravel()
+    spoilt = (host.mem.flags[blocks] & BlockFlag.SPOILT) != 0
     host.mem.flags[blocks] = 0
-    host.mem.assign_blocks(blocks, Use.BUDDY)
+    host.mem.assign_blocks(blocks[~spoilt], Use.BUDDY)
+    host.mem.assign_blocks(blocks[spoilt], Use.LOST)
     for nid, n in per_node(host, heads):
         result.node(nid).freed += n
 

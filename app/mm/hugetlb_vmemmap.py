@@ -20,6 +20,7 @@ from app.mm.page_alloc import (
     take_pages,
     zonelist,
 )
+from app.mm.sparse import on_own_memory
 from app.mm.sparse_vmemmap import PTE_RO, PTE_RW, Ptes, make_pte, pte_pfn
 from app.mm.state import Call, Host, HState
 from app.mm.units import BLOCKS_PER_SECTION, PTRS_PER_PTE, SECTIONS_PER_1G, VMEMMAP_PER_BLOCK
@@ -77,7 +78,7 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     """
     if not host.optimize_enabled or hs.nr_free_vmemmap_pages == 0 or heads.size == 0:
         return
-    heads = heads[~_on_own_memmap(host.mem, heads)]
+    heads = heads[~on_own_memory(host.mem, heads // BLOCKS_PER_SECTION)]
     fault = host.faults.get("vmemmap-page-table")
     if fault and fault.armed:
         for head in heads.tolist():
@@ -105,13 +106,6 @@ def leading(mask: Mask) -> int:
     """How many leading entries are true."""
     stops = np.flatnonzero(~mask)
     return int(stops[0]) if stops.size else int(mask.size)
-
-
-def _on_own_memmap(mem: MemoryMap, heads: Blocks) -> npt.NDArray[np.bool_]:
-    """Huge pages whose vmemmap lies on the hot-added block itself (memmap_on_memory): never optimised."""
-    section = heads // BLOCKS_PER_SECTION
-    own: npt.NDArray[np.bool_] = mem.hot_added[section] & (mem.vmemmap_pfn[section] // (1 << 15) == section)
-    return own
 
 
 def _optimize_one(host: Host, call: Call, hs: HState, head: int) -> None:
@@ -277,8 +271,7 @@ def _release_frames(host: Host, frames: Pfns) -> None:
     """
     mem = host.mem
     if host.profile.hot_added_frames_lost and mem.hot_added.any():
-        uses = np.fromiter((mem.page_use(int(p)) for p in frames), np.int64, frames.size)
-        lost = uses == Use.VMEMMAP_COMPOUND
+        lost = mem.uses_of(frames) == Use.VMEMMAP_COMPOUND
         mem.assign_pages(frames[lost], Use.LOST)
         frames = frames[~lost]
     mem.assign_pages(frames, Use.BUDDY)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from app.mm import hugetlb_vmemmap
 from app.mm.hugetlb_page import account_pages, dequeue, huge_source, take_huge_blocks
 from app.mm.hugetlb_reserve import free_huge_page
-from app.mm.mmzone import MOVABLE_USES, ZONE_MOVABLE, BlockFlag, Blocks, Migrate, Use
+from app.mm.mmzone import MOVABLE_USES, ZONE_MOVABLE, BlockFlag, Blocks, Migrate, Pfns, Use
 from app.mm.page_alloc import alloc_pages, zonelist
 from app.mm.page_isolation import pages_of_use
 from app.mm.rmap import move_huge_owner, move_owner
@@ -24,23 +24,25 @@ def other_nodes(host: Host, nid: int) -> list[int]:
 
 def migrate_single_pages(host: Host, call: Call, blocks: Blocks, nids: Sequence[int]) -> tuple[int, int]:
     """Move movable single pages out of isolated pageblocks; how many moved, how many found no target."""
-    moved = 0
-    for use in MOVABLE_USES:
-        pfns = pages_of_use(host.mem, blocks, use)
-        if pfns.size == 0:
-            continue
-        zones = [z for z in zonelist(host.nodes, nids[0], ZONE_MOVABLE) if z.nid in nids]
-        goal = alloc_pages(host.mem, zones, pfns.size, Migrate.MOVABLE, ZONE_MOVABLE, use)
-        source = pfns[: goal.size]
-        host.mem.assign_pages(source, Use.BUDDY)
-        move_owner(host, source, goal)
-        moved += int(goal.size)
+    moved = sum(migrate_pages(host, pages_of_use(host.mem, blocks, use), use, nids) for use in MOVABLE_USES)
     left = int(pages_of_use(host.mem, blocks, *MOVABLE_USES).size)
     host.count("pgmigrate_success", moved)
     host.count("pgmigrate_fail", left)
     if moved:
         call.emit("PagesMigrated", count=moved, start_pfn=int(blocks[0]) * 512)
     return moved, left
+
+
+def migrate_pages(host: Host, pfns: Pfns, use: Use, nids: Sequence[int]) -> int:
+    """Move single pages of a use (rising) to free ones of some nodes, as many as there is room; how many."""
+    if pfns.size == 0:
+        return 0
+    zones = [z for z in zonelist(host.nodes, nids[0], ZONE_MOVABLE) if z.nid in nids]
+    goal = alloc_pages(host.mem, zones, pfns.size, Migrate.MOVABLE, ZONE_MOVABLE, use)
+    source = pfns[: goal.size]
+    host.mem.assign_pages(source, Use.BUDDY)
+    move_owner(host, source, goal)
+    return int(goal.size)
 
 
 def used_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:

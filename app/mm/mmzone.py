@@ -41,6 +41,8 @@ class Use(IntEnum):
     POISON = 14
     LOST = 15  # freed wrongly by the kernel and in no list (hot-added vmemmap on 5.14)
     OFFLINE = 16  # memory of an offline block
+    OWN_VMEMMAP = 17  # vmemmap of a memory block on the block itself (memmap_on_memory): never managed
+    UNPLUGGED = 18  # taken out by the virtio-mem driver: present, not managed
     MIXED = 255
 
 
@@ -67,6 +69,7 @@ class BlockFlag:
     TEMPORARY = 8
     QUEUED = 16  # waits for the deferred-free worker
     HEAD = 32  # first pageblock of a huge page
+    SPOILT = 64  # has a poisoned page in it (5.14): freeing it loses all of it
 
 
 class SectionState(IntEnum):
@@ -80,7 +83,7 @@ class SectionState(IntEnum):
 ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = range(4)
 
-_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE)
+_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE, Use.OWN_VMEMMAP, Use.UNPLUGGED)
 IS_MANAGED = np.ones(256, np.int64)
 IS_MANAGED[list(_UNMANAGED)] = 0
 MOVABLE_USES = (Use.ANON, Use.PAGE_CACHE)
@@ -92,7 +95,8 @@ class Zone:
     """One zone of one node.  All sizes in 4 KiB pages; ``lowmem_reserve`` by zone type.
 
     ``nr_cached``: free pages that a kernel would hold on the list of the CPU that freed them.  They are free in
-    every counter; only a huge page cannot count on them.
+    every counter; only a huge page cannot count on them.  ``cma``: pages of CMA areas; ``nr_free_cma``: those of
+    them that are free, and not isolated.
     """
 
     index: int
@@ -110,6 +114,7 @@ class Zone:
     high: int = 0
     lowmem_reserve: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     cma: int = 0
+    nr_free_cma: int = 0
 
     @property
     def name(self) -> str:
@@ -155,8 +160,8 @@ class MemoryMap:
     pageblock; ``section_state`` uint8, ``section_nid`` int16, ``vmemmap_pfn`` int64 (first of the section's
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
-    section; ``detail`` uint8 (rows, 512); ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge
-    page keeps.
+    section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``detail`` uint8 (rows, 512);
+    ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge page keeps.
     """
 
     def __init__(self, nr_sections: int, kept: int) -> None:
@@ -183,6 +188,7 @@ class MemoryMap:
         self.pte = np.zeros((FIRST_ROWS, PTRS_PER_PTE), np.int64)
         self.nr_pte_rows = 1
         self.dirty = np.zeros(nr_sections, np.bool_)
+        self.cma_blocks: Blocks = np.empty(0, np.int64)
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
 
@@ -220,6 +226,14 @@ class MemoryMap:
         block = pfn // PAGEBLOCK_PAGES
         use = int(self.use[block])
         return use if use != Use.MIXED else int(self.detail[self.slot[block], pfn % PAGEBLOCK_PAGES])
+
+    def uses_of(self, pfns: Pfns) -> npt.NDArray[np.uint8]:
+        """The uses of single pages, none of them MIXED."""
+        blocks = pfns // PAGEBLOCK_PAGES
+        uses = self.use[blocks].copy()
+        mixed = uses == Use.MIXED
+        uses[mixed] = self.detail[self.slot[blocks[mixed]], pfns[mixed] % PAGEBLOCK_PAGES]
+        return uses
 
     def page_uses(self, first_block: int, nr_blocks: int) -> npt.NDArray[np.uint8]:
         """Uses of all pages of some pageblocks, shape (nr_blocks, 512)."""
@@ -303,6 +317,18 @@ class MemoryMap:
         self.mt[blocks] = mt
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
         self._lower_hints(blocks)
+        if mt == Migrate.CMA:
+            self.cma_blocks = np.union1d(self.cma_blocks, blocks)
+        self.count_free_cma()
+
+    def count_free_cma(self) -> None:
+        """Count the free pages of each zone that lie in CMA pageblocks."""
+        if self.cma_blocks.size == 0:
+            return
+        mine = self.cma_blocks[self.mt[self.cma_blocks] == Migrate.CMA]
+        counts = np.bincount(self.zone[mine], weights=self.nfree[mine], minlength=len(self.zones) + 1)
+        for zone in self.zones:
+            zone.nr_free_cma = int(counts[zone.index + 1])
 
     def mark_dirty(self, blocks: Blocks) -> None:
         """Remember that the sections of these pageblocks must be stored."""
@@ -411,6 +437,7 @@ class MemoryMap:
 
     def _touched(self, blocks: Blocks, use: Use) -> None:
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
+        self.count_free_cma()
         if use == Use.BUDDY or (self.use[blocks] == Use.MIXED).any():  # what stays free in a mixed pageblock
             self._lower_hints(blocks)
 

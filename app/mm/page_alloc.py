@@ -50,6 +50,7 @@ SEARCH_ORDER: dict[Migrate, tuple[tuple[bool, tuple[Migrate, ...]], ...]] = {
         (True, (Migrate.RECLAIMABLE, Migrate.UNMOVABLE)),
     ),
 }
+CMA_ORDER = ((False, (Migrate.CMA,)), (True, (Migrate.CMA,)))
 HUGE_TYPES = (Migrate.UNMOVABLE, Migrate.MOVABLE, Migrate.RECLAIMABLE)
 
 
@@ -71,25 +72,33 @@ def zonelist(nodes: Sequence[Node], first: int, highest: int) -> list[Zone]:
     return [zone for node in order for zone in node_zonelist(node, highest)]
 
 
+def usable(zone: Zone, highest: int) -> int:
+    """Free pages that the watermarks count for a request up to zone type ``highest``.
+
+    Pages on the freeing CPU's list do not count; those of CMA areas do for movable requests only, which are the
+    ones that may use ZONE_MOVABLE.
+    """
+    return zone.nr_free - zone.nr_cached - (0 if highest == ZONE_MOVABLE else zone.nr_free_cma)
+
+
 def room(zone: Zone, mark: int, highest: int) -> int:
     """Order-0 pages that may be taken from the zone before it reaches ``mark`` plus its reserve."""
-    return max(0, zone.nr_free - zone.nr_cached - mark - zone.lowmem_reserve[highest])
+    return max(0, usable(zone, highest) - mark - zone.lowmem_reserve[highest])
 
 
 def huge_room(zone: Zone, mark: int, highest: int, cost: int) -> int:
     """Order-9 pages that may be taken while each lowers the free pages by ``cost``.
 
-    Pages on the freeing CPU's list are not in the kernel's NR_FREE_PAGES: they do not count here.
     Source: mm/page_alloc.c __zone_watermark_ok(): free - 511 must stay strictly above the mark (5.14).
     """
-    slack = zone.nr_free - zone.nr_cached - (PAGEBLOCK_PAGES - 1) - mark - zone.lowmem_reserve[highest] - 1
+    slack = usable(zone, highest) - (PAGEBLOCK_PAGES - 1) - mark - zone.lowmem_reserve[highest] - 1
     return slack // cost + 1 if slack >= 0 else 0
 
 
 def allocatable(zones: Iterable[Zone], highest: int) -> int:
     """Order-0 pages that requests up to zone type ``highest`` may still take, per-CPU lists included."""
     return sum(
-        max(0, zone.nr_free - zone.nr_cached + zone.nr_pcp - zone.min - zone.lowmem_reserve[highest])
+        max(0, usable(zone, highest) + zone.nr_pcp - zone.min - zone.lowmem_reserve[highest])
         for zone in zones
     )
 
@@ -128,9 +137,25 @@ def alloc_pages(
 
 def take_pages(mem: MemoryMap, zone: Zone, count: int, mt: Migrate, use: Use) -> Pfns:
     """Take up to ``count`` free pages of one zone, no watermark asked."""
+    if mt == Migrate.UNMOVABLE or zone.nr_free_cma == 0:
+        return _take_in_order(mem, zone, count, mt, use, SEARCH_ORDER[mt])
+    regular, of_area = share_with_cma(zone, count, zone.nr_free - zone.nr_free_cma, zone.nr_free_cma, 1)
+    parts = [_take_in_order(mem, zone, regular, mt, use, SEARCH_ORDER[mt])]
+    parts.append(_take_in_order(mem, zone, of_area, mt, use, CMA_ORDER))
+    return np.concatenate(parts)
+
+
+def _take_in_order(
+    mem: MemoryMap,
+    zone: Zone,
+    count: int,
+    mt: Migrate,
+    use: Use,
+    order: Sequence[tuple[bool, tuple[Migrate, ...]]],
+) -> Pfns:
     parts: list[Pfns] = []
     left = count
-    for whole, types in SEARCH_ORDER[mt]:
+    for whole, types in order:
         if left <= 0:
             break
         if whole:
@@ -140,12 +165,33 @@ def take_pages(mem: MemoryMap, zone: Zone, count: int, mt: Migrate, use: Use) ->
             if mt == Migrate.UNMOVABLE:
                 mem.set_type(blocks, Migrate.UNMOVABLE)
             pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:left]
+            entire = pfns.size // PAGEBLOCK_PAGES
+            mem.assign_blocks(blocks[:entire], use)
+            mem.assign_pages(pfns[entire * PAGEBLOCK_PAGES :], use)
         else:
             pfns = _find_pages_in_mixed(mem, zone, left, types)
-        mem.assign_pages(pfns, use)
+            mem.assign_pages(pfns, use)
         left -= pfns.size
         parts.append(pfns)
     return np.concatenate(parts) if parts else NO_PFNS
+
+
+def share_with_cma(zone: Zone, count: int, have: int, have_cma: int, unit: int) -> tuple[int, int]:
+    """How many of ``count`` requests of ``unit`` pages come from outside the CMA areas, and from inside.
+
+    Inside while more than half of the zone's free memory lies there, else outside; each where the other has none.
+    ``have``, ``have_cma``: requests that either side can serve.
+    Source: mm/page_alloc.c __rmqueue() (5.14).
+    """
+    lead = (
+        2 * zone.nr_free_cma - zone.nr_free
+    ) // unit  # how far inside is ahead; each request moves it by one
+    first = min(count, abs(lead))
+    inside = first if lead > 0 else 0
+    inside += (count - first) // 2
+    inside = min(inside, have_cma)
+    regular = min(count - inside, have)
+    return regular, min(count - regular, have_cma)
 
 
 def find_free_blocks(
@@ -176,9 +222,19 @@ def _type_mask(types: tuple[Migrate, ...]) -> npt.NDArray[np.bool_]:
     return mask
 
 
+def find_huge_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
+    """Wholly free pageblocks for movable huge pages, at most ``count``: free CMA pageblocks serve too."""
+    if zone.nr_free_cma == 0:
+        return find_free_blocks(mem, zone, count)
+    regular = find_free_blocks(mem, zone, count)
+    of_area = find_free_blocks(mem, zone, count, (Migrate.CMA,))
+    outside, inside = share_with_cma(zone, count, regular.size, of_area.size, PAGEBLOCK_PAGES)
+    return np.concatenate((regular[:outside], of_area[:inside]))
+
+
 def count_free_blocks(mem: MemoryMap, zone: Zone, limit: int) -> int:
-    """How many wholly free pageblocks the zone has, counted up to ``limit``."""
-    return int(find_free_blocks(mem, zone, limit).size)
+    """How many wholly free pageblocks the zone has for huge pages, counted up to ``limit``."""
+    return int(find_huge_blocks(mem, zone, limit).size)
 
 
 def _find_pages_in_mixed(mem: MemoryMap, zone: Zone, count: int, types: tuple[Migrate, ...]) -> Pfns:

@@ -13,7 +13,7 @@ from app.mm.page_alloc import drain_pcp
 from app.mm.state import Call, Host
 from app.mm.units import PAGEBLOCK_PAGES
 
-MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON)
+MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,48 +21,61 @@ class Unmovable:
     """A page that keeps its pageblock from being isolated."""
 
     pfn: int
-    use: str
+    use: Use
+
+    @property
+    def word(self) -> str:
+        """Its use in plain words."""
+        return self.use.name.lower().replace("_", "-")
 
 
-def unmovable_pages(host: Host, blocks: Blocks, limit: int = 1) -> list[Unmovable]:
+def unmovable_pages(
+    host: Host, blocks: Blocks, limit: int = 1, mt: Migrate = Migrate.MOVABLE
+) -> list[Unmovable]:
     """Pages that forbid isolating the pageblocks, lowest first.
 
-    In ZONE_MOVABLE only boot memory counts; elsewhere everything that is not free, movable or huge.
+    In ZONE_MOVABLE only boot memory counts; elsewhere everything that is not free, movable or huge.  A CMA
+    pageblock is fine for allocations of type CMA and for no other.
     """
     mem = host.mem
-    kernel, movable = np.ones(256, np.bool_), np.zeros(256, np.bool_)
-    kernel[list(MOVABLE_OR_FREE)] = False
-    movable[IS_MANAGED == 0] = True
-    kernel[Use.HOLE] = movable[Use.HOLE] = True
+    forbidden = np.ones((2, 256), np.bool_)  # by use: outside of ZONE_MOVABLE, and in it
+    forbidden[0, list(MOVABLE_OR_FREE)] = False
+    forbidden[1] = IS_MANAGED == 0
+    forbidden[1, Use.UNPLUGGED] = False
+    forbidden[:, Use.HOLE] = forbidden[:, Use.MIXED] = True  # a mixed pageblock is looked at page by page
+    is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
+    kind = is_movable[mem.zone[blocks]].astype(np.int64)
+    in_area = mem.mt[blocks] == Migrate.CMA
+    suspects = forbidden[kind, mem.use[blocks]] & ~in_area
+    if mt != Migrate.CMA:
+        suspects |= in_area
     found: list[Unmovable] = []
-    for block in blocks.tolist():
-        zone = int(mem.zone[block])
-        in_movable = zone > 0 and host.zones[zone - 1].type == ZONE_MOVABLE
-        bad = (movable if in_movable else kernel)[mem.page_uses(block, 1)[0]]
-        for offset in np.flatnonzero(bad)[: limit - len(found)].tolist():
-            pfn = block * PAGEBLOCK_PAGES + offset
-            found.append(Unmovable(pfn, Use(mem.page_use(pfn)).name.lower().replace("_", "-")))
+    for i in np.flatnonzero(suspects).tolist():
+        uses = mem.page_uses(int(blocks[i]), 1)[0]
+        bad = [0] if in_area[i] else np.flatnonzero(forbidden[kind[i], uses])[: limit - len(found)].tolist()
+        first = int(blocks[i]) * PAGEBLOCK_PAGES
+        found.extend(Unmovable(first + offset, Use(int(uses[offset]))) for offset in bad)
         if len(found) >= limit:
             break
     return found
 
 
-def isolate(host: Host, call: Call, blocks: Blocks) -> None:
-    """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them.
+def isolate(host: Host, call: Call, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -> None:
+    """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them; ``mt``: what is asked for.
 
     Raises:
         MMError: EBUSY naming the first unmovable page; nothing is isolated.
     """
     mem = host.mem
-    found = unmovable_pages(host, blocks)
+    found = unmovable_pages(host, blocks, mt=mt)
     if found:
         call.printk("page dumped because: unmovable page")
         raise MMError(
             "EBUSY",
-            f"page {found[0].pfn} is {found[0].use} memory and cannot be moved",
+            f"page {found[0].pfn} is {found[0].word} memory and cannot be moved",
             reason="unmovable-page",
             pfn=found[0].pfn,
-            use=found[0].use,
+            use=found[0].word,
         )
     drain_pcp(mem, [host.zones[int(z) - 1] for z in np.unique(mem.zone[blocks]) if z])
     mem.set_type(blocks, Migrate.ISOLATE)
@@ -81,7 +94,6 @@ def pages_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Pfns:
 
 
 def all_free(mem: MemoryMap, blocks: Blocks) -> bool:
-    """Whether every page is free (poisoned ones are tolerated)."""
-    return bool(
-        pages_of_use(mem, blocks, *(u for u in Use if u not in (Use.BUDDY, Use.POISON, Use.MIXED))).size == 0
-    )
+    """Whether every page is free; poisoned and unplugged ones are tolerated."""
+    gone = (Use.BUDDY, Use.POISON, Use.UNPLUGGED, Use.MIXED)
+    return bool(pages_of_use(mem, blocks, *(u for u in Use if u not in gone)).size == 0)

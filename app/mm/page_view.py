@@ -35,8 +35,13 @@ from app.mm.view import block_states, sections_per_block
 Numbers = npt.NDArray[np.int64]
 
 # The API's word for each use, where it is not the enum's own name in small letters with "-" for "_".
-USE_WORDS = {Use.BOOT_VMEMMAP: "vmemmap", Use.VMEMMAP_COMPOUND: "vmemmap"}
-VMEMMAP_ORIGIN = {Use.BOOT_VMEMMAP: "boot", Use.VMEMMAP: "buddy", Use.VMEMMAP_COMPOUND: "hot-added"}
+USE_WORDS = {Use.BOOT_VMEMMAP: "vmemmap", Use.VMEMMAP_COMPOUND: "vmemmap", Use.OWN_VMEMMAP: "vmemmap"}
+VMEMMAP_ORIGIN = {
+    Use.BOOT_VMEMMAP: "boot",
+    Use.VMEMMAP: "buddy",
+    Use.VMEMMAP_COMPOUND: "hot-added",
+    Use.OWN_VMEMMAP: "own-block",
+}
 STATE_WORDS = {SectionState.ONLINE: "online", SectionState.OFFLINE: "offline"}
 OPTIMIZED_GIGANTIC = BlockFlag.HEAD | BlockFlag.OPTIMIZED | BlockFlag.GIGANTIC
 

@@ -33,6 +33,9 @@ class KernelProfile:
         hugepages_per_node: ``hugepages=0:1,1:2`` is understood (5.17+).
         hot_added_frames_lost: freeing parts of a hot-added section's vmemmap loses the frames (until 5.18).
         memmap_on_memory_excluded: vmemmap freeing switches memmap_on_memory off (until 5.18).
+        poison_ignores_tails: a bad tail page of a free huge page is ignored in silence (5.14).
+        poison_takes_failure_for_success: a huge page that cannot be dissolved counts as recovered (until 5.14).
+        memmap_on_memory_any_size: memmap_on_memory serves memory of several blocks at once (6.8+).
         contig_skips_hugepages: the search for a gigantic page skips ranges that hold huge pages (6.3+, backported).
         isolation_pages: what alloc_contig_range isolates around its range (4 MiB until 5.18, then a pageblock).
         worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
@@ -62,6 +65,9 @@ class KernelProfile:
     hugepages_per_node: bool
     hot_added_frames_lost: bool
     memmap_on_memory_excluded: bool
+    poison_ignores_tails: bool
+    poison_takes_failure_for_success: bool
+    memmap_on_memory_any_size: bool
     contig_skips_hugepages: bool
     isolation_pages: int
     worker_waited_by_isolation: bool
@@ -102,6 +108,9 @@ _5_14 = KernelProfile(
     hugepages_per_node=False,
     hot_added_frames_lost=True,
     memmap_on_memory_excluded=True,
+    poison_ignores_tails=True,
+    poison_takes_failure_for_success=True,
+    memmap_on_memory_any_size=False,
     contig_skips_hugepages=False,
     isolation_pages=1024,
     worker_waited_by_isolation=False,
@@ -133,6 +142,9 @@ _6_1 = KernelProfile(
     hugepages_per_node=True,
     hot_added_frames_lost=False,
     memmap_on_memory_excluded=False,
+    poison_ignores_tails=False,
+    poison_takes_failure_for_success=False,
+    memmap_on_memory_any_size=False,
     contig_skips_hugepages=True,
     isolation_pages=512,
     worker_waited_by_isolation=False,
@@ -164,6 +176,9 @@ _6_12 = KernelProfile(
     hugepages_per_node=True,
     hot_added_frames_lost=False,
     memmap_on_memory_excluded=False,
+    poison_ignores_tails=False,
+    poison_takes_failure_for_success=False,
+    memmap_on_memory_any_size=True,
     contig_skips_hugepages=True,
     isolation_pages=512,
     worker_waited_by_isolation=True,

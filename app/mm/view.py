@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app.mm.cma import areas
 from app.mm.fault_inject import POINTS
 from app.mm.host import fault_view
 from app.mm.hugetlb import check_size
@@ -31,6 +32,7 @@ def host(machine: Host) -> dict[str, Any]:
         "hugepages": hugepages(machine),
         "vmemmap": vmemmap_totals(machine),
         "memory_blocks": memory_blocks(machine),
+        "cma_areas": areas(machine),
         "deferred_frees": {"mode": machine.deferred_mode, "queued": len(machine.deferred)},
         "faults": [fault_view(machine, point) for point in POINTS if point in machine.faults],
         "tasks": len(machine.tasks),

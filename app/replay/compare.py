@@ -8,6 +8,7 @@ cannot hide in an old one.
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.replay import balance
 from app.replay.player import Played
 from app.replay.trace import Step, Trace
 
@@ -16,8 +17,6 @@ PROCESS_STEPS = ("start", "exit", "anon-grow", "anon-shrink", "anon-map", "kerne
 MAPPING_STEPS = ("huge-map", "huge-touch", "huge-unmap", "huge-file-allocate", "unlink")
 PROCESS_SLACK = 64  # page tables and slab of a process
 TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
-STAT_SLACK = 12  # per-CPU differences of NR_FREE_PAGES: zoneinfo's "vm stats threshold" of these guests
-PROBE_SLACK = 32  # buffers of the recorder itself (debugfs, /proc) after a probe without a snapshot
 EXHAUSTION = 0.01
 POOL_WORDS = (
     "nr_hugepages",
@@ -46,7 +45,8 @@ class Comparator:
     """Compares step after step; remembers what the rules need of the past.
 
     ``loose``: pages by which the pools may differ since a growth to exhaustion.
-    ``late``: pages the recorded worker still owed at the last snapshot.
+    ``freed``: pages that a worker or the end of a process frees, maybe after the snapshot.
+    ``late``: pages of them that the last snapshot had not seen yet, give or take ``late_slack``.
     """
 
     trace: Trace
@@ -56,23 +56,18 @@ class Comparator:
     rows: list[Row] = field(default_factory=list)
     loose: int = 0
     late: int = 0
-    probes: int = 0
+    late_slack: int = 0
+    freed: int = 0
     processes: int = 0
-    idle: int = 0
+    threshold: int = 0
 
     def __post_init__(self) -> None:
-        """The guest's own noise: what its free pages moved by while it did nothing."""
-        last = self.kernel
-        for step in self.trace.steps:
-            if step.after is not None:
-                moved = abs(step.after["free_plus_pcp_pages"] - last["free_plus_pcp_pages"])
-                self.idle = max(self.idle, moved if step.do == "wait" and moved <= PROBE_SLACK else 0)
-                last = step.after
+        """Read from the recording how far its counters may lag."""
+        self.threshold = balance.stat_threshold((self.trace.files or {})["/proc/zoneinfo"])
 
-    def skip(self, step: Step) -> None:
+    def skip(self, step: Step, played: Played) -> None:
         """A step without a snapshot: remember what it may have moved."""
-        if step.do in ("read", "observe", "setup", "wait", "write", "writes"):
-            self.probes += 1
+        self._free_later(step, played)
         if step.do in PROCESS_STEPS or step.do in MAPPING_STEPS:
             self.processes += 1
 
@@ -95,12 +90,13 @@ class Comparator:
         kernel = step.after or {}
         self._exhaustion(step, kernel, model)
         self._pools(step, kernel, model)
-        placed = self._memory(step, played, kernel, model)
+        self._free_later(step, played)
+        placed = self._memory(step, kernel, model)
         self._zones(step, kernel, model, placed)
         for block, state in kernel["memory_blocks"].items():
             self._add(step, f"memory{block}", state, model["memory_blocks"].get(block), 0)
         self.model, self.kernel = model, kernel
-        self.probes = self.processes = 0
+        self.processes = self.freed = 0
 
     # -- the rules ---------------------------------------------------------------------------------------
 
@@ -135,21 +131,17 @@ class Comparator:
         self._add(step, "Hugetlb", kernel["meminfo_kb"]["Hugetlb"], model["meminfo_kb"]["Hugetlb"],
                   self.loose * 2048)  # fmt: skip
 
-    def _memory(self, step: Step, played: Played, kernel: dict[str, Any], model: dict[str, Any]) -> int:
+    def _memory(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> int:
         """Changes of free memory and of MemTotal; answers the pages whose first optimisation is placement."""
         before_nr = _all_nr(self.model) - _all_nr(self.kernel)
         now_nr = _all_nr(model) - _all_nr(kernel)
         changed = abs(_all_nr(kernel) - _all_nr(self.kernel))
         placed = self._placement(step, kernel, model, changed)
         differing = 512 * abs(now_nr - before_nr)
-        recorded = kernel["free_plus_pcp_pages"] - self.kernel["free_plus_pcp_pages"]
-        if "/memory/memory" in str(
-            step.op.get("path")
-        ):  # hotplug shrinks the slab caches: they count as free
-            recorded += (kernel["meminfo_kb"]["Slab"] - self.kernel["meminfo_kb"]["Slab"]) // 4
+        recorded = balance.change(self.kernel, kernel, self.threshold)
         modelled = model["free_plus_pcp_pages"] - self.model["free_plus_pcp_pages"]
-        owed = self._owed(played, recorded, modelled)
-        slack = self._noise(step, abs(recorded)) + self._tables(changed) + differing + owed
+        slack = self._noise(step, abs(recorded)) + self._tables(changed) + differing
+        slack += self._unseen_slab(step, modelled - recorded) + self._owed(modelled - recorded, slack)
         self._add(step, "free_plus_pcp_pages change", recorded, modelled, slack)
         total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
         got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
@@ -157,16 +149,26 @@ class Comparator:
         self._add(step, "MemTotal change (pages)", total, got, placed)
         return placed
 
-    def _owed(self, played: Played, recorded: int, modelled: int) -> int:
-        """Frees that the recorded worker does later: the model has them now."""
-        owed = self.late
-        gap = modelled - recorded
-        if played.released and gap > 0:
-            self.late += gap
-            return owed + played.released
-        if self.late:
-            self.late = max(0, self.late + gap)
+    def _free_later(self, step: Step, played: Played) -> None:
+        """Count what is freed behind the caller's back: by the worker, and of a process that ended."""
+        self.freed += played.released + (PROCESS_SLACK if step.do == "exit" else 0)
+
+    def _owed(self, gap: int, slack: int) -> int:
+        """Frees that the guest does later: the model has them now."""
+        owed = self.late + self.late_slack
+        if self.freed and gap > 0:
+            self.late, self.late_slack = self.late + gap, slack
+            return owed + self.freed
+        self.late = max(0, self.late + min(0, gap))
+        if self.late <= self.late_slack:
+            self.late = self.late_slack = 0
         return owed
+
+    def _unseen_slab(self, step: Step, gap: int) -> int:
+        """Slab is counted with a delay: the page that is missing now may be the one it shows at the next snapshot."""
+        after = next((s.after for s in self.trace.steps[step.index + 1 :] if s.after is not None), None)
+        unseen = balance.slab_change(step.after, after) if step.after and after else 0
+        return unseen if 0 < unseen == gap <= self.threshold else 0
 
     def _placement(self, step: Step, kernel: dict[str, Any], model: dict[str, Any], changed: int) -> int:
         """MemTotal: exact when all or none of the pages were optimised for the first time."""
@@ -202,15 +204,13 @@ class Comparator:
     # -- tolerances --------------------------------------------------------------------------------------
 
     def _noise(self, step: Step, recorded: int) -> int:
-        slack = max(self.idle, TWO_CPU_SLACK if self.trace.cpus > 1 else STAT_SLACK)
+        slack = TWO_CPU_SLACK if self.trace.cpus > 1 else 0
         if step.do in PROCESS_STEPS:
             slack += recorded // 200
         if step.do in PROCESS_STEPS or self.processes:
             slack += PROCESS_SLACK * max(1, self.processes)
         if step.do in MAPPING_STEPS:
             slack += PROCESS_SLACK
-        if self.probes or "/memory/memory" in str(step.op.get("path")):
-            slack += PROBE_SLACK
         return slack
 
     def _tables(self, changed: int) -> int:

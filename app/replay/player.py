@@ -5,15 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from app.fs import write as fs_write
 from app.mm import commands as c
 from app.mm.errors import MMError, NotFound
 from app.mm.fault_inject import FaultAttr
 from app.mm.host import Outcome, apply
-from app.mm.mmzone import ZONE_NORMAL
+from app.mm.mmzone import ZONE_NORMAL, BlockFlag
 from app.mm.page_alloc import allocatable
 from app.mm.state import Host
-from app.mm.units import order_of
+from app.mm.units import PAGEBLOCK_PAGES, order_of
 from app.replay.trace import Step, Trace
 
 STEP_NS = 60_000_000_000  # recorded steps are far apart
@@ -21,8 +23,8 @@ AGENT_TABLES = 9  # page-table pages of one process of the recording agent
 FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
 HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
 QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
-UNMODELLED_PATHS = ("/sys/kernel/debug/cma/", "/mnt/cg/", "/sys/devices/system/memory/soft_offline_page",
-                    "/sys/devices/system/memory/hard_offline_page")  # fmt: skip
+POISON_PATHS = tuple(f"/sys/devices/system/memory/{mode}_offline_page" for mode in ("hard", "soft"))
+UNMODELLED_PATHS = ("/mnt/cg/",)
 
 
 class NotModelledError(Exception):
@@ -45,7 +47,8 @@ class Player:
     """Plays steps on a host.
 
     ``adopting``: steps before the first snapshot, whose memory the boot snapshot already holds.
-    ``exhausted``: the last pool write found a node full.
+    ``exhausted``: the last pool write found a node full.  ``places``: where the model has the huge page that the
+    recording has at a page frame, from its lists of heads.
     """
 
     host: Host
@@ -56,6 +59,7 @@ class Player:
     now_ns: int = 0
     pids: dict[int, int] = field(default_factory=dict)
     maps: dict[tuple[int, int], int] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
 
     def play(self, step: Step) -> Played:
@@ -100,6 +104,8 @@ class Player:
             return Played(len(data))
         if path.startswith(UNMODELLED_PATHS):
             raise NotModelledError(path)
+        if path in POISON_PATHS:
+            data = self._placed(data)
         written = fs_write.parse_write(self.host, path, data.encode(), self._writer(op.get("task")))
         command = written.command
         if command is None:
@@ -162,12 +168,31 @@ class Player:
             self._set_fault("interval", "1")
         return Played(None)
 
+    def _placed(self, address: str) -> str:
+        """A recorded physical address as the model's: the same page of the same huge page, in order of address."""
+        pfn = int(address, 16) >> 12
+        head = pfn // PAGEBLOCK_PAGES * PAGEBLOCK_PAGES
+        return hex(self.places.get(head, head) + pfn - head << 12)
+
+    def _note_places(self, op: dict[str, Any]) -> None:
+        recorded = [int(word, 16) for word in str(op["data"]).split()]
+        if op["what"] == "pfns-of-map":
+            pages = self.host.tasks[self._pid(op["task"])].maps[self._map(op)].pages
+            mine = [pages[index] for index in sorted(pages)]
+        else:
+            low, high = (int(str(arg), 16) for arg in op["args"])
+            heads = np.flatnonzero(self.host.mem.flags & BlockFlag.HEAD)
+            mine = heads[(heads >= low // PAGEBLOCK_PAGES) & (heads < high // PAGEBLOCK_PAGES)].tolist()
+        self.places |= {pfn: head * PAGEBLOCK_PAGES for pfn, head in zip(recorded, mine, strict=False)}
+
     def observe(self, op: dict[str, Any]) -> Played:
         """A probe.  After a growth to exhaustion it says how much the guest's per-CPU lists left allocatable.
 
         The model has no such lists, and which side of a restore's threshold the guest came to rest on is chance
         (one recording shows 0, 53 and 1058 in a row): the model is put in the recorded condition.
         """
+        if op.get("what") in ("hugepage-heads", "pfns-of-map"):
+            self._note_places(op)
         if op.get("what") == "allocatable" and op["zone_index"] == ZONE_NORMAL and self.exhausted:
             nodes = self.host.nodes if op["node"] is None else [self.host.nodes[op["node"]]]
             zones = [z for n in nodes for z in n.zones[: ZONE_NORMAL + 1] if z.present]

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from app.fs.machine import read_machine
 from app.mm.commands import SetLowmemReserveRatio
@@ -14,6 +13,7 @@ from app.mm.state import Call, Host
 from app.mm.vmstat import counters
 from app.replay.compare import MAPPING_STEPS, PROCESS_STEPS, Comparator, Row
 from app.replay.player import NotModelledError, Played, Player
+from app.replay.plug import plug
 from app.replay.trace import Step, Trace, load
 
 
@@ -65,20 +65,14 @@ def replay_trace(trace: Trace) -> Report:
             played = Played(step.result, step.errno)
         comparator.result(step, played)
         if step.after is None:
-            comparator.skip(step)
+            comparator.skip(step, played)
             continue
-        if _hot_plugged(step, comparator.kernel) and not report.not_modelled:
-            report.not_modelled["memory that came or went without a recorded write (hot-plug)"] += 1
+        if step.do in ("wait", "observe"):
+            plug(host, comparator.kernel, step.after)
         comparator.compare(step, played, counters(host))
         player.adopting = False
         _settle(host)
     return report
-
-
-def _hot_plugged(step: Step, before: dict[str, Any]) -> bool:
-    """Whether the guest's memory changed its size in a step that writes no memory block."""
-    blocks = (step.after or {})["memory_blocks"]
-    return step.do in ("wait", "observe") and bool(blocks != before["memory_blocks"])
 
 
 def _look_ahead(trace: Trace, step: Step) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Table, select
 from app.mm.fault_inject import FaultAttr
 from app.mm.mmzone import BlockFlag, MemoryMap, Node, Zone
 from app.mm.profile import profile_of
-from app.mm.state import ContigRange, FreeList, Host, HState, HugeMap, QueuedFree, Task
+from app.mm.state import CmaArea, ContigRange, FreeList, Host, HState, HugeMap, QueuedFree, Task
 from app.mm.units import ORDER_1G, PAGEBLOCK_PAGES
 from app.store import tables as t
 from app.store.packing import set_of_rows, unpack
@@ -43,6 +43,10 @@ def load(connection: Connection, head: Row[Any]) -> Host:
         row.range_id: ContigRange(row.range_id, row.start_pfn, row.end_pfn)
         for row in _rows(connection, t.contig_ranges, host_id, "range_id")
     }
+    host.cma_areas = [
+        CmaArea(row.name, row.base_pfn, row.nr_pages)
+        for row in _rows(connection, t.cma_areas, host_id, "base_pfn")
+    ]
     host.deferred = [
         QueuedFree(row.pfn // PAGEBLOCK_PAGES, row.page_order, row.stamp)
         for row in _rows(connection, t.deferred_frees, host_id, "stamp")
@@ -116,5 +120,6 @@ def _mapping(row: Row[Any], map_id: int) -> HugeMap:
         pages=dict(unpack(row.pages).tolist()),
         reserved=set_of_rows(unpack(row.reserved)),
         gone=set_of_rows(unpack(row.gone)),
+        poisoned=set() if row.poisoned is None else set_of_rows(unpack(row.poisoned)),
         **_pick(row, MAP_FIELDS),
     )

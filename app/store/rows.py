@@ -41,6 +41,7 @@ _ELSEWHERE = frozenset(
         "carried",
         "counters",
         "contig_ranges",
+        "cma_areas",
     )
 )
 HOST_FIELDS = tuple(f.name for f in fields(Host) if f.name not in _ELSEWHERE)
@@ -112,6 +113,7 @@ def _mapping(mapping: HugeMap) -> Row:
         "pages": Packed(rows_of_dict(mapping.pages)),
         "reserved": Packed(rows_of_set(mapping.reserved)),
         "gone": Packed(rows_of_set(mapping.gone)),
+        "poisoned": Packed(rows_of_set(mapping.poisoned)) if mapping.poisoned else None,
     }
 
 
@@ -129,6 +131,11 @@ def _files(host: Host) -> Iterator[tuple[Key, Row]]:
 def _contig_ranges(host: Host) -> Iterator[tuple[Key, Row]]:
     for kept in host.contig_ranges.values():
         yield (kept.range_id,), {"start_pfn": kept.start_pfn, "end_pfn": kept.end_pfn}
+
+
+def _cma_areas(host: Host) -> Iterator[tuple[Key, Row]]:
+    for area in host.cma_areas:
+        yield (area.name,), {"base_pfn": area.base_pfn, "nr_pages": area.nr_pages}
 
 
 def _deferred(host: Host) -> Iterator[tuple[Key, Row]]:
@@ -166,6 +173,7 @@ SMALL_TABLES = (
     _Small(t.huge_maps, ("pid", "map_id"), _huge_maps),
     _Small(t.files, ("path",), _files),
     _Small(t.contig_ranges, ("range_id",), _contig_ranges),
+    _Small(t.cma_areas, ("name",), _cma_areas),
     _Small(t.deferred_frees, ("stamp",), _deferred),
     _Small(t.faults, ("point",), _faults),
 )

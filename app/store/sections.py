@@ -163,6 +163,8 @@ def decode(mem: MemoryMap, rows: Sequence[Sequence[Any]]) -> None:
     mem.pte_slot[sections] = np.where(np.array(column["mapping"]) == "pte", REGULAR, 0)
     _decode_page_tables(mem, sections, column["page_table"])
     _decode_stamps(mem, sections, column["first_stamp"], column["stamps"])
+    mem.cma_blocks = np.flatnonzero(mem.mt == Migrate.CMA)
+    mem.count_free_cma()
     mem.dirty[:] = False
 
 

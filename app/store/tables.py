@@ -100,6 +100,7 @@ hosts = Table(
     _count("next_pid"),
     _count("next_stamp"),
     _count("next_range_id"),
+    Column("poisoned_pages", BigInteger, nullable=False, server_default="0"),
     Column("last_splat_ns", BigInteger),
     Column("more_state", JSON, nullable=False),  # plain fields of the engine's Host without a column here
     UniqueConstraint("name"),
@@ -251,6 +252,7 @@ def _mapping_columns() -> list[Column[Any]]:
         Column("pages", LargeBinary, nullable=False),  # (index, first pageblock) rows, in the order touched
         Column("reserved", LargeBinary, nullable=False),  # (first index, count) rows
         Column("gone", LargeBinary, nullable=False),  # (first index, count) rows
+        Column("poisoned", LargeBinary),  # the same; NULL: none
     ]
 
 
@@ -281,6 +283,14 @@ contig_ranges = Table(
     Column("range_id", Integer, primary_key=True),
     _count("start_pfn"),
     _count("end_pfn"),  # the first page behind the range
+)
+cma_areas = Table(
+    "cma_areas",
+    metadata,
+    _whose(),
+    Column("name", String(64), primary_key=True),
+    _count("base_pfn"),
+    _count("nr_pages"),
 )
 deferred_frees = Table(
     "deferred_frees",

@@ -185,3 +185,24 @@ def test_what_cannot_be_demoted_is_refused(api: Api, host: HostApi) -> None:
     with newer.nothing_changes():
         refused(newer.post("hugepages/1048576kB/demote", {"count": -1}), 422, "EINVAL")
         refused(newer.post("hugepages/1048576kB/demote", {}), 422, "EINVAL")
+
+
+def test_a_range_of_a_cma_area_by_http_and_by_its_debugfs_files(api: Api) -> None:
+    host = api.boot(nodes=[{"memory": "2G"}], cmdline="hugetlb_free_vmemmap=on cma=64M@1G-1088M")
+    assert host.get()["cma_areas"] == [
+        {"name": "reserved", "base_pfn": 262144, "nr_pages": 16384, "taken_pages": 0, "node": 0}
+    ]
+    taken = host.post("contig-ranges", {"nr_pages": 4096, "cma": "reserved"})
+    assert (taken.status_code, taken.json()["start_pfn"]) == (201, 262144)
+    folder = "fs/sys/kernel/debug/cma/cma-reserved"
+    assert host.ask("GET", f"{folder}/used").text == "4096\n"
+    assert host.ask("GET", f"{folder}/maxchunk").text == "12288\n"
+    assert host.ask("PUT", f"{folder}/alloc", content=b"0x1000\n").status_code == 204
+    assert host.ask("PUT", f"{folder}/free", content=b"5000").status_code == 204
+    assert host.ask("GET", f"{folder}/used").text == f"{8192 - 5000}\n"
+    with host.nothing_changes():
+        refused(host.post("contig-ranges", {"nr_pages": 1, "cma": "none"}), 404, "ENOENT")
+        refused(host.post("contig-ranges", {"nr_pages": 1, "cma": "reserved", "node": 0}), 422, "EINVAL")
+        refused(host.post("contig-ranges", {"start_pfn": 0, "end_pfn": 1, "cma": "reserved"}), 422, "EINVAL")
+        refused(host.ask("PUT", f"{folder}/alloc", content=b"many"), 422, "EINVAL")
+    assert host.get("audit")["ok"]

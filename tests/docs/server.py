@@ -1,4 +1,4 @@
-"""A real service for the documentation's commands: a process of its own, a free port, a scratch database."""
+"""A real service: a process of its own, a free port, a scratch database."""
 
 import os
 import socket
@@ -16,7 +16,8 @@ from tests.docs.console import ROOT
 START_SECONDS = 60.0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -26,7 +27,7 @@ def _free_port() -> int:
 @contextmanager
 def running(scratch: Path) -> Iterator[str]:
     """The address of a service that ends with the block."""
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{scratch / 'hugepool.db'}"}
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -10,6 +11,7 @@ from app.mm import commands as c
 from app.mm.check import check
 from app.mm.errors import MMError
 from app.mm.host import apply, digest, fork
+from app.mm.mmzone import BlockFlag
 from app.mm.state import Host
 from tests.mm.hosts import MIB, free_pages, machine, row, total_pages
 
@@ -19,6 +21,7 @@ LAYOUTS = {
     "two nodes": ((512 * MIB, 384 * MIB), ""),
     "movable": ((896 * MIB,), " kernelcore=400M"),
     "gigantic": ((3072 * MIB,), " hugepagesz=1G hugepages=1"),
+    "area": ((768 * MIB,), " cma=64M"),
 }
 
 
@@ -130,11 +133,39 @@ class RandomCommands(RuleBasedStateMachine):
     # -- memory blocks and ranges ------------------------------------------------------------------------
 
     @rule(
-        block=st.integers(0, 33),
+        block=st.integers(0, 44),
         word=st.sampled_from(["offline", "online", "online_movable", "online_kernel"]),
     )
     def block_state(self, block: int, word: str) -> None:
         self.apply(c.SetBlockState(block, word))
+
+    @rule(
+        node=st.integers(0, 1), blocks=st.integers(1, 2), word=st.sampled_from(["online_movable", "offline"])
+    )
+    def plug_in(self, node: int, blocks: int, word: str) -> None:
+        if self.host.mem.nr_sections < 44:
+            self.apply(c.SetAutoOnline(word))
+            self.apply(c.AddMemory(node, blocks * 32768))
+
+    @rule(block=st.one_of(st.integers(0, 8), st.integers(32, 44)))
+    def plug_out(self, block: int) -> None:
+        self.apply(c.SetBlockState(block, "offline"))
+        self.apply(c.RemoveMemory(block))
+
+    @rule(block=st.integers(0, 44), mib=st.sampled_from([2, 4, 64]))
+    def unplug(self, block: int, mib: int) -> None:
+        self.apply(c.UnplugMemory(block, mib * 256))
+
+    @rule(pfn=st.integers(0, 200_000), mode=st.sampled_from(["hard", "soft"]))
+    def poison(self, pfn: int, mode: str) -> None:
+        self.apply(c.PoisonPage(pfn, mode))
+
+    @precondition(lambda self: self.host.hstates[9].nr_huge_pages)
+    @rule(data=st.data(), offset=st.sampled_from([0, 3]), mode=st.sampled_from(["hard", "soft"]))
+    def poison_a_huge_page(self, data: st.DataObject, offset: int, mode: str) -> None:
+        heads = np.flatnonzero(self.host.mem.flags & BlockFlag.HEAD)
+        head = data.draw(st.integers(0, heads.size - 1))
+        self.apply(c.PoisonPage(int(heads[head]) * 512 + offset, mode))
 
     @rule(start=st.integers(0, 500_000), pages=st.sampled_from([1, 512, 700, 4096]))
     def take_range(self, start: int, pages: int) -> None:
@@ -143,6 +174,12 @@ class RandomCommands(RuleBasedStateMachine):
     @rule(pages=st.sampled_from([512, 1024, 5000]))
     def find_range(self, pages: int) -> None:
         self.apply(c.AllocContigPages(pages))
+
+    @precondition(lambda self: self.host.cma_areas)
+    @rule(pages=st.sampled_from([1, 512, 5000, 16384]), free=st.integers(0, 6000))
+    def take_of_area(self, pages: int, free: int) -> None:
+        self.apply(c.AllocCma("reserved", pages))
+        self.apply(c.FreeCma("reserved", free))
 
     @precondition(lambda self: self.host.contig_ranges)
     @rule(data=st.data())

@@ -17,8 +17,8 @@ def test_the_table_names_what_was_compared_and_the_status_is_zero() -> None:
 
 
 def test_steps_without_a_rule_are_named_and_what_is_off_fails() -> None:
-    result = CliRunner().invoke(app, ["replay", str(TRACES / "p_hwpoison-5.14-HVOon.json.gz")])
-    assert "soft_offline_page" in result.output
+    result = CliRunner().invoke(app, ["replay", str(TRACES / "s_cgroup-5.14-HVOon.json.gz")])
+    assert "cgroup.procs" in result.output
     assert result.exit_code == 1
 
 

@@ -15,7 +15,7 @@ from app.mm.fault_inject import POINTS, FaultAttr
 from app.mm.host import apply, digest, fork
 from app.mm.mmzone import Node, Zone
 from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host, HState, HugeMap, QueuedFree, Task
+from app.mm.state import Call, CmaArea, Host, HState, HugeMap, QueuedFree, Task
 from app.mm.units import ULONG_MAX
 from app.store import tables as t
 from app.store.engine import Database
@@ -137,7 +137,7 @@ def test_fields_that_the_digest_leaves_out_come_back_too(store: HostStore) -> No
 @pytest.mark.parametrize(
     ("kind", "table", "elsewhere"),
     [
-        (Zone, t.zones, {"index", "nid"}),
+        (Zone, t.zones, {"index", "nid", "nr_free_cma"}),  # recounted
         (Node, t.nodes, {"nid", "zones"}),
         (HState, t.hstates, {"order", "nr_nodes", "nr_node", "free_node", "surplus_node", "free_lists"}),
         (Task, t.tasks, {"maps"}),
@@ -145,6 +145,7 @@ def test_fields_that_the_digest_leaves_out_come_back_too(store: HostStore) -> No
         (HugeMap, t.files, {"order"}),
         (QueuedFree, t.deferred_frees, {"block", "order"}),
         (FaultAttr, t.faults, set()),
+        (CmaArea, t.cma_areas, set()),
     ],
     ids=lambda value: getattr(value, "__name__", None) or getattr(value, "name", ""),
 )

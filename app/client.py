@@ -1,0 +1,357 @@
+"""A client of the service: what the command line, the mount and the pytest plugin speak HTTP with.
+
+``Client.request`` is the whole of it: one request, its answer, or one of two errors.  The methods below it name
+what a caller wants to do and answer with the documents of ``/openapi.json`` as they come.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Self, TypedDict, Unpack
+from urllib.parse import quote
+
+import httpx
+
+Json = dict[str, Any]
+DEFAULT_URL = "http://127.0.0.1:8000"
+PROBLEM_JSON = "application/problem+json"
+TIMEOUT_SECONDS = 300.0  # a large import, a resize of a large host; connecting has a limit of its own
+CONNECT_SECONDS = 5.0
+KEEP_ALIVE_SECONDS = 3.0  # shorter than uvicorn's 5, so that no request meets a connection just being closed
+PAGE = 1000
+_FIXED = {"type", "title", "status", "detail", "instance", "errno", "errno_number", "reason", "result"}
+
+
+class Refused(Exception):
+    """The service said no.
+
+    Attributes:
+        status: of HTTP.
+        errno: its name, such as ``ENOMEM``; ``errno_number`` as the operating system counts.
+        detail: a sentence for people.
+        reason: a word for programs, or None.
+        result: what was done and is kept in spite of the refusal, or None.
+        facts: every other field of the problem document: ``node``, ``pfn``, ``pages_needed``, ...
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.errno = str(problem.get("errno", "EIO"))
+        self.errno_number = int(problem.get("errno_number", 5))
+        self.detail = str(problem.get("detail", f"status {status}"))
+        self.reason: str | None = problem.get("reason")
+        self.result: Json | None = problem.get("result")
+        self.facts = {name: value for name, value in problem.items() if name not in _FIXED}
+        super().__init__(f"{self.errno}: {self.detail}")
+
+
+class Unreachable(Exception):
+    """Nothing that speaks hugepool's HTTP answers at the address."""
+
+    def __init__(self, url: str, why: object) -> None:
+        self.url = url
+        super().__init__(f"no service at {url}: {why}")
+
+
+class Terms(TypedDict, total=False):
+    """Conditions and promises around a change: docs/http.md, "Changing"."""
+
+    dry_run: bool
+    if_match: int
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A path of the file mirror at a revision: the bytes of a file, or the entries of a folder."""
+
+    revision: int
+    content: bytes | None
+    entries: list[Json] | None
+
+
+class Client:
+    """Speaks with the service at ``url``; safe to share between threads.  Close it, or use it in a ``with``.
+
+    Args:
+        url: where the service listens.
+        timeout_seconds: how long an answer may take.
+        transport: another way to the service than the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
+                limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+                transport=transport,
+                trust_env=False,  # no proxy of the environment between a host and its client
+            )
+        except httpx.InvalidURL as error:
+            raise Unreachable(url, error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # -- the core ------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        *,
+        content: bytes | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send one request and give back its answer, which may be 304.
+
+        Raises:
+            Refused: the answer is 400 or above.
+            Unreachable: there is no answer.
+        """
+        try:
+            answer = self._http.request(
+                method, path, json=json, content=content, params=params, headers=headers
+            )
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unreachable(self.url, str(error) or type(error).__name__) from None
+        if answer.status_code >= HTTPStatus.BAD_REQUEST:
+            kind = answer.headers.get("content-type", "")
+            raise Refused(answer.status_code, self._json(answer) if kind.startswith(PROBLEM_JSON) else {})
+        return answer
+
+    def _json(self, answer: httpx.Response) -> Json:
+        try:
+            return dict(answer.json())
+        except (ValueError, TypeError):
+            raise Unreachable(self.url, f"{answer.request.url} does not answer with JSON") from None
+
+    def get(self, path: str, **params: Any) -> Json:
+        """The document at an address below ``/v1``."""
+        return self._json(self.request("GET", f"/v1/{path}", params=params))
+
+    def change(self, method: str, path: str, json: Any = None, /, **terms: Unpack[Terms]) -> Json:
+        """Send a change to an address below ``/v1``; the document that it answers with, empty for none."""
+        headers = {}
+        if "if_match" in terms:
+            headers["If-Match"] = f'"{terms["if_match"]}"'
+        if "idempotency_key" in terms:
+            headers["Idempotency-Key"] = terms["idempotency_key"]
+        params = {"dry_run": "true"} if terms.get("dry_run") else None
+        answer = self.request(method, f"/v1/{path}", json, params=params, headers=headers)
+        return self._json(answer) if answer.content else {}
+
+    def items(self, path: str) -> Iterator[Json]:
+        """Everything of a list that comes in pages."""
+        params: Json = {"limit": PAGE}
+        while True:
+            page = self.get(path, **params)
+            yield from page["items"]
+            if page["next_cursor"] is None:
+                return
+            params["cursor"] = page["next_cursor"]
+
+    # -- hosts ---------------------------------------------------------------------------------------------
+
+    def create_host(self, name: str, spec: Json, **terms: Unpack[Terms]) -> Json:
+        """Boot a machine."""
+        return self.change("POST", "hosts", {"name": name, "spec": spec}, **terms)
+
+    def fork_host(self, name: str, origin: str, **terms: Unpack[Terms]) -> Json:
+        """Copy a host."""
+        return self.change("POST", "hosts", {"name": name, "fork_of": origin}, **terms)
+
+    def import_files(self, name: str, files: Mapping[str, str], kernel: str | None = None) -> Json:
+        """Make a host of a machine's files: absolute path -> text."""
+        body = {"name": name, "files": dict(files)} | ({"kernel": kernel} if kernel else {})
+        return self.change("POST", "hosts", body)
+
+    def import_archive(self, name: str, archive: bytes, kernel: str | None = None) -> Json:
+        """Make a host of a ``.tar.gz`` of a machine's files."""
+        params = {"name": name} | ({"kernel": kernel} if kernel else {})
+        headers = {"Content-Type": "application/gzip"}
+        answer = self.request("POST", "/v1/hosts/import", content=archive, params=params, headers=headers)
+        return self._json(answer)
+
+    def hosts(self) -> Iterator[Json]:
+        """All hosts in order of their names."""
+        return self.items("hosts")
+
+    def host(self, name: str) -> Json:
+        """A host: its memory, zones, pools, faults."""
+        return self.get(f"hosts/{_part(name)}")
+
+    def delete_host(self, name: str, **terms: Unpack[Terms]) -> None:
+        """Forget a host."""
+        self.change("DELETE", f"hosts/{_part(name)}", **terms)
+
+    def audit(self, host: str) -> Json:
+        """The laws, recounted: ``ok``, and one row for each."""
+        return self.get(f"hosts/{_part(host)}/audit")
+
+    def dmesg(self, host: str) -> list[str]:
+        """The lines that the kernel would have printed."""
+        lines: list[str] = self.get(f"hosts/{_part(host)}/dmesg")["lines"]
+        return lines
+
+    # -- pools ---------------------------------------------------------------------------------------------
+
+    def hugepages(self, host: str, size: str) -> Json:
+        """The counters of a pool; ``size`` is the word of sysfs, such as ``2048kB``."""
+        return self.get(f"hosts/{_part(host)}/hugepages/{_part(size)}")
+
+    def resize(
+        self,
+        host: str,
+        size: str,
+        count: int,
+        *,
+        node: int | None = None,
+        mempolicy: list[int] | None = None,
+        **terms: Unpack[Terms],
+    ) -> Json:
+        """Write ``nr_hugepages``: of the host, of one node, or spread over the nodes of a mempolicy."""
+        body = _given(count=count, node=node, mempolicy=mempolicy)
+        return self.change("PUT", f"{_pool(host, size)}/nr_hugepages", body, **terms)
+
+    def overcommit(self, host: str, size: str, count: int, **terms: Unpack[Terms]) -> Json:
+        """Write ``nr_overcommit_hugepages``."""
+        return self.change("PUT", f"{_pool(host, size)}/nr_overcommit_hugepages", {"count": count}, **terms)
+
+    def demote(
+        self, host: str, size: str, count: int, *, node: int | None = None, **terms: Unpack[Terms]
+    ) -> Json:
+        """Split free gigantic pages into pages of 2 MiB."""
+        body = _given(count=count, node=node)
+        return self.change("POST", f"{_pool(host, size)}/demote", body, **terms)
+
+    def drain(self, host: str, **terms: Unpack[Terms]) -> Json:
+        """Work off the deferred frees now."""
+        return self.change("POST", f"hosts/{_part(host)}/deferred-frees/drain", **terms)
+
+    # -- who uses the memory -------------------------------------------------------------------------------
+
+    def start_task(self, host: str, task: Json, **terms: Unpack[Terms]) -> Json:
+        """Start a process: ``{"kind": "hugetlb", "count": 8, "touch": 8}``, ``anon`` or ``kernel``."""
+        return self.change("POST", f"hosts/{_part(host)}/tasks", task, **terms)
+
+    def touch(self, host: str, pid: int, count: int, *, mapping: int = 0, **terms: Unpack[Terms]) -> Json:
+        """Fault in the next ``count`` huge pages of a mapping."""
+        body = {"count": count, "map": mapping}
+        return self.change("POST", f"hosts/{_part(host)}/tasks/{pid}/touch", body, **terms)
+
+    def tasks(self, host: str) -> Iterator[Json]:
+        """All processes in order of their pid."""
+        return self.items(f"hosts/{_part(host)}/tasks")
+
+    def exit_task(self, host: str, pid: int, **terms: Unpack[Terms]) -> Json:
+        """End a process."""
+        return self.change("DELETE", f"hosts/{_part(host)}/tasks/{pid}", **terms)
+
+    # -- hotplug, ranges, faults ---------------------------------------------------------------------------
+
+    def memory_blocks(self, host: str) -> Iterator[Json]:
+        """All memory blocks in order of address."""
+        return self.items(f"hosts/{_part(host)}/memory-blocks")
+
+    def set_block_state(self, host: str, block: int, state: str, **terms: Unpack[Terms]) -> Json:
+        """Write ``offline``, ``online``, ``online_kernel`` or ``online_movable`` to a block's ``state``."""
+        path = f"hosts/{_part(host)}/memory-blocks/{block}/state"
+        return self.change("PUT", path, {"state": state}, **terms)
+
+    def alloc_contig(self, host: str, wanted: Json, **terms: Unpack[Terms]) -> Json:
+        """Take a range: ``{"start_pfn": a, "end_pfn": b}`` or ``{"nr_pages": n, "node": 0}``."""
+        return self.change("POST", f"hosts/{_part(host)}/contig-ranges", wanted, **terms)
+
+    def free_contig(self, host: str, range_id: int, **terms: Unpack[Terms]) -> Json:
+        """Give a range back."""
+        return self.change("DELETE", f"hosts/{_part(host)}/contig-ranges/{range_id}", **terms)
+
+    def set_fault(self, host: str, point: str, fault: Json, **terms: Unpack[Terms]) -> Json:
+        """Arm a fault point: ``{"probability": 100, "times": 3}``."""
+        return self.change("PUT", f"hosts/{_part(host)}/faults/{_part(point)}", fault, **terms)
+
+    def clear_fault(self, host: str, point: str, **terms: Unpack[Terms]) -> None:
+        """Disarm a fault point."""
+        self.change("DELETE", f"hosts/{_part(host)}/faults/{_part(point)}", **terms)
+
+    # -- files and what-if ---------------------------------------------------------------------------------
+
+    def look(self, host: str, path: str, *, known: int | None = None) -> Shown | None:
+        """What is at a path of the file mirror; None when the host is still at the revision ``known``."""
+        headers = {} if known is None else {"If-None-Match": f'"{known}"'}
+        answer = self.request("GET", _file(host, path), headers=headers)
+        if answer.status_code == HTTPStatus.NOT_MODIFIED:
+            return None
+        revision = self._revision(answer)
+        if answer.headers.get("content-type", "").startswith("application/json"):
+            return Shown(revision, None, self._json(answer)["entries"])
+        return Shown(revision, answer.content, None)
+
+    def _revision(self, answer: httpx.Response) -> int:
+        tag = answer.headers.get("etag", "").strip('"')
+        if not tag.isdigit():
+            raise Unreachable(self.url, f"{answer.request.url} answers without a revision")
+        return int(tag)
+
+    def read_file(self, host: str, path: str) -> str:
+        """The text of a file, as the kernel prints it.  Raises IsADirectoryError for a folder."""
+        shown = self.look(host, path)
+        if shown is None or shown.content is None:
+            raise IsADirectoryError(path)
+        return shown.content.decode()
+
+    def list_dir(self, host: str, path: str) -> list[Json]:
+        """The entries of a folder: ``name``, ``type``, ``mode``.  Raises NotADirectoryError for a file."""
+        shown = self.look(host, path)
+        if shown is None or shown.entries is None:
+            raise NotADirectoryError(path)
+        return shown.entries
+
+    def write_file(self, host: str, path: str, data: bytes | str) -> str | None:
+        """write(2) on a file; what came of it, for the size of a pool: ``requested=64; nr_hugepages=61``."""
+        content = data.encode() if isinstance(data, str) else data
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = self.request("PUT", _file(host, path), content=content, headers=headers)
+        outcome: str | None = answer.headers.get("hugepool-outcome")
+        return outcome
+
+    def what_if(self, document: bytes | Json) -> bytes:
+        """Run steps on a throw-away copy; the answer's bytes as the service sent them."""
+        if isinstance(document, bytes):
+            headers = {"Content-Type": "application/json"}
+            return self.request("POST", "/v1/what-if", content=document, headers=headers).content
+        return self.request("POST", "/v1/what-if", document).content
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _pool(host: str, size: str) -> str:
+    return f"hosts/{_part(host)}/hugepages/{_part(size)}"
+
+
+def _file(host: str, path: str) -> str:
+    return f"/v1/hosts/{_part(host)}/fs/{quote(path.strip('/'))}"
+
+
+def _given(**fields: Any) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}

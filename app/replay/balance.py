@@ -1,0 +1,48 @@
+"""What a snapshot says about free memory, and about memory in use that the model has no rule for."""
+
+import re
+from typing import Any
+
+UNMODELLED = ("Slab", "VmallocUsed", "Cached")  # meminfo: kernel objects, kernel stacks, files in memory
+PAGES_PER_GIB = 1 << 18
+
+
+def stat_threshold(zoneinfo: str) -> int:
+    """Pages that all processors together may hold back from the counters of free pages, as zoneinfo states it."""
+    return sum(int(pages) for pages in re.findall(r"vm stats threshold: (\d+)", zoneinfo))
+
+
+def change(before: dict[str, Any], after: dict[str, Any], threshold: int) -> int:
+    """Pages by which free memory changed between two snapshots, had nothing unmodelled taken or given any."""
+    free = free_pages(after, threshold) - free_pages(before, threshold)
+    taken = sum(_pages(after, word) - _pages(before, word) for word in UNMODELLED)
+    return free + taken + _mapping_tables(before, after)
+
+
+def slab_change(before: dict[str, Any], after: dict[str, Any]) -> int:
+    """Pages by which the kernel's objects grew."""
+    return _pages(after, "Slab") - _pages(before, "Slab")
+
+
+def free_pages(counters: dict[str, Any], threshold: int) -> int:
+    """Free pages, those on per-CPU lists included.
+
+    The free lists themselves (buddyinfo) hold nothing back.  They count unless they are further from the zones'
+    counters than ``threshold`` explains: then a process grew between the two reads, and one read must do.
+    """
+    lists = sum(
+        blocks << order for zone in counters["buddyinfo"].values() for order, blocks in enumerate(zone)
+    )
+    zones = sum(zone["free"] for zone in counters["zones"].values())
+    return int((lists if abs(lists - zones) <= threshold else zones) + counters["pcp_pages"])
+
+
+def _mapping_tables(before: dict[str, Any], after: dict[str, Any]) -> int:
+    """Page tables of the kernel's own mapping: one for each GiB of new memory that is mapped in pieces of 2 MiB."""
+    if before["memory_blocks"].keys() >= after["memory_blocks"].keys():
+        return 0
+    return max(0, -(-(_pages(after, "DirectMap2M") - _pages(before, "DirectMap2M")) // PAGES_PER_GIB))
+
+
+def _pages(counters: dict[str, Any], word: str) -> int:
+    return int(counters["meminfo_kb"].get(word, 0)) // 4

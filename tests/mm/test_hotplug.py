@@ -1,0 +1,284 @@
+"""Memory blocks plugged in and out, held against the arithmetic of the recorded kernels."""
+
+import numpy as np
+import pytest
+
+from app.mm import commands as c
+from app.mm.blockers import blockers
+from app.mm.boot import boot
+from app.mm.errors import MMError
+from app.mm.host import apply, digest, fork
+from app.mm.mmzone import SectionState, Use
+from app.mm.spec import HostSpec, NodeSpec
+from app.mm.state import Call, Host
+from tests.mm.hosts import (
+    GIB,
+    KERNELS,
+    ON,
+    assert_laws,
+    do,
+    free_pages,
+    machine,
+    resize,
+    row,
+    total_pages,
+)
+
+MOVABLE = " memhp_default_state=online_movable"
+DIMM = 262144  # pages of 1 GiB
+FIRST = 32  # the block at 4 GiB, where a PC of 2 GiB gets added memory
+PER_PAGE = {"5.14": 6, "6.1": 7, "6.12": 7}
+
+
+def plugged(kernel: str = "5.14", cmdline: str = ON + MOVABLE, node: int = 0, **more: int) -> Host:
+    """2 GiB, and 1 GiB more plugged into a node."""
+    host = machine(2 * GIB, kernel=kernel, cmdline=cmdline)
+    do(host, c.AddMemory(node, DIMM, **more))
+    return host
+
+
+def empty_and_unplug(host: Host) -> dict[str, int]:
+    """Take every block of the added memory offline and out; what came of the vmemmap in all."""
+    for block in range(FIRST, FIRST + 8):
+        do(host, c.SetBlockState(block, "offline"))
+    answers = [do(host, c.RemoveMemory(block)) for block in range(FIRST, FIRST + 8)]
+    return {key: sum(a[key] for a in answers) for key in answers[0] if key != "block"}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_added_memory_costs_one_vmemmap_block_a_section(kernel: str) -> None:
+    # o_hotadd: free + slab +258048 = 262144 - 8 sections of 512, MemTotal +262144.
+    host = machine(2 * GIB, kernel=kernel, cmdline=ON + MOVABLE)
+    free, total = free_pages(host), total_pages(host)
+    answer = do(host, c.AddMemory(0, DIMM))
+    assert (answer["blocks"], answer["state"]) == (list(range(FIRST, FIRST + 8)), "online")
+    assert free_pages(host) - free == DIMM - 8 * 512
+    assert total_pages(host) - total == DIMM
+    assert (host.zones[3].present, host.zones[3].start_pfn) == (DIMM, FIRST * 32768)
+    assert_laws(host)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_only_5_14_loses_the_frames_of_the_first_optimisation(kernel: str) -> None:
+    # o_hotadd: 5.14 -204807 then +202400 and +-202400 from then on; 6.1 and 6.12 -202007, +-202000.
+    host = plugged(kernel)
+    free, total = free_pages(host), total_pages(host)
+    lost = 2400 if kernel == "5.14" else 0
+    each = 512 - PER_PAGE[kernel]
+    resize(host, 400)
+    assert free_pages(host) - free == -400 * each - 7 - lost
+    resize(host, 0)
+    assert free_pages(host) - free == -7 - lost
+    resize(host, 400)
+    assert free_pages(host) - free == -7 - lost - 400 * each
+    assert total_pages(host) == total  # frames of added memory were counted already
+    assert_laws(host)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_unplugging_gives_the_vmemmap_back_but_what_5_14_loses(kernel: str) -> None:
+    # FINDINGS of 5.14: every original page of a split section but the first: 7 * 511 in the whole round.
+    host = machine(2 * GIB, kernel=kernel, cmdline=ON + MOVABLE)
+    free, total = free_pages(host), total_pages(host)
+    do(host, c.AddMemory(0, DIMM))
+    resize(host, 400)
+    resize(host, 0)
+    freed = empty_and_unplug(host)
+    assert free_pages(host) - free == (-7 * 511 if kernel == "5.14" else 0)
+    assert freed["page_table_pages_freed"] == 7
+    assert freed["vmemmap_pages_lost"] == (7 * 511 - 2400 if kernel == "5.14" else 0)
+    assert total_pages(host) == total
+    assert not host.mem.section_state[FIRST : FIRST + 8].any()
+    assert_laws(host)
+
+
+def test_the_same_place_is_used_again() -> None:
+    host = plugged()
+    empty_and_unplug(host)
+    assert do(host, c.AddMemory(0, DIMM))["start_pfn"] == FIRST * 32768
+    more = do(host, c.AddMemory(0, 32768))
+    assert more["blocks"] == [FIRST + 8]
+
+
+def test_without_the_word_added_blocks_stay_offline() -> None:
+    host = plugged(cmdline=ON)
+    assert (host.mem.section_state[FIRST : FIRST + 8] == SectionState.OFFLINE).all()
+    assert total_pages(host) == total_pages(machine(2 * GIB))
+    do(host, c.SetBlockState(FIRST, "online_kernel"))
+    assert host.zones[2].present == 32768
+    do(host, c.SetAutoOnline("online_movable"))
+    do(host, c.AddMemory(0, 32768))
+    assert host.zones[3].present == 32768
+    assert_laws(host)
+
+
+def test_a_movable_only_node_of_added_memory_cannot_restore() -> None:
+    # o_node_movable on 5.14: 16 pages, eff -8193; write 0: 16/16/0/16/0 for ever.
+    spec = HostSpec((NodeSpec(2 * GIB), NodeSpec(0)), "5.14", ON + MOVABLE)
+    host = boot(spec, Call())
+    assert host.memory_nodes() == [0]
+    do(host, c.AddMemory(1, 3 * 32768))
+    assert host.memory_nodes() == [0, 1]
+    free = free_pages(host)
+    resize(host, 16, nid=1)
+    assert free_pages(host) - free == -16 * 512 - 1
+    assert resize(host, 0).error is not None
+    assert row(host) == (16, 16, 0, 16, 0)
+    refused = apply(host, c.SetBlockState(FIRST, "offline"))
+    assert refused.error is not None
+    assert refused.error.errno == "ENOMEM"
+    do(host, c.SetBlockState(FIRST + 1, "offline"))
+    assert_laws(host)
+
+
+def test_boot_memory_that_is_taken_out_gives_its_vmemmap_to_the_system() -> None:
+    host = machine(6 * GIB, cmdline=ON + " movablecore=2G")
+    do(host, c.SetBlockState(40, "offline"))
+    total = total_pages(host)
+    do(host, c.RemoveMemory(40))
+    assert total_pages(host) == total + 512
+    assert_laws(host)
+
+
+# -- memmap_on_memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kernel", "feature", "blocks", "own"),
+    [
+        ("5.14", "off", 1, True),
+        ("5.14", "on", 1, False),  # vmemmap freeing switches it off, silently
+        ("5.14", "off", 2, False),  # one block at a time
+        ("6.1", "on", 1, True),
+        ("6.1", "on", 2, False),
+        ("6.12", "on", 2, True),
+    ],
+)
+def test_memmap_on_memory_by_version(kernel: str, feature: str, blocks: int, own: bool) -> None:
+    words = f"hugetlb_free_vmemmap={feature} memory_hotplug.memmap_on_memory=1{MOVABLE}"
+    host = machine(2 * GIB, kernel=kernel, cmdline=words)
+    total = total_pages(host)
+    answer = do(host, c.AddMemory(0, blocks * 32768))
+    assert answer["memmap_on_memory"] is own
+    assert total_pages(host) - total == blocks * (32768 - (512 if own else 0))
+    assert_laws(host)
+
+
+def test_huge_pages_of_a_block_with_its_own_memmap_stay_unoptimised_and_it_can_leave() -> None:
+    words = f"{ON} memory_hotplug.memmap_on_memory=1{MOVABLE}"
+    host = machine(2 * GIB, kernel="6.1", cmdline=words)
+    free, total = free_pages(host), total_pages(host)
+    do(host, c.AddMemory(0, 32768))
+    resize(host, 60)
+    assert free_pages(host) - free == 32256 - 60 * 512
+    assert host.hstates[9].nr_optimized == 0
+    assert_laws(host)
+    do(host, c.SetBlockState(FIRST, "offline"))
+    assert row(host)[0] == 0
+    assert_laws(host)
+    do(host, c.RemoveMemory(FIRST))
+    assert (free_pages(host), total_pages(host)) == (free, total)
+    assert host.mem.use[FIRST * 64] == Use.HOLE
+    assert_laws(host)
+
+
+# -- when memory is short ------------------------------------------------------------------------------------
+
+
+def test_where_no_2_mib_block_is_free_the_vmemmap_is_single_pages_behind_a_table() -> None:
+    host = machine(1 * GIB)
+    do(host, c.SetMinFreeKbytes(128))
+    pid = do(host, c.StartTask("kernel"))["pid"]
+    do(host, c.GrowTask(pid, "kernel", at_most=0, partial=True))
+    do(host, c.ShrinkTask(pid, keep_of_256=200))  # 56 of 256 free everywhere, hardly a 2 MiB block
+    do(host, c.SetMinFreeKbytes(67584))
+    added = do(host, c.AddMemory(0, 32768))
+    section = added["start_pfn"] // 32768
+    assert host.mem.pte_slot[section] > 0
+    assert_laws(host)
+    do(host, c.RemoveMemory(section))
+    assert_laws(host)
+
+
+def test_without_memory_for_the_vmemmap_nothing_is_added() -> None:
+    host = machine(1 * GIB)
+    pid = do(host, c.StartTask("kernel"))["pid"]
+    do(host, c.GrowTask(pid, "kernel", at_most=0, partial=True))
+    before = digest(host)
+    with pytest.raises(MMError) as refused:
+        apply(fork(host), c.AddMemory(0, 32768))
+    assert (refused.value.errno, refused.value.reason) == ("ENOMEM", "vmemmap-populate")
+    assert digest(host) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "errno"),
+    [
+        (c.AddMemory(0, 512), "EINVAL"),
+        (c.AddMemory(0, 0), "EINVAL"),
+        (c.AddMemory(3, 32768), "EINVAL"),
+        (c.AddMemory(0, 32768, 5), "EINVAL"),
+        (c.AddMemory(0, 32768, (1 << 34)), "EINVAL"),
+        (c.AddMemory(0, 32768, 0), "EEXIST"),
+        (c.RemoveMemory(0), "EBUSY"),
+        (c.RemoveMemory(99), "ENOENT"),
+        (c.RemoveMemory(-1), "ENOENT"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_plugged_is_refused_and_nothing_changes(command: c.Command, errno: str) -> None:
+    host = machine(1 * GIB)
+    before = digest(host)
+    with pytest.raises(MMError) as refused:
+        apply(host, command)
+    assert refused.value.errno == errno
+    assert digest(host) == before
+
+
+# -- what stops an offline ----------------------------------------------------------------------------------
+
+
+def test_blockers_tell_who_holds_the_pages() -> None:
+    host = machine(6 * GIB, cmdline=ON + " movablecore=2G")
+    kernel = do(host, c.CreateTask("kernel", pages=1000))["pid"]
+    block = next(
+        n
+        for n in (*range(24), *range(32, 48))
+        if any(row["pids"] == [kernel] for row in blockers(host, n)["unmovable"])
+    )
+    told = blockers(host, block)
+    assert (told["can_offline"], told["errno"], told["reason"]) == (False, "EBUSY", "unmovable-page")
+    resize(host, 100)
+    held = do(host, c.CreateTask("hugetlb", count=40, touch=40))["pid"]
+    told = blockers(host, 40)
+    assert told["hugepages"][0]["in_use"] + told["hugepages"][0]["free"] == 64
+    assert told["hugepages"][0]["pids"] == [held]
+    assert told["hugepages"][0]["vmemmap_pages_needed"] == 6 * told["hugepages"][0]["free"]
+    assert told["unmovable"] == []
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_blockers_agree_with_the_attempt_and_change_nothing(kernel: str) -> None:
+    rng = np.random.default_rng(5)
+    host = machine(2 * GIB, 1 * GIB, kernel=kernel, cmdline=ON + " kernelcore=1G")
+    for _ in range(12):
+        count = int(rng.integers(0, 500))
+        resize(host, count, nid=int(rng.integers(0, 2)))
+        do(host, c.CreateTask("anon", pages=int(rng.integers(1, 9000))))
+        do(
+            host,
+            c.SetFault("vmemmap-restore", times=int(rng.integers(0, 2)), space=int(rng.integers(0, 300))),
+        )
+        block = int(rng.integers(0, 24))
+        before = digest(host)
+        told = blockers(host, block)
+        assert digest(host) == before
+        trial = fork(host)
+        try:
+            error = apply(trial, c.SetBlockState(block, "offline")).error
+        except MMError as refused:
+            error = refused
+        else:
+            host = trial
+        assert told["can_offline"] == (error is None)
+        assert (told["errno"], told["reason"]) == ((error.errno, error.reason) if error else (None, None))
