@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.api.validation import describe
+from app.forms.validation import describe
 from app.fs.archive import TooLarge
 from app.jobs import NoRoom, NoSuchJob
 from app.mm.errors import ERRNO_NUMBER, ERRNO_TEXT, BadInput, MMError
