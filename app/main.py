@@ -22,6 +22,7 @@ from app.api import (
     operations,
     tasks,
     vmemmap,
+    what_if,
 )
 from app.api.documentation import TAGS, DocumentedAPI, serve_docs
 from app.api.event_stream import Streams
@@ -48,12 +49,13 @@ ROUTERS = (
     faults,
     files,
     history,
+    what_if,
     jobs,
     operations,
 )
 
 
-WORKERS_NEED = ("app.mm.host", "app.fs.machine")
+WORKERS_NEED = ("app.whatif.variants",)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     job_kept_seconds: float = Field(
         3600.0, gt=0, description="How long the result of a job can be fetched after its end."
     )
+    what_if_wait_seconds: float = Field(
+        5.0, gt=0, description="How long a what-if question is waited for before it is answered with its job."
+    )
     shutdown_seconds: int = Field(
         3, ge=0, description="How long a stopping service waits for open answers, event streams for one."
     )

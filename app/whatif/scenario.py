@@ -203,3 +203,8 @@ def _check_step(step: Step, made: Mapping[str, str], where: str) -> None:
         except BadInput as error:
             detail = error.detail.removeprefix(f"{error.where}: ")
             raise BadInput(detail, where=f"{where}.{error.where}" if error.where else where) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a scenario, for editors and other tools."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
