@@ -17,15 +17,18 @@ from app.api import (
     history,
     hosts,
     hugepages,
+    jobs,
     memory_blocks,
     operations,
     tasks,
     vmemmap,
+    what_if,
 )
 from app.api.documentation import TAGS, DocumentedAPI, serve_docs
 from app.api.event_stream import Streams
 from app.api.metrics import HostCollector, RequestMetrics
 from app.api.middleware import BodyLimit, CountRequests
+from app.jobs import Board, Limits
 from app.service import Service
 from app.settings import Settings
 from app.worker import DeferredFreeWorker
@@ -46,8 +49,13 @@ ROUTERS = (
     faults,
     files,
     history,
+    what_if,
+    jobs,
     operations,
 )
+
+
+WORKERS_NEED = ("app.whatif.variants",)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -65,9 +73,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
         finally:
             await worker.stop()
+            await run_sync(board.close)
             await run_sync(service.close)
 
-    service = Service(settings)
+    service, board = Service(settings), Board(_limits(settings), WORKERS_NEED)
     app = DocumentedAPI(
         title="hugepool",
         version=operations.VERSION,
@@ -81,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HostCollector(service))
+    app.state.jobs = board
     app.state.service, app.state.registry, app.state.streams = service, registry, Streams()
     for module in ROUTERS:
         app.include_router(module.router)
@@ -89,6 +99,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(CountRequests, metrics=RequestMetrics(registry))
     return app
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        workers=settings.job_workers,
+        at_once=settings.jobs_at_once,
+        unfinished=settings.jobs_unfinished,
+        kept=settings.jobs_kept,
+        kept_seconds=settings.job_kept_seconds,
+        seconds=settings.job_seconds,
+    )
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -46,6 +46,17 @@ class Settings(BaseSettings):
     events_poll_seconds: float = Field(
         0.5, gt=0, description="How often an open event stream looks for events of other processes."
     )
+    job_workers: int = Field(0, ge=0, le=256, description="Processes that work on one job; 0: one a core.")
+    job_seconds: float = Field(600.0, gt=0, description="How long a job may work before it is ended.")
+    jobs_at_once: int = Field(2, ge=1, le=64, description="Jobs at work at the same time; others wait.")
+    jobs_unfinished: int = Field(20, ge=1, description="Jobs at work or waiting; more are refused with 503.")
+    jobs_kept: int = Field(100, ge=1, description="Jobs remembered, those that have ended included.")
+    job_kept_seconds: float = Field(
+        3600.0, gt=0, description="How long the result of a job can be fetched after its end."
+    )
+    what_if_wait_seconds: float = Field(
+        5.0, gt=0, description="How long a what-if question is waited for before it is answered with its job."
+    )
     shutdown_seconds: int = Field(
         3, ge=0, description="How long a stopping service waits for open answers, event streams for one."
     )

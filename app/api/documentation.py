@@ -28,6 +28,8 @@ TAGS = [
     {"name": "faults", "description": "Fault injection in the kernel's words."},
     {"name": "files", "description": "/proc and /sys of a host, as text."},
     {"name": "history", "description": "Console, events, and the audit of all counters."},
+    {"name": "what-if", "description": "Steps on a throw-away copy of a host, all answered."},
+    {"name": "jobs", "description": "Long work of this process: how far it is, its result, cancelling it."},
     {"name": "service", "description": "Health, version, metrics."},
 ]
 ABOUT = {

@@ -13,8 +13,9 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.api.validation import describe
+from app.forms.validation import describe
 from app.fs.archive import TooLarge
+from app.jobs import NoRoom, NoSuchJob
 from app.mm.errors import ERRNO_NUMBER, ERRNO_TEXT, BadInput, MMError
 from app.service import Busy, IdempotencyMismatch, PreconditionFailed, StoreFailure
 
@@ -117,6 +118,8 @@ def install(app: FastAPI) -> None:
         IdempotencyMismatch: _mismatch,
         StoreFailure: _unavailable,
         TooLarge: _too_large,
+        NoSuchJob: _no_such_job,
+        NoRoom: _no_room,
         RequestValidationError: _invalid,
         HTTPException: _http,
         Exception: _bug,
@@ -164,6 +167,19 @@ async def _mismatch(request: Request, exc: IdempotencyMismatch) -> Response:
 async def _too_large(request: Request, exc: TooLarge) -> Response:
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return problem(request, ERRNO_OF_STATUS[status], str(exc), status=status)
+
+
+async def _no_such_job(request: Request, exc: NoSuchJob) -> Response:
+    detail = (
+        f"no job {str(exc)[:80]!r}: it was deleted or ended too long ago, or the service was started anew since; "
+        "jobs live in the memory of the process that began them"
+    )
+    return problem(request, "ENOENT", detail)
+
+
+async def _no_room(request: Request, exc: NoRoom) -> Response:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return problem(request, ERRNO_OF_STATUS[status], str(exc), status=status, headers={"Retry-After": "10"})
 
 
 async def _invalid(request: Request, exc: RequestValidationError) -> Response:

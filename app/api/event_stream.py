@@ -52,12 +52,18 @@ class EventStream(StreamingResponse):
 
 async def open_stream(app: FastAPI, service: Service, host: str, after: int) -> EventStream:
     """Begin a stream.  Raises HostNotFound; Busy when too many are open."""
-    streams: Streams = app.state.streams
     await run_sync(service.events, host, after, 1)
+    streams = enter(app)
+    return EventStream(_tell(service, streams, host, after), streams)
+
+
+def enter(app: FastAPI) -> Streams:
+    """Take a place for a stream, which an ``EventStream`` gives back.  Raises Busy when too many are open."""
+    streams: Streams = app.state.streams
     if streams.open >= streams.most:
         raise Busy(f"{streams.most} event streams are open already")
     streams.open += 1
-    return EventStream(_tell(service, streams, host, after), streams)
+    return streams
 
 
 async def _tell(service: Service, streams: Streams, host: str, after: int) -> AsyncIterator[bytes]:

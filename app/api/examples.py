@@ -73,6 +73,33 @@ DEFERRED_MODE: Any = _body(manual=("Keep the queue until it is drained", {"mode"
 FAULT: Any = _body(
     three=("Fail the next three", {"probability": 100, "interval": 1, "times": 3, "space": 0}),
 )
+WHAT_IF: Any = _body(
+    shrink=(
+        "A pool that cannot shrink",
+        {
+            "host": {"spec": {"cmdline": "hugetlb_free_vmemmap=on", "nodes": [{"memory": "4G", "cpus": 2}]}},
+            "steps": [
+                {"resize": {"size": "2048kB", "count": 16}},
+                {"fault": {"point": "vmemmap-restore"}},
+                {
+                    "resize": {"size": "2048kB", "count": 0},
+                    "expect": {"errno": "ENOMEM", "counters.2048kB.surplus_hugepages": 16},
+                },
+            ],
+        },
+    ),
+    variants=(
+        "How many pages can be had, by size of the machine",
+        {
+            "host": {"spec": {"nodes": [{"memory": "4G"}]}},
+            "steps": [{"label": "grow", "resize": {"size": "2048kB", "count": 100000}}],
+            "variants": {
+                "grid": {"host.spec.nodes.0.memory": ["2G", "4G", "8G"]},
+                "columns": ["steps.grow.result.allocated"],
+            },
+        },
+    ),
+)
 
 _COUNTERS = {
     "nr_hugepages": 0,

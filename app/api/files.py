@@ -81,8 +81,7 @@ def write_file(
     if asked.command is None:
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"ETag": etag(revision)})
     reply = service.execute(host, asked.command, conditions.terms(request, body))
-    falls_short = isinstance(asked.command, SetMaxHugePages) and reply.result is not None
-    if reply.error is not None and not falls_short:
+    if reply.error is not None and not (asked.hides_refusal and reply.result is not None):
         return outcome(request, reply)
     headers = reply_headers(reply)
     if isinstance(asked.command, SetMaxHugePages | Demote):

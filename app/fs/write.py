@@ -26,6 +26,11 @@ class Write:
     used: int
     requested: int | None = None
 
+    @property
+    def hides_refusal(self) -> bool:
+        """Whether write(2) succeeds although pages stayed: a pool that ends elsewhere is no error."""
+        return isinstance(self.command, c.SetMaxHugePages)
+
 
 @dataclass(frozen=True, slots=True)
 class Writer:

@@ -1,9 +1,11 @@
-"""Malformed requests in words: which field, and what is expected there, for somebody who knows no code."""
+"""Malformed documents in words: which field, and what is expected there, for somebody who knows no code."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+
+from pydantic import ValidationError
 
 MAX_ERRORS = 20
 MAX_WORD = 80
@@ -66,6 +68,12 @@ def describe(errors: Sequence[Mapping[str, Any]], body: Any, content_type: str |
     rows = [{"field": _path(e, body), "message": _sentence(e)} for e in errors[:MAX_ERRORS]]
     more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
     return Described(f"{rows[0]['field']}: {rows[0]['message']}{more}", rows)
+
+
+def in_words(error: ValidationError, document: Any) -> Described:
+    """The same for a document that came in another way than as a request's body."""
+    errors = error.errors(include_url=False, include_input=False)
+    return describe([{**one, "loc": ("body", *one["loc"])} for one in errors], document, None)
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
