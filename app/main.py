@@ -31,6 +31,7 @@ from app.api.middleware import BodyLimit, CountRequests
 from app.jobs import Board, Limits
 from app.service import Service
 from app.settings import Settings
+from app.whatif import variants
 from app.worker import DeferredFreeWorker
 
 ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freeing, fault injection, audits.
@@ -55,9 +56,6 @@ ROUTERS = (
 )
 
 
-WORKERS_NEED = ("app.whatif.variants",)
-
-
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A service that is ready to be served; nothing is opened before it starts."""
     settings = settings or Settings()
@@ -76,7 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await run_sync(board.close)
             await run_sync(service.close)
 
-    service, board = Service(settings), Board(_limits(settings), WORKERS_NEED)
+    service, board = Service(settings), Board(_limits(settings), variants.NEEDED)
     app = DocumentedAPI(
         title="hugepool",
         version=operations.VERSION,

@@ -1,7 +1,7 @@
 """What-if questions: steps on a throw-away copy of a host."""
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
@@ -10,9 +10,7 @@ from pydantic_core import to_json
 from app.api import examples, job_schemas, what_if_schemas
 from app.api.answers import document, service_of
 from app.api.documentation import Responses, problems
-from app.api.errors import problem, refusal
-from app.api.jobs import board_of, row
-from app.jobs import Job, State
+from app.api.jobs import board_of, result_of, row
 from app.mm.host import fork
 from app.whatif import variants
 from app.whatif.run import run
@@ -58,20 +56,11 @@ def ask_what_if(request: Request, body: Scenario = examples.WHAT_IF, prefer: Pre
         applied = {"Preference-Applied": ASYNC} if at_once else {}
         return document(row(job), HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{job.id}", **applied})
     board.delete(job.id)
-    return _answer(request, job)
+    return result_of(request, job)
 
 
 def _preferences(header: str | None) -> list[str]:
     return [part.partition(";")[0].strip().lower() for part in (header or "").split(",")]
-
-
-def _answer(request: Request, job: Job) -> Response:
-    """What a finished job has to say, as if there had been none."""
-    if job.state != State.DONE:
-        return problem(request, "EIO", job.error or "the job was cancelled")
-    result: dict[str, Any] = job.result
-    error = result.get("error")
-    return document(result) if error is None else refusal(request, error, None)
 
 
 @router.get("/scenario.schema.json", response_class=Response, responses=SCHEMA)
