@@ -107,7 +107,10 @@ def _short(value: Any) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+    """Of a path the end says more than the beginning."""
+    if len(text) <= length:
+        return text
+    return f"...{text[3 - length :]}" if text.startswith("/") else f"{text[: length - 3]}..."
 
 
 def _outcome(step: Answer) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.replay.run import replay
+from app.whatif.steps import STEPS
 from tests.docs.console import ROOT
 
 APP = ROOT / "app"
@@ -182,3 +183,9 @@ def test_the_list_of_tables_is_complete() -> None:
     page = ROOT / "docs" / "architecture.md"
     listed = {word for cells in rows(page, "Tables") for word in re.findall(r"`(\w+)`", cells[0])}
     assert listed == tables
+
+
+def test_the_list_of_steps_is_complete() -> None:
+    page = ROOT / "docs" / "what-if.md"
+    listed = {word for cells in rows(page, "Steps") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert listed == STEPS.keys()
