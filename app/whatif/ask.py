@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.jobs import Board, Limits, State
-from app.whatif import variants
+from app.whatif import NEEDED, variants
 from app.whatif.document import ScenarioFile
 from app.whatif.run import Told, run
 
@@ -27,7 +27,7 @@ def ask(file: ScenarioFile, told: Told) -> dict[str, Any]:
     """
     if not file.variants:
         return run(file.scenario, {}, told)
-    board = Board(Limits(seconds=MAX_SECONDS), variants.NEEDED)
+    board = Board(Limits(seconds=MAX_SECONDS), NEEDED)
     try:
         question = variants.Question(dict(file.scenario.given))
         job = board.submit("what-if", variants.work, question, variants.items(file.variants), variants.table)

@@ -17,7 +17,6 @@ from app.whatif.scenario import Scenario, check
 MAX_VARIANTS = 10_000
 MAX_STEPS_IN_ALL = 100_000
 MAX_SHOWN = 60
-NEEDED = (__name__,)  # what processes that do this work import beforehand
 Values = Mapping[str, Any]  # path into the document -> value
 
 

@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 from pydantic_core import to_json
 
+from app.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
+from app.mm.host import fork
+from app.whatif.plans import Question
+from app.whatif.plans import ask as ask_plan
 from tests.api.conftest import NR, Api, problem_of
 from tests.whatif.ask import ask, question
 
@@ -95,3 +99,74 @@ def test_the_schema_is_served(api: Api) -> None:
     answer = api.get("/v1/what-if/scenario.schema.json")
     assert answer.headers["content-type"] == "application/schema+json"
     assert answer.json()["title"] == "Scenario"
+
+
+# -- plans -------------------------------------------------------------------------------------------------
+
+PLANS: dict[str, dict[str, Any]] = {
+    "max-pool": {"keep": "512M"},
+    "savings": {"count": 10},
+    "headroom": {"count": 4, "points": 3},
+    "offline": {"memory": "128M", "blocks": [6, 7]},
+    "placement": {"memory": "32M"},
+    "churn": {"rounds": 1, "seeds": 2},
+}
+BODIES: dict[str, Any] = {
+    "max-pool": MaxPoolBody,
+    "savings": SavingsBody,
+    "headroom": HeadroomBody,
+    "offline": OfflineBody,
+    "placement": PlacementBody,
+    "churn": ChurnBody,
+}
+
+
+@pytest.mark.parametrize("word", PLANS)
+def test_a_plan_is_the_engines_answer_and_changes_nothing(api: Api, word: str) -> None:
+    host = api.boot("1G")
+    host.put(NR, {"count": 8})
+    before = host.get("")
+    answer = api.post(f"/v1/hosts/{host.name}/plans/{word}", PLANS[word])
+    assert answer.status_code == 200, answer.text
+    assert host.get("") == before
+    machine, _ = api.app.state.service.read(host.name, fork)
+    body = BODIES[word].model_validate(PLANS[word])
+    assert answer.content == to_json(ask_plan(Question(word, machine, body)))
+    assert api.get("/v1/jobs").json()["items"] == []
+
+
+def test_a_plan_can_be_a_job(api: Api) -> None:
+    host = api.boot("1G")
+    address = f"/v1/hosts/{host.name}/plans/savings"
+    now = api.post(address, {"count": 3})
+    job = api.post(address, {"count": 3}, headers={"Prefer": "respond-async"})
+    assert job.status_code == 202
+    assert ended(api, job.json()["id"])["kind"] == "savings"
+    assert api.get(f"/v1/jobs/{job.json()['id']}/result").content == now.content
+    api.delete(f"/v1/jobs/{job.json()['id']}")
+
+
+@pytest.mark.parametrize(
+    ("word", "body", "status", "detail"),
+    [
+        ("max-pool", {}, 422, "keep: is required"),
+        ("max-pool", {"keep": "1G", "size": "4kB"}, 422, "size: must be '2048kB' or '1048576kB'"),
+        ("savings", {"count": 0}, 422, "count: must be 1 or more"),
+        ("savings", {"count": 4, "node": 5}, 404, "node 5"),
+        ("headroom", {}, 409, "there is no free huge page of 2048kB to give back"),
+        ("offline", {"blocks": [999]}, 404, "no memory block 999"),
+        ("placement", {"memory": "1G", "nodes": [7]}, 422, "node 7 has no memory"),
+        ("placement", {"memory": "1G", "nodes": []}, 422, "nodes: must have at least 1"),
+        ("churn", {"unmovable_percent": 101}, 422, "unmovable_percent: must be 100 or less"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(
+    api: Api, word: str, body: dict[str, Any], status: int, detail: str
+) -> None:
+    host = api.boot("1G")
+    answer = api.post(f"/v1/hosts/{host.name}/plans/{word}", body)
+    assert (answer.status_code, detail in problem_of(answer)["detail"]) == (status, True), answer.text
+
+
+def test_a_plan_of_no_host_is_refused(api: Api) -> None:
+    assert api.post("/v1/hosts/nobody/plans/savings", {"count": 1}).status_code == 404
