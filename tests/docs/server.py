@@ -29,7 +29,10 @@ def running(scratch: Path, port: int | None = None) -> Iterator[str]:
     """The address of a service that ends with the block; it keeps its hosts in the folder ``scratch``."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    env = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{scratch / 'hugepool.db'}"}
+    env = os.environ | {
+        "HUGEPOOL_DATABASE_URL": f"sqlite:///{scratch / 'hugepool.db'}",
+        "HUGEPOOL_WHAT_IF_WAIT_SECONDS": "120",  # however slow the machine is, pages show answers and no jobs
+    }
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
     log = scratch / "service.log"
     with log.open("wb") as stream:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs.console import ROOT, comparable, play, read_steps
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "client.md", ROOT / "docs" / "what-if.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("client.md", "what-if.md", "plans.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
