@@ -118,12 +118,12 @@ def take_huge_blocks(host: Host, zone: Zone, count: int) -> Blocks:
 def _pages_before_low(host: Host, zones: Sequence[Zone]) -> int:
     """Pages that may be made before the frames they free could lift one of the zones over its low mark.
 
-    Frames on the freeing CPU's list may all come with the next one freed.
+    Frames on the freeing CPU's list lift nothing; at most 8 more of each page do.
     """
     if not host.optimize_enabled:
         return host.mem.nr_blocks
     marks = [(zone, zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + PAGEBLOCK_PAGES - 1) for zone in zones]
-    gaps = [max(0, mark - zone.nr_free) for zone, mark in marks if zone.nr_free - zone.nr_cached <= mark]
+    gaps = [gap for zone, mark in marks if (gap := mark - (zone.nr_free - zone.nr_cached)) >= 0]
     return max(1, min(gaps) // 8) if gaps else host.mem.nr_blocks
 
 
