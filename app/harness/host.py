@@ -15,6 +15,7 @@ from app.harness.mount import Mount
 from app.harness.server import Server
 from app.mirror.export import export
 from app.mirror.mount import CannotMount, library
+from app.mirror.operations import errnos
 from app.mirror.view import Mirror
 
 EXEC_SECONDS = 60.0
@@ -72,12 +73,18 @@ class SimulatedHost:
         return self.client.url
 
     def read(self, path: str) -> str:
-        """The text of a file of ``/proc`` or ``/sys``."""
-        return self.client.read_file(self.name, path)
+        """The text of a file of ``/proc`` or ``/sys``.  Raises OSError with the errno that open(2) or read(2) sets."""
+        with errnos(path):
+            return self.client.read_file(self.name, path)
 
     def write(self, path: str, data: bytes | str) -> str | None:
-        """write(2); what came of it, for the size of a pool: ``requested=64; nr_hugepages=61``."""
-        return self.client.write_file(self.name, path, data)
+        """Write a file in one write(2); what came of it, for the size of a pool: ``requested=64; nr_hugepages=61``.
+
+        Raises:
+            OSError: with the errno that the kernel sets.
+        """
+        with errnos(path):
+            return self.client.write_file(self.name, path, data)
 
     def pool(self, size: str = "2048kB") -> Json:
         """The counters of a pool."""

@@ -1,5 +1,6 @@
 """Mounts of a host and programs run inside it, for a test's time; and how a test is skipped where that cannot be."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -32,6 +33,23 @@ def other(hugepool_server: Server, tmp_path: Path) -> Iterator[SimulatedHost]:
     host = SimulatedHost(hugepool_server, SPEC, tmp_path / "other", pytest.skip)
     yield host
     host.end()
+
+
+def test_reading_and_writing_fail_as_on_a_real_machine(hugepool_host: SimulatedHost) -> None:
+    before = hugepool_host.client.host(hugepool_host.name)
+    for path, data, number in (
+        (NR, "many", errno.EINVAL),
+        (f"{POOL}/free_hugepages", "1", errno.EACCES),
+        ("/proc/nosuch", "1", errno.ENOENT),
+    ):
+        with pytest.raises(OSError, match=r".+") as caught:
+            hugepool_host.write(path, data)
+        assert (caught.value.errno, caught.value.filename) == (number, path)
+    with pytest.raises(FileNotFoundError):
+        hugepool_host.read("/proc/nosuch")
+    with pytest.raises(IsADirectoryError):
+        hugepool_host.read("/proc")
+    assert hugepool_host.client.host(hugepool_host.name) == before
 
 
 def test_a_mount_is_there_until_the_host_ends(fuse: None, other: SimulatedHost) -> None:
