@@ -166,6 +166,9 @@ def test_a_reset_is_the_state_after_the_boot_and_leaves_the_others_alone(run: Ru
 
 def test_a_tree_is_written_into_the_folder_of_the_test_and_replaced(run: Run) -> None:
     run(f"""
+        import pytest
+
+        @pytest.mark.hugepool(nodes=[{{"memory": "256M"}}])
         def test_tree(hugepool_host, tmp_path):
             tree = hugepool_host.export()
             assert tmp_path in tree.parents
