@@ -1,20 +1,25 @@
-"""``hugepool serve | import | export | mount | exec | replay``: the command line.
+"""``hugepool serve | import | export | mount | exec | run | replay``: the command line.
 
-Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none.
+Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none, ``run`` only for
+scenarios about stored hosts.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic_core import from_json, to_json
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 if TYPE_CHECKING:
     from app.client import Client
     from app.replay.run import Report
+    from app.whatif.document import ScenarioFile
 
 app = typer.Typer(help="A Linux host's hugetlb pool, simulated page by page.", no_args_is_help=True)
 console = Console()
@@ -22,6 +27,7 @@ errors = Console(stderr=True)
 
 Url = Annotated[str, typer.Option(envvar="HUGEPOOL_URL", help="Where the service listens.")]
 Host = Annotated[str, typer.Argument(help="Name of a host of the service.")]
+REPORT_WIDTH = 250  # a table takes what it needs; a narrow terminal breaks its lines
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -177,6 +183,63 @@ def exec_program(
 def _failed(error: Exception) -> typer.Exit:
     errors.print(str(error), highlight=False, soft_wrap=True)
     return typer.Exit(1)
+
+
+@app.command("run")
+def run_scenarios(
+    files: Annotated[list[Path], typer.Argument(help="Scenario files: YAML or JSON.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as HTTP gives them.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here.")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Run what-if scenarios and check what they expect; those about a stored host are asked of the service.
+
+    Exit status: 0 all is as expected, 1 something is not, 2 a file is wrong or could not be run.
+    """
+    from app.whatif import report
+    from app.whatif.document import WrongFile, read_scenario
+
+    try:
+        scenarios = [read_scenario(path) for path in files]
+        answers = [_answer(scenario, url) for scenario in scenarios]
+    except WrongFile as wrong:
+        for finding in wrong.findings:
+            errors.print(finding, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    if as_json:
+        sys.stdout.write("\n".join(answer.decode() for answer in answers))
+    told = [(scenario, from_json(answer)) for scenario, answer in zip(scenarios, answers, strict=True)]
+    for scenario, answer in [] if as_json else told:
+        Console(width=REPORT_WIDTH).print(report.show(scenario, answer), crop=False, highlight=False)
+    if junit is not None:
+        junit.write_bytes(report.junit(told))
+    if not all(answer["ok"] for _, answer in told):
+        raise typer.Exit(1)
+
+
+def _answer(file: "ScenarioFile", url: str) -> bytes:
+    """The answer's bytes, the same whoever makes it; progress is shown meanwhile."""
+    from app.client import Client, Refused, Unreachable
+    from app.mm.errors import MMError
+    from app.whatif import variants
+    from app.whatif.ask import NoAnswer, ask
+    from app.whatif.document import WrongFile
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task(file.title, total=None)
+
+        def told(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        try:
+            if not variants.names(file.scenario, file.variants):
+                return to_json(ask(file, told))
+            with Client(url) as client:
+                return client.what_if(to_json(file.scenario.given), told)
+        except (MMError, Refused) as error:
+            raise WrongFile(f"{file.path}: {error.errno}: {error.detail}") from None
+        except (NoAnswer, Unreachable) as error:
+            raise WrongFile(f"{file.path}: {error}") from None
 
 
 @app.command()

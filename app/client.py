@@ -4,7 +4,8 @@
 what a caller wants to do and answer with the documents of ``/openapi.json`` as they come.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self, TypedDict, Unpack
@@ -13,12 +14,14 @@ from urllib.parse import quote
 import httpx
 
 Json = dict[str, Any]
+Told = Callable[[int, int], None]  # how much is done, of how much
 DEFAULT_URL = "http://127.0.0.1:8000"
 PROBLEM_JSON = "application/problem+json"
 TIMEOUT_SECONDS = 300.0  # a large import, a resize of a large host; connecting has a limit of its own
 CONNECT_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 3.0  # shorter than uvicorn's 5, so that no request meets a connection just being closed
 PAGE = 1000
+POLL_SECONDS = 0.2
 _FIXED = {"type", "title", "status", "detail", "instance", "errno", "errno_number", "reason", "result"}
 
 
@@ -333,12 +336,48 @@ class Client:
         outcome: str | None = answer.headers.get("hugepool-outcome")
         return outcome
 
-    def what_if(self, document: bytes | Json) -> bytes:
-        """Run steps on a throw-away copy; the answer's bytes as the service sent them."""
+    # -- what-if and jobs ----------------------------------------------------------------------------------
+
+    def what_if(self, document: bytes | Json, told: Told | None = None) -> bytes:
+        """Run steps on a throw-away copy; the answer's bytes as the service sent them.
+
+        Long work is waited for.  ``told``: called now and then with how much is done, of how much.
+        """
         if isinstance(document, bytes):
             headers = {"Content-Type": "application/json"}
-            return self.request("POST", "/v1/what-if", content=document, headers=headers).content
-        return self.request("POST", "/v1/what-if", document).content
+            answer = self.request("POST", "/v1/what-if", content=document, headers=headers)
+        else:
+            answer = self.request("POST", "/v1/what-if", document)
+        if answer.status_code == HTTPStatus.ACCEPTED:
+            return self.wait_for(self._json(answer)["id"], told)
+        return answer.content
+
+    def wait_for(self, job_id: str, told: Told | None = None) -> bytes:
+        """Wait for a job's end, and give its result; an interrupt cancels the job."""
+        try:
+            while True:
+                job = self.job(job_id)
+                if told is not None:
+                    told(job["done"], job["total"])
+                if job["ended_at"] is not None:
+                    return self.request("GET", f"/v1/jobs/{_part(job_id)}/result").content
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            self.cancel_job(job_id)
+            raise
+
+    def jobs(self) -> list[Json]:
+        """The jobs of the service, oldest first."""
+        items: list[Json] = self.get("jobs")["items"]
+        return items
+
+    def job(self, job_id: str) -> Json:
+        """How far a job is, and its result once it is done."""
+        return self.get(f"jobs/{_part(job_id)}")
+
+    def cancel_job(self, job_id: str) -> Json:
+        """End a job, and forget it."""
+        return self.change("DELETE", f"jobs/{_part(job_id)}")
 
 
 def _part(name: str) -> str:

@@ -20,6 +20,7 @@ from app.api import (
     jobs,
     memory_blocks,
     operations,
+    plans,
     tasks,
     vmemmap,
     what_if,
@@ -31,6 +32,7 @@ from app.api.middleware import BodyLimit, CountRequests
 from app.jobs import Board, Limits
 from app.service import Service
 from app.settings import Settings
+from app.whatif import NEEDED
 from app.worker import DeferredFreeWorker
 
 ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freeing, fault injection, audits.
@@ -50,12 +52,10 @@ ROUTERS = (
     files,
     history,
     what_if,
+    plans,
     jobs,
     operations,
 )
-
-
-WORKERS_NEED = ("app.whatif.variants",)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await run_sync(board.close)
             await run_sync(service.close)
 
-    service, board = Service(settings), Board(_limits(settings), WORKERS_NEED)
+    service, board = Service(settings), Board(_limits(settings), NEEDED)
     app = DocumentedAPI(
         title="hugepool",
         version=operations.VERSION,

@@ -1,6 +1,6 @@
-"""``python -m app.openapi`` writes openapi/openapi.json; with ``--check`` it compares instead.
+"""``python -m app.openapi`` writes the files of openapi/; with ``--check`` it compares instead.
 
-Exit code 1 when the file is not what the service serves.
+Exit code 1 when a file is not what the service serves.
 """
 
 import argparse
@@ -9,25 +9,31 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from app.main import create_app
 from app.settings import Settings
+from app.whatif.scenario import json_schema
 
-FILE = Path(__file__).parent.parent / "openapi" / "openapi.json"
+FOLDER = Path(__file__).parent.parent / "openapi"
 MAX_DIFF_LINES = 60
 
 
-def schema_text() -> str:
-    """The schema that the service serves, as the file has it."""
+def texts() -> dict[str, str]:
+    """What the service serves, by the name of the file that has it."""
     app = create_app(Settings(database_url="sqlite:///never-opened.db"))
-    return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+    return {"openapi.json": _text(app.openapi()), "scenario.schema.json": _text(json_schema())}
 
 
-def differences(stored: str, served: str) -> list[str]:
+def _text(schema: Any) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def differences(name: str, stored: str, served: str) -> list[str]:
     """What differs, shortened; empty when nothing does."""
     lines = list(
         difflib.unified_diff(
-            stored.splitlines(), served.splitlines(), "openapi/openapi.json", "as served", lineterm="", n=2
+            stored.splitlines(), served.splitlines(), f"openapi/{name}", "as served", lineterm="", n=2
         )
     )
     if len(lines) > MAX_DIFF_LINES:
@@ -36,22 +42,25 @@ def differences(stored: str, served: str) -> list[str]:
     return lines
 
 
-def main(arguments: Sequence[str] | None = None, file: Path = FILE) -> int:
+def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     """Write or compare; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m app.openapi", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args(arguments).check
-    served = schema_text()
-    if not check:
-        file.parent.mkdir(exist_ok=True)
+    found = []
+    for name, served in texts().items():
+        file = folder / name
+        if check:
+            found += differences(name, file.read_text() if file.exists() else "", served)
+            continue
+        folder.mkdir(exist_ok=True)
         file.write_text(served)
         sys.stdout.write(f"wrote {file}\n")
-        return 0
-    found = differences(file.read_text() if file.exists() else "", served)
     if found:
-        sys.stderr.write("\n".join(found) + "\nrun `make openapi` and commit the file\n")
+        sys.stderr.write("\n".join(found) + "\nrun `make openapi` and commit the files\n")
         return 1
-    sys.stdout.write("openapi/openapi.json is what the service serves\n")
+    if check:
+        sys.stdout.write("openapi/ is what the service serves\n")
     return 0
 
 

@@ -29,6 +29,7 @@ TAGS = [
     {"name": "files", "description": "/proc and /sys of a host, as text."},
     {"name": "history", "description": "Console, events, and the audit of all counters."},
     {"name": "what-if", "description": "Steps on a throw-away copy of a host, all answered."},
+    {"name": "plans", "description": "Questions of planners, answered by trying on copies of a host."},
     {"name": "jobs", "description": "Long work of this process: how far it is, its result, cancelling it."},
     {"name": "service", "description": "Health, version, metrics."},
 ]

@@ -101,6 +101,13 @@ WHAT_IF: Any = _body(
     ),
 )
 
+MAX_POOL: Any = _body(keep=("Keep 4 GiB for the system", {"size": "2048kB", "keep": "4G"}))
+SAVINGS: Any = _body(pool=("A pool of 16 GiB", {"size": "2048kB", "count": 8192}))
+HEADROOM: Any = _body(some=("Give 64 pages back", {"size": "2048kB", "count": 64}))
+OFFLINE: Any = _body(wanted=("Give me 1 GiB back", {"memory": "1G"}))
+PLACEMENT: Any = _body(vm=("A VM of 8 GiB on node 0", {"memory": "8G", "size": "2048kB", "nodes": [0]}))
+CHURN: Any = _body(short=("A short history, twice", {"rounds": 2, "seeds": 2, "unmovable_percent": 20}))
+
 _COUNTERS = {
     "nr_hugepages": 0,
     "free_hugepages": 0,

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from app.api import job_schemas
 from app.api.answers import document
 from app.api.documentation import Responses, problems
+from app.api.errors import problem, refusal
 from app.api.event_stream import (
     HEARTBEAT,
     HEARTBEAT_SECONDS,
@@ -22,13 +23,20 @@ from app.api.event_stream import (
     Streams,
     enter,
 )
-from app.jobs import Board, Job
+from app.jobs import Board, Job, State
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 JobInPath = Annotated[
     str, Path(description="Number of the job.", pattern="^[0-9a-z-]{1,40}$", examples=["9f86d081884c7d65"])
 ]
 KNOWN: Responses = problems(404, 422, 500)
+ENDED: Responses = {
+    200: {
+        "description": "What the request that began the job would have answered.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    },
+    **problems(404, 409, 422, 500, 507),
+}
 STREAM: Responses = {
     200: {"description": "Progress as it is made.", "content": {"text/event-stream": {}}},
     **problems(404, 422, 500, 503),
@@ -77,6 +85,23 @@ def get_job(request: Request, job: JobInPath) -> Response:
     Jobs live in the memory of the process that began them: a restart forgets them.
     """
     return document(whole(board_of(request).get(job)))
+
+
+@router.get("/{job}/result", response_class=Response, responses=ENDED)
+def get_job_result(request: Request, job: JobInPath) -> Response:
+    """What a job was for, as the request that began it would have answered; 409 while it is at work."""
+    return result_of(request, board_of(request).get(job))
+
+
+def result_of(request: Request, job: Job) -> Response:
+    """The answer of a job, as if there had been none."""
+    if not job.final:
+        done, total = job.progress()
+        return problem(request, "EBUSY", f"the job is {job.state}: {done} of {total} are done")
+    if job.state != State.DONE:
+        return problem(request, "EIO", job.error or "the job was cancelled")
+    error = job.result.get("error") if isinstance(job.result, dict) else None
+    return document(job.result) if error is None else refusal(request, error, None)
 
 
 @router.delete("/{job}", response_model=job_schemas.Job, responses=KNOWN)

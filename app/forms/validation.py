@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 MAX_ERRORS = 20
 MAX_WORD = 80
+MAX_MESSAGE = 400
 
 
 def _parts(context: Mapping[str, Any]) -> str:
@@ -80,7 +81,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     if error["loc"] == ("body",) and error["type"] == "missing":
         return "a JSON body is required (Content-Type: application/json)"
     known = SENTENCES.get(error["type"])
-    return known(error.get("ctx", {})) if known else str(error["msg"])[:200]
+    return known(error.get("ctx", {})) if known else str(error["msg"])[:MAX_MESSAGE]
 
 
 def _path(error: Mapping[str, Any], body: Any) -> str:

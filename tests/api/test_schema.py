@@ -94,6 +94,8 @@ def test_generated_requests_are_answered_as_documented(
             case.path_parameters["host"] = used.name
         if name == "create_host" and isinstance(case.body, dict) and "name" in case.body:
             case.query["dry_run"] = "true"
+        if name == "plan_churn" and isinstance(case.body, dict):
+            case.body |= {"rounds": 1, "seeds": 1} if mode is GenerationMode.POSITIVE else {}
         answer = send(api, case)
         case.validate_response(answer, checks=CHECKS)
         if answer.status_code >= 400:

@@ -178,4 +178,21 @@ def test_the_client_imports_httpx_and_the_standard_library_only() -> None:
     imported = {
         line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))
     }
-    assert imported == {"collections", "dataclasses", "http", "httpx", "typing", "urllib"}
+    assert imported == {"collections", "dataclasses", "http", "httpx", "time", "typing", "urllib"}
+
+
+def test_what_if_waits_for_a_job_and_gives_its_result_as_it_is() -> None:
+    at = iter([{"done": 1, "total": 2, "ended_at": None}, {"done": 2, "total": 2, "ended_at": "now"}])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(202, json={"id": "77"})
+        if request.url.path == "/v1/jobs/77":
+            return httpx.Response(200, json=next(at))
+        assert request.url.path == "/v1/jobs/77/result"
+        return httpx.Response(200, content=b'{ "ok":true }')
+
+    told: list[tuple[int, int]] = []
+    with Client(transport=httpx.MockTransport(answer)) as client:
+        assert client.what_if({"host": "lab"}, lambda *now: told.append(now)) == b'{ "ok":true }'
+    assert told == [(1, 2), (2, 2)]

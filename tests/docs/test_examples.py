@@ -1,13 +1,16 @@
-"""Every script of the cookbook, run against a real service, prints what the file beside it says."""
+"""Every script of the cookbook prints what the file beside it says, and every scenario is as it expects."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from app.whatif.ask import ask
+from app.whatif.document import read_scenario
 from tests.docs.console import ROOT, environment
 
 SCRIPTS = sorted((ROOT / "examples" / "curl").glob("*.sh"))
+SCENARIOS = sorted((ROOT / "examples" / "scenarios").glob("*.yaml"))
 TIMEOUT_SECONDS = 60
 
 
@@ -32,3 +35,17 @@ def test_there_are_scripts_and_every_output_belongs_to_one() -> None:
     assert SCRIPTS
     outputs = {path.stem for path in (ROOT / "examples" / "curl").glob("*.out")}
     assert outputs == {script.stem for script in SCRIPTS}
+
+
+@pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.stem)
+def test_a_scenario_is_as_it_expects(file: Path) -> None:
+    scenario = read_scenario(file)
+    assert any(step.expect for step in scenario.scenario.steps)
+    answer = ask(scenario, lambda *_: None)
+    assert answer["ok"], answer
+
+
+def test_there_are_scenarios_and_the_page_lists_them() -> None:
+    listed = (ROOT / "examples" / "README.md").read_text()
+    assert SCENARIOS
+    assert [file.name for file in SCENARIOS if f"(scenarios/{file.name})" not in listed] == []

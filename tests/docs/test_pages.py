@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.replay.run import replay
+from app.whatif.steps import STEPS
 from tests.docs.console import ROOT
 
 APP = ROOT / "app"
@@ -195,3 +196,9 @@ def test_the_list_of_what_a_host_of_the_harness_has_is_complete() -> None:
     page = ROOT / "docs" / "harness.md"
     listed = {word for cells in rows(page, "The host") for word in re.findall(r"`(\w+)`", cells[0])}
     assert listed == {name for name in methods | attributes if not name.startswith("_")}
+
+
+def test_the_list_of_steps_is_complete() -> None:
+    page = ROOT / "docs" / "what-if.md"
+    listed = {word for cells in rows(page, "Steps") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert listed == STEPS.keys()

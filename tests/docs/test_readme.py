@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs.console import ROOT, comparable, play, read_steps
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "client.md", ROOT / "docs" / "harness.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("client", "harness", "what-if"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,0 +1,89 @@
+"""What freeing the vmemmap of a pool gives: gross, page tables, net, and where the memory lands."""
+
+from typing import Any
+
+from app.forms.plans import SavingsBody
+from app.mm.commands import SetMaxHugePages
+from app.mm.errors import MMError
+from app.mm.host import fork
+from app.mm.hugetlb import check_size
+from app.mm.state import Host
+from app.mm.units import PAGE_SIZE, order_of
+from app.whatif.plans.search import Trial, attempt
+from app.whatif.run import Told
+
+
+def savings(host: Host, body: SavingsBody, told: Told) -> dict[str, Any]:
+    """``count`` more pages on two copies, with and without the feature, compared zone by zone.
+
+    Raises:
+        MMError: EOPNOTSUPP where the kernel cannot do it on this machine (``struct page`` crosses pages).
+    """
+    hs = check_size(host, order_of(body.size), body.size)
+    if not host.vmemmap_supported:
+        raise MMError("EOPNOTSUPP", "struct page crosses page boundaries here: its pages cannot be freed")
+    without, given = _switched(host, hs.order, on=False), _switched(host, hs.order, on=True)
+    plain, freeing = _grown(without, body, body.count), _grown(given, body, body.count)
+    count = min(plain.result["allocated"], freeing.result["allocated"])
+    if count < body.count:  # compare what both can have
+        plain, freeing = _grown(without, body, count), _grown(given, body, count)
+    told(1, 1)
+    vmemmap = freeing.result["vmemmap"]
+    gross, tables = vmemmap["pages_freed"] * PAGE_SIZE, vmemmap["page_table_pages"] * PAGE_SIZE
+    return {
+        "size": body.size,
+        "count": body.count,
+        "possible": count,
+        "assumed": not host.optimize_enabled,
+        "pages_freed_per_hugepage": given.hstates[hs.order].nr_free_vmemmap_pages,
+        "gross_bytes": gross,
+        "page_table_bytes": tables,
+        "net_bytes": gross - tables,
+        "pool_bytes": count * hs.pages * PAGE_SIZE,
+        "total_gained_bytes": _total(freeing.host) - _total(plain.host),
+        "nodes": [_node(nid, plain, freeing) for nid in host.memory_nodes()],
+    }
+
+
+def _switched(host: Host, order: int, *, on: bool) -> Host:
+    """A copy with the feature on or off, as if it had been booted so."""
+    copy = fork(host)
+    copy.optimize_enabled = on
+    if on:
+        copy.hstates[order].nr_free_vmemmap_pages = host.profile.freeable_vmemmap_pages(order)
+    return copy
+
+
+def _grown(host: Host, body: SavingsBody, count: int) -> Trial:
+    hs = host.hstates[order_of(body.size) or 0]
+    now = (
+        hs.max_huge_pages
+        if body.node is None
+        else hs.nr_node[body.node]
+        if body.node < len(hs.nr_node)
+        else 0
+    )
+    trial = attempt(host, SetMaxHugePages(hs.order, now + count, body.node))
+    if trial.error is not None:
+        raise trial.error
+    return trial
+
+
+def _total(host: Host) -> int:
+    return sum(zone.managed for zone in host.zones) * PAGE_SIZE
+
+
+def _node(nid: int, plain: Trial, freeing: Trial) -> dict[str, Any]:
+    """What a node's zones have more of, with the feature."""
+    zones = []
+    for before, after in zip(plain.host.nodes[nid].zones, freeing.host.nodes[nid].zones, strict=True):
+        if after.present:
+            more = after.nr_free + after.nr_pcp - before.nr_free - before.nr_pcp
+            zones.append({"zone": after.name, "net_bytes": more * PAGE_SIZE})
+    allocated = next((row["allocated"] for row in freeing.result["nodes"] if row["node"] == nid), 0)
+    return {
+        "node": nid,
+        "hugepages": allocated,
+        "net_bytes": sum(zone["net_bytes"] for zone in zones),
+        "zones": zones,
+    }
