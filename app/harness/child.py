@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 STOP_SECONDS = 15.0
@@ -20,12 +21,13 @@ class ChildFailed(Exception):
     """A command did not come up, or would not end; says what it printed."""
 
 
-def start(*arguments: str, log: Path) -> "subprocess.Popen[bytes]":
+def start(*arguments: str, log: Path, settings: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
     """Start ``hugepool ARGUMENT...``.  What it prints goes to ``log``; its folder is that of the log.
 
-    ``HUGEPOOL_*`` variables of the environment are the user's, and not handed on.
+    ``HUGEPOOL_*`` variables of the environment are the user's, and not handed on; ``settings`` are set in their place.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    env |= settings or {}
     with log.open("wb") as stream:
         return subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-P", "-m", "app.harness.child", *arguments],

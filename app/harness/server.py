@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,19 +56,21 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, port: int = 0) -> Iterator[Server]:
+def serving(folder: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """A service that is ready, and gone when the block ends.
 
     Args:
         folder: for its database and its log; a second service in it has the hosts of the first.
         port: 0 takes a free one.
+        settings: ``HUGEPOOL_*`` variables; without it all have their defaults.
 
     Raises:
         ChildFailed: it did not come up; with what it printed.
     """
     log = folder / "service.log"
     database = f"sqlite:///{folder / 'hugepool.db'}"
-    process = start("serve", "--host", LOOPBACK, "--port", str(port), "--database-url", database, log=log)
+    arguments = ("--host", LOOPBACK, "--port", str(port), "--database-url", database)
+    process = start("serve", *arguments, log=log, settings=settings)
     try:
         with Client(_address(process, log)) as client:
             _await_ready(client, process, log)
