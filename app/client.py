@@ -343,11 +343,18 @@ class Client:
 
         Long work is waited for.  ``told``: called now and then with how much is done, of how much.
         """
+        return self._ask("/v1/what-if", document, told)
+
+    def plan(self, host: str, plan: str, question: bytes | Json, told: Told | None = None) -> bytes:
+        """Ask a plan (``max-pool``, ``savings``, ...) about a host; the answer's bytes, as for ``what_if``."""
+        return self._ask(f"/v1/hosts/{_part(host)}/plans/{_part(plan)}", question, told)
+
+    def _ask(self, path: str, document: bytes | Json, told: Told | None) -> bytes:
         if isinstance(document, bytes):
             headers = {"Content-Type": "application/json"}
-            answer = self.request("POST", "/v1/what-if", content=document, headers=headers)
+            answer = self.request("POST", path, content=document, headers=headers)
         else:
-            answer = self.request("POST", "/v1/what-if", document)
+            answer = self.request("POST", path, document)
         if answer.status_code == HTTPStatus.ACCEPTED:
             return self.wait_for(self._json(answer)["id"], told)
         return answer.content

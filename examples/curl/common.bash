@@ -3,13 +3,30 @@ set -euo pipefail
 HUGEPOOL_URL=${HUGEPOOL_URL:-http://127.0.0.1:8000}
 POOL=hugepages/2048kB
 
-# request METHOD PATH [JSON]: the answer's body goes to $answer, its status to $status.
-request() {
+# call METHOD PATH [JSON]: the answer's body goes to $answer, its status to $status.
+call() {
     local reply
-    reply=$(curl --silent --show-error --request "$1" "$HUGEPOOL_URL/v1/hosts$2" \
+    reply=$(curl --silent --show-error --request "$1" "$HUGEPOOL_URL/v1$2" \
         --header 'Content-Type: application/json' --write-out '\n%{http_code}' ${3:+--data "$3"})
     status=${reply##*$'\n'}
     answer=${reply%$'\n'*}
+}
+
+# request METHOD PATH [JSON]: the same, below /hosts.
+request() {
+    call "$1" "/hosts$2" "${3:-}"
+}
+
+# ask PATH JSON: a question, which may take long: 202 names a job, and its result is the answer.
+ask() {
+    call POST "$1" "$2"
+    if [[ $status == 202 ]]; then
+        local job
+        job=$(field 'd["id"]')
+        until call GET "/jobs/$job" && [[ $(field 'd["ended_at"] is not None') == True ]]; do sleep 0.2; done
+        call GET "/jobs/$job/result"
+    fi
+    [[ $status == 200 ]] || { echo "$1: $answer" >&2; exit 1; }
 }
 
 # must METHOD PATH [JSON]: the same, for steps that have to succeed.

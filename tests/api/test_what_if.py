@@ -1,6 +1,7 @@
 """POST /v1/what-if and its jobs: answers at once or later, refusals, nothing stored."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from app.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, P
 from app.mm.host import fork
 from app.whatif.plans import Question
 from app.whatif.plans import ask as ask_plan
-from tests.api.conftest import NR, Api, problem_of
+from tests.api.conftest import NR, Api, problem_of, serving
 from tests.whatif.ask import ask, question
 
 GROW = {"resize": {"count": 8}}
@@ -170,3 +171,26 @@ def test_a_plan_that_makes_no_sense_is_refused(
 
 def test_a_plan_of_no_host_is_refused(api: Api) -> None:
     assert api.post("/v1/hosts/nobody/plans/savings", {"count": 1}).status_code == 404
+
+
+def test_what_takes_longer_than_the_service_waits_goes_on_as_a_job(tmp_path: Path) -> None:
+    with serving(tmp_path, what_if_wait_seconds=0.01) as api:
+        host = api.boot("1G")
+        answer = api.post(f"/v1/hosts/{host.name}/plans/churn", {"rounds": 2, "seeds": 2})
+        assert answer.status_code == 202
+        assert "preference-applied" not in answer.headers
+        job = answer.json()["id"]
+        at_work = api.get(f"/v1/jobs/{job}/result")
+        assert at_work.status_code in {200, 409}
+        assert ended(api, job)["state"] == "done"
+        assert api.get(f"/v1/jobs/{job}/result").json()["rounds"] == 2
+
+
+def test_a_cancelled_job_has_no_result_and_no_work(tmp_path: Path) -> None:
+    with serving(tmp_path, what_if_wait_seconds=0.01) as api:
+        host = api.boot("2G")
+        body = {"rounds": 10_000, "seeds": 200}
+        job = api.post(f"/v1/hosts/{host.name}/plans/churn", body).json()["id"]
+        assert api.delete(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+        assert api.get(f"/v1/jobs/{job}/result").status_code == 404
+        assert host.get("")["name"] == host.name

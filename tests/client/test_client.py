@@ -196,3 +196,12 @@ def test_what_if_waits_for_a_job_and_gives_its_result_as_it_is() -> None:
     with Client(transport=httpx.MockTransport(answer)) as client:
         assert client.what_if({"host": "lab"}, lambda *now: told.append(now)) == b'{ "ok":true }'
     assert told == [(1, 2), (2, 2)]
+
+
+def test_a_plan_is_asked_of_a_host() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.path) == ("POST", "/v1/hosts/lab/plans/savings")
+        return httpx.Response(200, content=request.content)
+
+    with Client(transport=httpx.MockTransport(answer)) as client:
+        assert client.plan("lab", "savings", b'{"count":  4}') == b'{"count":  4}'

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from app.harness.server import serving
 
+# However slow the machine is, pages show answers and no jobs.
+SETTINGS = {"HUGEPOOL_WHAT_IF_WAIT_SECONDS": "120"}
+
 
 def free_port() -> int:
     """A port that nobody listens on."""
@@ -19,5 +22,5 @@ def free_port() -> int:
 @contextmanager
 def running(scratch: Path, port: int = 0) -> Iterator[str]:
     """The address of a service that ends with the block; it keeps its hosts in the folder ``scratch``."""
-    with serving(scratch, port) as server:
+    with serving(scratch, port, SETTINGS) as server:
         yield server.url

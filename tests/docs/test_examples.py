@@ -45,7 +45,8 @@ def test_a_scenario_is_as_it_expects(file: Path) -> None:
     assert answer["ok"], answer
 
 
-def test_there_are_scenarios_and_the_page_lists_them() -> None:
+def test_there_are_scenarios_and_the_page_lists_everything() -> None:
     listed = (ROOT / "examples" / "README.md").read_text()
     assert SCENARIOS
     assert [file.name for file in SCENARIOS if f"(scenarios/{file.name})" not in listed] == []
+    assert [file.name for file in SCRIPTS if f"(curl/{file.name})" not in listed] == []
