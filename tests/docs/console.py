@@ -38,11 +38,17 @@ def read_steps(markdown: str) -> list[Step]:
             inside = line == "```console"
         elif inside and line.startswith("$ "):
             found.append(Step(number, line[2:]))
-        elif inside and line.startswith("> ") and not found[-1].output:
+        elif inside and _continues(line) and not found[-1].output:
             found[-1].command += f"\n{line[2:]}"
         elif inside:
             found[-1].output.append(line)
     return found
+
+
+def _continues(line: str) -> bool:
+    return line == ">" or line.startswith(
+        "> "
+    )  # the first is an empty line: no line of a page ends with a blank
 
 
 def play(steps: list[Step], url: str, scratch: Path) -> list[list[str]]:
@@ -90,7 +96,7 @@ def rewrite(path: Path, url: str, scratch: Path) -> None:
             inside = line == "```console"
         if number in outputs:
             pending = outputs[number]
-        if not inside or line.startswith(("```", "$ ", "> ")):
+        if not inside or line.startswith(("```", "$ ")) or _continues(line):
             kept.append(line)
     path.write_text("\n".join(kept) + "\n")
 

@@ -185,6 +185,19 @@ def test_the_list_of_tables_is_complete() -> None:
     assert listed == tables
 
 
+def test_the_list_of_what_a_host_of_the_harness_has_is_complete() -> None:
+    tree = ast.parse((APP / "harness" / "host.py").read_text())
+    methods = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    attributes = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    page = ROOT / "docs" / "harness.md"
+    listed = {word for cells in rows(page, "The host") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert listed == {name for name in methods | attributes if not name.startswith("_")}
+
+
 def test_the_list_of_steps_is_complete() -> None:
     page = ROOT / "docs" / "what-if.md"
     listed = {word for cells in rows(page, "Steps") for word in re.findall(r"`(\w+)`", cells[0])}

@@ -6,7 +6,8 @@ import pytest
 
 from tests.docs.console import ROOT, comparable, play, read_steps
 
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("client.md", "what-if.md", "plans.md"))]
+NAMES = ("client", "harness", "plans", "what-if")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,18 +1,15 @@
 """One real service for all tests of the mirror."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from app.client import Client
-from tests.docs.server import running
+from app.harness.server import Server
 from tests.mirror.helpers import Lab, lab_on
 
 
 @pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with running(tmp_path_factory.mktemp("service")) as url, Client(url) as found:
-        yield found
+def client(hugepool_server: Server) -> Client:
+    return hugepool_server.client
 
 
 @pytest.fixture

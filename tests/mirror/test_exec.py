@@ -75,7 +75,7 @@ def test_the_machine_stays_as_it_is(lab: Lab) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "done\n"
     assert {path: Path(path).read_text() for path in kept} == before
-    assert "hugepool" not in Path("/proc/mounts").read_text()
+    assert f"hugepool:{lab.name} " not in Path("/proc/mounts").read_text()
     process.communicate("\n", timeout=PATIENCE_SECONDS)
     assert lab.read("/proc/sys/vm/min_free_kbytes") == "5000\n"
 
@@ -135,7 +135,7 @@ def test_nothing_is_left_behind_even_when_it_is_killed(lab: Lab) -> None:
     while any(Path(f"/proc/{child}/exe").exists() for child in children):
         assert time.monotonic() < deadline, children
         time.sleep(0.05)
-    assert "hugepool" not in Path("/proc/mounts").read_text()
+    assert f"hugepool:{lab.name} " not in Path("/proc/mounts").read_text()
 
 
 def test_a_folder_that_the_machine_has_not_is_made_in_a_copy_of_its_parent(tmp_path: Path) -> None:
