@@ -1,7 +1,7 @@
 """Which free pageblocks huge pages take: those without a free buddy go first."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.mm.huge_blocks import find_huge_blocks
@@ -24,6 +24,7 @@ def looked_up(mem: MemoryMap, zone: Zone, count: int) -> list[int]:
     return order[:count]
 
 
+@settings(deadline=None)
 @given(CHANGES, st.integers(1, 12))
 def test_what_is_found_is_the_same_after_any_change(changes: list[tuple[int, int, bool]], count: int) -> None:
     host = machine()
