@@ -75,7 +75,7 @@ soak: $(STAMP) ## Run random commands and check every law after each; bounded
 
 # The locks name no index: pip takes the files from wherever it is set up to, and the hashes hold.
 LOCK := $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --no-python-downloads --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra mount --upgrade
 
 .PHONY: lock
 lock: ## Resolve pyproject.toml anew and write both locks

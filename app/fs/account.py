@@ -1,13 +1,19 @@
 """What the state of a host says about the kernel's counters: numbers for several files, no format."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from app.fs.formulas import Marks, si_mem_available, vm_commit_limit
-from app.fs.templates import BARE_SYSTEM_KB, BARE_SYSTEM_STATS
+from app.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
+from app.fs.templates import (
+    BARE_SYSTEM_KB,
+    BARE_SYSTEM_STATS,
+    BARE_SYSTEM_ZONE_STATS,
+    NODE_STATS,
+    ZONE_STATS,
+)
 from app.mm.mmzone import Migrate, Zone
 from app.mm.page_alloc import free_area_by_type
 from app.mm.state import Host, Task
@@ -35,28 +41,43 @@ def unsigned(number: int) -> int:
     return number & ULONG_MAX
 
 
-def anon_by_node(host: Host) -> dict[int, AnonPages]:
-    """Anonymous memory that tasks took in the simulation, by node."""
-    found = {node.nid: AnonPages() for node in host.nodes}
+def anon_by_zone(host: Host) -> dict[int, AnonPages]:
+    """Anonymous memory that tasks took in the simulation, by index of the zone."""
+    found = {zone.index: AnonPages() for zone in host.zones}
     for task in host.tasks.values():
         if task.kind == "kernel":
             continue
-        for nid, pages in _pages_by_node(host, task):
+        for index, pages in _pages_by_zone(host, task):
             if task.mlock:
-                found[nid].locked += pages
+                found[index].locked += pages
             else:
-                found[nid].lru += pages
+                found[index].lru += pages
     return found
 
 
-def _pages_by_node(host: Host, task: Task) -> Iterable[tuple[int, int]]:
+def _pages_by_zone(host: Host, task: Task) -> Iterable[tuple[int, int]]:
     if not task.runs:
         return
     runs = np.array(task.runs, np.int64)
     zone_of = host.mem.zone[runs[:, 0] >> 9].astype(np.int64)
     by_zone = np.bincount(zone_of, weights=runs[:, 1], minlength=len(host.zones) + 1)
     for zone in host.zones:
-        yield zone.nid, int(by_zone[zone.index + 1])
+        yield zone.index, int(by_zone[zone.index + 1])
+
+
+def anon_by_node(host: Host) -> dict[int, AnonPages]:
+    """The same by node."""
+    by_zone = anon_by_zone(host)
+    return {node.nid: added_up(by_zone[zone.index] for zone in node.zones) for node in host.nodes}
+
+
+def added_up(parts: Iterable[AnonPages]) -> AnonPages:
+    """All of it."""
+    total = AnonPages()
+    for part in parts:
+        total.lru += part.lru
+        total.locked += part.locked
+    return total
 
 
 def free_cma_pages(host: Host, zone: Zone) -> int:
@@ -123,10 +144,8 @@ def anon_lines(host: Host, carried: dict[str, int], anon: Iterable[AnonPages]) -
 
     Fresh pages go to the inactive list; 6.12 with its generations counts them as active.
     """
-    lru = locked = 0
-    for part in anon:
-        lru += part.lru * 4
-        locked += part.locked * 4
+    total = added_up(anon)
+    lru, locked = total.lru * 4, total.locked * 4
     activity = "Active" if host.profile.name == "6.12" else "Inactive"
     added = {"AnonPages": lru + locked, activity: lru, f"{activity}(anon)": lru}
     added |= {"Unevictable": locked, "Mlocked": locked}
@@ -145,23 +164,51 @@ def carried_kb(host: Host) -> dict[str, int]:
 # -- node and zone counters ------------------------------------------------------------------------------
 
 
-def node_stats(host: Host, nid: int) -> dict[str, int] | None:
-    """Per-node counters as imported, those of a bare system on the first node; None: zeros."""
-    for record in host.carried.get("zoneinfo", []):
-        if record["nid"] == nid and record["node_stats"]:
-            kept: dict[str, int] = record["node_stats"]
-            return kept
+def node_stats(host: Host, nid: int) -> dict[str, int]:
+    """Per-node counters as imported; on a host from a spec those of the bare system, on its first node."""
+    zeros = dict.fromkeys(NODE_STATS[host.profile.name], 0)
+    if "zoneinfo" not in host.carried:
+        return zeros | (BARE_SYSTEM_STATS if nid == host.memory_nodes()[0] else {})
+    kept = (record["node_stats"] for record in host.carried["zoneinfo"] if record["nid"] == nid)
+    return next(filter(None, kept), zeros)
+
+
+def zone_stat_names(host: Host) -> Iterable[str]:
+    """Counters that a zone has, in their order."""
+    kept = (record["stats"] for record in host.carried.get("zoneinfo", []))
+    return next(filter(None, kept), dict.fromkeys(ZONE_STATS[host.profile.name]))
+
+
+def zone_stats(host: Host, zone: Zone) -> dict[str, int]:
+    """Counters of a zone as imported; on a host from a spec the bare system lies in the first node's highest zone."""
+    zeros = dict.fromkeys(zone_stat_names(host), 0)
     if "zoneinfo" in host.carried:
-        return None
-    return BARE_SYSTEM_STATS if nid == host.memory_nodes()[0] else None
+        kept = (
+            r["stats"] for r in host.carried["zoneinfo"] if (r["nid"], r["name"]) == (zone.nid, zone.name)
+        )
+        return next(filter(None, kept), zeros)
+    first = [other for other in host.nodes[host.memory_nodes()[0]].zones if other.present]
+    return zeros | (BARE_SYSTEM_ZONE_STATS if zone is first[-1] else {})
 
 
-def with_tasks(host: Host, stats: dict[str, int], anon: AnonPages) -> dict[str, int]:
-    """Per-node counters with what tasks took since."""
-    activity = "active" if host.profile.name == "6.12" else "inactive"
+def free_counters(host: Host, stats: Mapping[str, int]) -> dict[str, int]:
+    """Counters of /proc/vmstat that follow from free memory; ``stats``: those that do not."""
+    late = lag(host, "vmstat")
+    free = max(0, sum(zone.nr_free for zone in host.zones) + late.get("nr_free_pages", 0))
+    file_pages = stats.get("nr_active_file", 0) + stats.get("nr_inactive_file", 0)
+    limits = dirty_thresholds(marks(host.zones), free, file_pages)
+    return {"nr_free_pages": free} | {name: max(0, n + late.get(name, 0)) for name, n in limits.items()}
+
+
+def with_tasks(stats: dict[str, int], anon: AnonPages, kernel: str) -> dict[str, int]:
+    """Counters of a zone, of a node or of both, with what tasks took since."""
+    activity = "active" if kernel == "6.12" else "inactive"
     added = {
         "nr_anon_pages": anon.lru + anon.locked,
         f"nr_{activity}_anon": anon.lru,
+        f"nr_zone_{activity}_anon": anon.lru,
         "nr_unevictable": anon.locked,
+        "nr_zone_unevictable": anon.locked,
+        "nr_mlock": anon.locked,
     }
     return stats | {name: stats[name] + pages for name, pages in added.items() if name in stats}

@@ -22,7 +22,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from app.fs.formulas import Marks, si_mem_available, vm_commit_limit
+from app.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
 from app.fs.procfs import ZoneText, columns, parse_counters, parse_node_meminfo
 from app.fs.sysfs import NODES
 from app.fs.textfile import value
@@ -145,5 +145,11 @@ def _zone_lag(image: MachineImage, zones: Sequence[ZoneText]) -> dict[str, int]:
 
 
 def _vmstat_lag(image: MachineImage) -> dict[str, int]:
+    said = image.vmstat
     free = sum(zone.free for zone in image.zones)
-    return _nonzero({"nr_free_pages": image.vmstat.get("nr_free_pages", free) - free})
+    marks = [Marks(zone.low, zone.high, zone.managed, zone.protection) for zone in image.zones]
+    # As with MemAvailable: the thresholds follow nr_free_pages as the file has it.
+    file_pages = said.get("nr_active_file", 0) + said.get("nr_inactive_file", 0)
+    limits = dirty_thresholds(marks, said.get("nr_free_pages", free), file_pages)
+    computed = {"nr_free_pages": free, **limits}
+    return _nonzero({name: said[name] - pages for name, pages in computed.items() if name in said})

@@ -1,7 +1,9 @@
-"""Lines of /proc/meminfo that the kernel computes, from plain numbers of pages."""
+"""Lines of /proc/meminfo and vmstat that the kernel computes, from plain numbers of pages."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from app.mm.units import PAGE_SIZE
 
 
 class Marks(NamedTuple):
@@ -40,3 +42,14 @@ def vm_commit_limit(total: int, huge: int, swap: int, ratio: int) -> int:
     Source: mm/util.c vm_commit_limit() (5.14).
     """
     return max(0, total - huge) * ratio // 100 + swap
+
+
+def dirty_thresholds(zones: Sequence[Marks], free: int, file_pages: int) -> dict[str, int]:
+    """Dirty pages from which writeback starts and writers are held back: 10 and 20 percent of what may be dirty.
+
+    ``file_pages``: active and inactive file pages.  Not modelled: vm.dirty_ratio and its kin.
+    Source: mm/page-writeback.c global_dirtyable_memory(), domain_dirty_limits() (5.14).
+    """
+    dirtyable = max(0, free - totalreserve_pages(zones)) + file_pages + 1
+    shares = {"nr_dirty_threshold": 20, "nr_dirty_background_threshold": 10}
+    return {name: share * PAGE_SIZE // 100 * dirtyable // PAGE_SIZE for name, share in shares.items()}

@@ -74,14 +74,16 @@ def vmstat(host: Host) -> str:
         templates.ZONE_STATS[kernel] + templates.NODE_STATS[kernel] + templates.VM_EVENTS[kernel]
     )
     # The host's counters began with those of the import.
-    values = dict.fromkeys(names, 0) | (imported or templates.BARE_SYSTEM_STATS) | host.counters
-    anon = account.anon_by_node(host).values()
-    whole = account.AnonPages(sum(part.lru for part in anon), sum(part.locked for part in anon))
-    values = account.with_tasks(host, values, whole)
-    free = sum(zone.nr_free for zone in host.zones) + account.lag(host, "vmstat").get("nr_free_pages", 0)
-    values["nr_free_pages"] = max(0, free)
+    values = dict.fromkeys(names, 0) | (imported or _bare_stats()) | host.counters
+    anon = account.added_up(account.anon_by_zone(host).values())
+    values = account.with_tasks(values, anon, kernel)
+    values |= account.free_counters(host, values)
     values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.zones)
     return _counters(names, values)
+
+
+def _bare_stats() -> Numbers:
+    return templates.BARE_SYSTEM_STATS | templates.BARE_SYSTEM_ZONE_STATS
 
 
 def _counters(names: Iterable[str], values: Mapping[str, int]) -> str:
@@ -90,28 +92,23 @@ def _counters(names: Iterable[str], values: Mapping[str, int]) -> str:
 
 def node_vmstat(host: Host, nid: int) -> str:
     """nodeN/vmstat: the zone counters summed over the node, then the node counters."""
-    kernel = host.profile.name
     imported: Numbers = host.carried.get("node_vmstat", {}).get(str(nid), {})
-    zones = _zone_sums(host, nid)
-    names: Iterable[str] = imported or (*(zones or templates.ZONE_STATS[kernel]), *_node_names(host, nid))
-    values = dict.fromkeys(names, 0) | zones | (account.node_stats(host, nid) or {}) | imported
-    values = account.with_tasks(host, values, account.anon_by_node(host)[nid])
+    zones, node = _zone_sums(host, nid), account.node_stats(host, nid)
+    names: Iterable[str] = imported or (*zones, *node)
+    values = dict.fromkeys(names, 0) | zones | node | imported
+    values = account.with_tasks(values, account.anon_by_node(host)[nid], host.profile.name)
     late = sum(account.lag(host, "zoneinfo").get(f"{nid}/{zone.name}", 0) for zone in host.nodes[nid].zones)
     values["nr_free_pages"] = max(0, host.nodes[nid].nr_free + late)
     values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.nodes[nid].zones)
     return _counters(names, values)
 
 
-def _node_names(host: Host, nid: int) -> Iterable[str]:
-    return account.node_stats(host, nid) or templates.NODE_STATS[host.profile.name]
-
-
 def _zone_sums(host: Host, nid: int) -> Numbers:
-    sums: Numbers = {}
-    for record in host.carried.get("zoneinfo", []):
-        if record["nid"] == nid:
-            for name, count in record["stats"].items():
-                sums[name] = sums.get(name, 0) + count
+    """Counters of a node's zones, added up."""
+    sums = dict.fromkeys(account.zone_stat_names(host), 0)
+    for zone in host.nodes[nid].zones:
+        for name, count in account.zone_stats(host, zone).items():
+            sums[name] = sums.get(name, 0) + count
     return sums
 
 

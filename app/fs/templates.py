@@ -153,3 +153,4 @@ BARE_SYSTEM_STATS = {
     "nr_slab_unreclaimable": 1147, "nr_anon_pages": 576, "nr_mapped": 203, "nr_file_pages": 229,
     "nr_shmem": 229, "nr_kernel_stack": 544, "nr_page_table_pages": 9,
 }  # fmt: skip
+BARE_SYSTEM_ZONE_STATS = {"nr_zone_inactive_anon": 23, "nr_zone_unevictable": 778, "nr_mlock": 778}

@@ -89,17 +89,17 @@ def _blocks_by_type(host: Host, zone: Zone) -> list[int]:
 def zoneinfo(host: Host) -> str:
     """/proc/zoneinfo: all zones of all nodes, empty ones in short."""
     parts = []
-    anon = account.anon_by_node(host)
+    anon = account.anon_by_zone(host)
     for node in host.nodes:
         first = next((zone.name for zone in populated(host) if zone.nid == node.nid), None)
         for record in _records(host, node.nid):
             zone = next((zone for zone in node.zones if zone.name == record["name"]), None)
             parts.append(f"Node {node.nid}, zone {record['name']:>8}\n")
             if zone is not None and zone.name == first:
-                parts.append(_node_part(host, node.nid, anon[node.nid]))
+                parts.append(_node_part(host, node.nid, account.added_up(anon[z.index] for z in node.zones)))
             parts.append(_levels(host, zone, record))
             if zone is not None and zone.present:
-                parts.append(_counters_and_pagesets(host, zone, record))
+                parts.append(_counters_and_pagesets(host, zone, record, anon[zone.index]))
     return "".join(parts)
 
 
@@ -114,16 +114,12 @@ def _zone_names(host: Host) -> tuple[str, ...]:
 
 def _bare_record(host: Host, name: str) -> Record:
     kernel = host.profile.name
-    stats = dict.fromkeys(templates.ZONE_STATS[kernel], 0)
-    return {"name": name, "levels": templates.ZONE_LEVELS[kernel], "values": {}, "stats": stats, "tail": [],
+    return {"name": name, "levels": templates.ZONE_LEVELS[kernel], "values": {}, "tail": [],
             "reserves": len(_zone_names(host)), "pcp": 0}  # fmt: skip
 
 
 def _node_part(host: Host, nid: int, anon: account.AnonPages) -> str:
-    names = templates.NODE_STATS[host.profile.name]
-    imported = account.node_stats(host, nid) if "zoneinfo" in host.carried else None
-    stats = imported or dict.fromkeys(names, 0) | (account.node_stats(host, nid) or {})
-    stats = account.with_tasks(host, stats, anon)
+    stats = account.with_tasks(account.node_stats(host, nid), anon, host.profile.name)
     return "  per-node stats\n" + "".join(_stat_line(name, count) for name, count in stats.items())
 
 
@@ -156,8 +152,8 @@ def _free(host: Host, zone: Zone) -> int:
     return max(0, zone.nr_free + int(account.lag(host, "zoneinfo").get(f"{zone.nid}/{zone.name}", 0)))
 
 
-def _counters_and_pagesets(host: Host, zone: Zone, record: Record) -> str:
-    stats = record["stats"] or dict.fromkeys(templates.ZONE_STATS[host.profile.name], 0)
+def _counters_and_pagesets(host: Host, zone: Zone, record: Record, anon: account.AnonPages) -> str:
+    stats = account.with_tasks(account.zone_stats(host, zone), anon, host.profile.name)
     stats = stats | {"nr_free_pages": _free(host, zone), "nr_free_cma": account.free_cma_pages(host, zone)}
     tail = record["tail"] or _bare_tail(host, zone)
     return (

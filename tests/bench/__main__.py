@@ -8,10 +8,17 @@ import time
 
 import numpy as np
 
-from tests.bench import boots, footprint, growth, over_http, storage
+from tests.bench import boots, footprint, growth, mounted, over_http, storage
 from tests.bench.report import Figure, table
 
-GROUPS = {"http": over_http, "growth": growth, "storage": storage, "memory": footprint, "boot": boots}
+GROUPS = {
+    "http": over_http,
+    "growth": growth,
+    "storage": storage,
+    "memory": footprint,
+    "boot": boots,
+    "mount": mounted,
+}
 
 
 def main() -> None:

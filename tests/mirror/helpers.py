@@ -1,5 +1,6 @@
 """What tests of the mirror share: hosts on a real service, mounts of them, and whether this machine has FUSE."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -105,6 +106,31 @@ def mounting(lab: Lab, folder: Path) -> Iterator["subprocess.Popen[str]"]:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE_SECONDS)
         assert not os.path.ismount(folder)
+
+
+class Dirent(ctypes.Structure):
+    """struct dirent of glibc on 64 bits."""
+
+    _fields_ = (
+        ("ino", ctypes.c_uint64),
+        ("off", ctypes.c_int64),
+        ("reclen", ctypes.c_ushort),
+        ("type", ctypes.c_ubyte),
+        ("name", ctypes.c_char * 256),
+    )
+
+
+def types_of(folder: Path) -> dict[str, int]:
+    """``d_type`` of every name, as readdir(3) gives it."""
+    libc = ctypes.CDLL(None)
+    libc.opendir.restype = ctypes.c_void_p
+    libc.readdir.restype = ctypes.POINTER(Dirent)
+    handle = ctypes.c_void_p(libc.opendir(os.fsencode(folder)))
+    found = {}
+    while entry := libc.readdir(handle):
+        found[entry.contents.name.decode()] = entry.contents.type
+    libc.closedir(handle)
+    return found
 
 
 def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":

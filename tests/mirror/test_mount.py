@@ -1,6 +1,5 @@
 """The mount: a shell reads and writes a host's files, and hears the kernel's errnos."""
 
-import ctypes
 import os
 import signal
 import stat
@@ -27,6 +26,7 @@ from tests.mirror.helpers import (
     run,
     shell,
     skip_without_fuse,
+    types_of,
 )
 
 NR = f"{POOL}/nr_hugepages"
@@ -46,31 +46,6 @@ def folder(lab: Lab, tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
-class Dirent(ctypes.Structure):
-    """struct dirent of glibc on 64 bits."""
-
-    _fields_ = (
-        ("ino", ctypes.c_uint64),
-        ("off", ctypes.c_int64),
-        ("reclen", ctypes.c_ushort),
-        ("type", ctypes.c_ubyte),
-        ("name", ctypes.c_char * 256),
-    )
-
-
-def types_in(folder: Path) -> dict[str, int]:
-    """``d_type`` of every name, as readdir(3) gives it."""
-    libc = ctypes.CDLL(None)
-    libc.opendir.restype = ctypes.c_void_p
-    libc.readdir.restype = ctypes.POINTER(Dirent)
-    handle = ctypes.c_void_p(libc.opendir(os.fsencode(folder)))
-    found = {}
-    while entry := libc.readdir(handle):
-        found[entry.contents.name.decode()] = entry.contents.type
-    libc.closedir(handle)
-    return found
-
-
 def test_files_read_as_the_service_shows_them(folder: Path, lab: Lab) -> None:
     for path in ("proc/meminfo", "proc/zoneinfo", "proc/vmstat", f"{MEMORY}/block_size_bytes", NR):
         assert (folder / path).read_text() == lab.read(path)
@@ -78,10 +53,10 @@ def test_files_read_as_the_service_shows_them(folder: Path, lab: Lab) -> None:
 
 
 def test_readdir_tells_folders_links_and_files_apart(folder: Path) -> None:
-    assert types_in(folder / "sys/kernel/mm/hugepages") == dict.fromkeys(
+    assert types_of(folder / "sys/kernel/mm/hugepages") == dict.fromkeys(
         (".", "..", "hugepages-2048kB", "hugepages-1048576kB"), DT["directory"]
     )
-    block = types_in(folder / MEMORY / "memory2")
+    block = types_of(folder / MEMORY / "memory2")
     assert (block["node0"], block["state"]) == (DT["symlink"], DT["file"])
 
 
