@@ -148,21 +148,26 @@ def test_the_schema_is_whole(api: Api) -> None:
 
 
 def test_the_stored_schema_is_the_served_one(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
-    assert json.loads(openapi.FILE.read_text()) == api.get("/openapi.json").json()
+    assert json.loads((openapi.FOLDER / "openapi.json").read_text()) == api.get("/openapi.json").json()
     assert openapi.main(["--check"]) == 0
 
 
 def test_a_stale_schema_is_told_with_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "openapi" / "openapi.json"
-    assert openapi.main([], file) == 0
-    assert openapi.main(["--check"], file) == 0
+    folder = tmp_path / "openapi"
+    file = folder / "openapi.json"
+    assert openapi.main([], folder) == 0
+    assert openapi.main(["--check"], folder) == 0
     file.write_text(file.read_text().replace("Huge page pools", "x").replace("list_hosts", "list_guests"))
-    assert openapi.main(["--check"], file) == 1
+    assert openapi.main(["--check"], folder) == 1
     told = capsys.readouterr().err
     assert '-        "operationId": "list_guests"' in told
     assert '+        "operationId": "list_hosts"' in told
     file.unlink()
-    assert openapi.main(["--check"], file) == 1
+    assert openapi.main(["--check"], folder) == 1
+    openapi.main([], folder)
+    (folder / "scenario.schema.json").write_text("{}\n")
+    assert openapi.main(["--check"], folder) == 1
+    assert "openapi/scenario.schema.json" in capsys.readouterr().err
 
 
 def test_a_service_starts_again_on_the_same_database(tmp_path: Path) -> None:
