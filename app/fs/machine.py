@@ -18,8 +18,9 @@ from app.fs.consistency import (
 )
 from app.fs.paths import check_files
 from app.fs.procfs import (
+    MIGRATE_NAMES,
     ZoneText,
-    movable_order9,
+    free_lists,
     parse_buddyinfo,
     parse_counters,
     parse_meminfo,
@@ -40,6 +41,7 @@ REQUIRED = (MEMINFO, ZONEINFO, BUDDYINFO)
 # The newest kernel (exclusive) that each profile stands for when only a version is known.
 NEAREST = (((5, 19), "5.14"), ((6, 7), "6.1"))
 MAX_MIN_FREE_KB = 1 << 31
+NO_LIST = [0] * NR_ORDERS
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ def infer_kernel(files: Mapping[str, str], zones: Sequence[ZoneText]) -> str:
 def _zones(parsed: _Parsed, files: Mapping[str, str]) -> list[ZoneImage]:
     pagetypeinfo = files.get("/proc/pagetypeinfo", "")
     types = parse_pagetypeinfo("/proc/pagetypeinfo", pagetypeinfo)
-    movable = movable_order9(pagetypeinfo)
+    lists = free_lists(pagetypeinfo)
     known = [zone for zone in parsed.zones if _is_modelled(zone)]
     if not any(zone.levels["present"] for zone in known):
         raise BadInput("no zone has any memory", where=f"{ZONEINFO}:1")
@@ -122,7 +124,9 @@ def _zones(parsed: _Parsed, files: Mapping[str, str]) -> list[ZoneImage]:
         raise BadInput("the zones have more than 64 TiB", where=f"{ZONEINFO}:1")
     zones = [_zone(zone, parsed.buddy, types.get((zone.nid, zone.name))) for zone in known]
     for image in zones:
-        image.movable_order9 = movable.get((image.nid, image.name))
+        by_type = lists.get((image.nid, image.name))
+        if by_type is not None:
+            image.free_by_type = [by_type.get(name, NO_LIST) for name in MIGRATE_NAMES]
     return zones
 
 

@@ -288,14 +288,16 @@ def parse_pagetypeinfo(path: str, text: str) -> dict[ZoneKey, list[int]]:
     return found
 
 
-def movable_order9(text: str) -> dict[ZoneKey, int]:
-    """Free blocks of the size of a pageblock on the lists of movable ones, by node and zone.
+def free_lists(text: str) -> dict[ZoneKey, dict[str, list[int]]]:
+    """Free blocks per order by name of their migratetype, by node and zone.
 
     ``text`` is what ``parse_pagetypeinfo`` has accepted.
     """
-    found = (_TYPE_LINE.fullmatch(line) for line in text.splitlines())
-    lists = [match for match in found if match and match[3] == "Movable"]
-    return {(int(m[1]), m[2]): int(m[4].split()[PAGEBLOCK_ORDER].lstrip(">")) for m in lists}
+    found: dict[ZoneKey, dict[str, list[int]]] = {}
+    for match in filter(None, map(_TYPE_LINE.fullmatch, text.splitlines())):
+        counts = [int(word.lstrip(">")) for word in match[4].split()]
+        found.setdefault((int(match[1]), match[2]), {})[match[3]] = counts
+    return found
 
 
 def _block_types(line: Line, columns: list[str]) -> tuple[ZoneKey, list[int]]:

@@ -5,13 +5,16 @@ filled lowest first; a region that must not stay whole hosts one free block of e
 ends in a page that is not free.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
 from app.mm.mmzone import Blocks, MemoryMap, Migrate, Pfns, Use, Zone
 from app.mm.units import MAX_BUDDY_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
+Placed = list[tuple[int, int]]  # first pfn and order of free blocks
 OPEN = Use.RESERVED  # a present page that is not placed yet
 
 
@@ -23,41 +26,59 @@ class Filler:
     pages: int
 
 
-def fill_zone(mem: MemoryMap, zone: Zone, free_area: list[int], fillers: list[Filler]) -> bool:
-    """Place free blocks and fillers into the open pages of a zone; False when that is impossible.
+def fill_zone(
+    mem: MemoryMap,
+    zone: Zone,
+    free_area: Sequence[int],
+    fillers: Sequence[Filler],
+    kernel: Mapping[Migrate, Sequence[int]],
+) -> bool:
+    """Place free blocks and fillers into the open pages of a zone; False, and nothing done, when that is impossible.
 
     ``free_area``: free blocks per order 0..10.  The numbers of pages must add up to the open pages.
+    ``kernel``: those of them, per order 0..8, that lie in pageblocks of another type than movable.
     """
     regions = _open_regions(mem, zone)
     open_pages = sum(starts.size << order for order, starts in enumerate(regions))
     wanted = sum(n << order for order, n in enumerate(free_area))
     if wanted + sum(f.pages for f in fillers) != open_pages or any(f.pages < 0 for f in fillers):
         return False
-    left = list(free_area)
-    free: list[tuple[int, int]] = []  # (pfn, order)
-    whole = min(left[MAX_BUDDY_ORDER], regions[MAX_BUDDY_ORDER].size)
-    if whole < left[MAX_BUDDY_ORDER]:
-        return False
+    *rest, largest = free_area
     top = regions[MAX_BUDDY_ORDER]
-    left[MAX_BUDDY_ORDER] = 0
-    cut = top.size - whole
+    cut = top.size - largest
+    if cut < 0:
+        return False
+    broken = top[:cut].tolist()  # regions that must not stay whole
+    placed: dict[Migrate, Placed] = {}
+    for mt, counts in kernel.items():
+        placed[mt] = []
+        rest = [n - m for n, m in zip_longest(rest, counts, fillvalue=0)]
+        if not _place_all([*counts, 0, 0], broken, placed[mt]):
+            return False
+    others = placed[Migrate.MOVABLE] = []
+    left = [*rest, 0]
     for order in range(MAX_BUDDY_ORDER - 1, -1, -1):
         for start in regions[order].tolist():
-            _place(start, order, left, free, may_stay_whole=True)
-    for start in top[:cut].tolist():
-        if not any(left):
-            break
-        _place(start, MAX_BUDDY_ORDER, left, free, may_stay_whole=False)
-    if any(left):
+            _place(start, order, left, others, may_stay_whole=True)
+    if not _place_all(left, broken, others):
         return False
-    _assign_free(mem, top[cut:], free)
+    _assign_free(mem, top[cut:], [row for rows in placed.values() for row in rows])
     _assign_fillers(mem, zone, fillers)
+    if kernel:
+        _assign_types(mem, placed)
     return True
 
 
-def _place(
-    start: int, order: int, left: list[int], free: list[tuple[int, int]], *, may_stay_whole: bool
-) -> None:
+def _place_all(left: list[int], broken: list[int], placed: Placed) -> bool:
+    """Host free blocks in the next regions that must not stay whole; False when there are too few."""
+    while any(left):
+        if not broken:
+            return False
+        _place(broken.pop(0), MAX_BUDDY_ORDER, left, placed, may_stay_whole=False)
+    return True
+
+
+def _place(start: int, order: int, left: list[int], free: Placed, *, may_stay_whole: bool) -> None:
     """Host free blocks in one region: the largest that fit, each beside something that is not free."""
     if may_stay_whole and left[order]:
         left[order] -= 1
@@ -100,7 +121,7 @@ def _regions_in_mixed(mem: MemoryMap, mixed: Blocks) -> list[Pfns]:
     return out
 
 
-def _assign_free(mem: MemoryMap, top: Pfns, free: list[tuple[int, int]]) -> None:
+def _assign_free(mem: MemoryMap, top: Pfns, free: Placed) -> None:
     blocks = (top[:, None] // PAGEBLOCK_PAGES + np.arange(2)).ravel()
     whole = [start // PAGEBLOCK_PAGES for start, order in free if order == PAGEBLOCK_ORDER]
     mem.assign_blocks(np.concatenate((blocks, np.array(whole, np.int64))), Use.BUDDY)
@@ -109,7 +130,14 @@ def _assign_free(mem: MemoryMap, top: Pfns, free: list[tuple[int, int]]) -> None
         mem.assign_pages(np.sort(np.concatenate(parts)), Use.BUDDY)
 
 
-def _assign_fillers(mem: MemoryMap, zone: Zone, fillers: list[Filler]) -> None:
+def _assign_types(mem: MemoryMap, placed: Mapping[Migrate, Placed]) -> None:
+    """Give pageblocks the type of the lists that their free blocks are on."""
+    for mt, rows in placed.items():
+        parts = {start // PAGEBLOCK_PAGES for start, order in rows if order < PAGEBLOCK_ORDER}
+        mem.set_type(np.array(sorted(parts), np.int64), mt)
+
+
+def _assign_fillers(mem: MemoryMap, zone: Zone, fillers: Sequence[Filler]) -> None:
     span = mem.blocks_of(zone)
     mine = mem.zone[span] == zone.index + 1
     blocks = np.flatnonzero(mine & (mem.use[span] == OPEN)) + span.start

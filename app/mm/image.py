@@ -8,8 +8,8 @@ class ZoneImage:
     """One zone of /proc/zoneinfo with its line of /proc/buddyinfo.  Pages of 4 KiB.
 
     ``pcp``: pages on the per-CPU lists; ``free_area``: free blocks per order 0..10; ``type_blocks``:
-    pageblocks per migratetype of /proc/pagetypeinfo in the order of ``Migrate``, or None; ``movable_order9``:
-    free blocks of order 9 on its list of movable ones, or None.
+    pageblocks per migratetype of /proc/pagetypeinfo in the order of ``Migrate``, or None; ``free_by_type``:
+    ``free_area`` by migratetype, or None.
     """
 
     nid: int
@@ -27,7 +27,7 @@ class ZoneImage:
     pcp: int = 0
     free_area: list[int] = field(default_factory=list)
     type_blocks: list[int] | None = None
-    movable_order9: int | None = None
+    free_by_type: list[list[int]] | None = None
 
 
 @dataclass(slots=True)

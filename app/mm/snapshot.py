@@ -39,6 +39,7 @@ from app.mm.units import (
     BLOCKS_PER_1G,
     BLOCKS_PER_SECTION,
     ORDER_2M,
+    PAGEBLOCK_ORDER,
     PAGEBLOCK_PAGES,
     PTRS_PER_PTE,
     SECTION_PAGES,
@@ -435,14 +436,25 @@ def _fill(host: Host, budget: _Budget) -> None:
         Filler(Use.PAGE_CACHE, movable),
         Filler(Use.PCP, z.pcp),
     ]
-    if not fill_zone(host.mem, budget.zone, list(z.free_area), fillers):
+    kernel = _kernel_lists(z)
+    done = fill_zone(host.mem, budget.zone, z.free_area, fillers, kernel)
+    if not done and not fill_zone(host.mem, budget.zone, z.free_area, fillers, {}):
         raise BadInput(
             f"Node {z.nid}, zone {z.name}: the free blocks do not fit into its {z.present} present pages "
             "without two free buddies meeting",
             where="/proc/buddyinfo",
         )
-    if z.movable_order9 is not None:
-        type_lone_blocks(host.mem, budget.zone, z.movable_order9)
+    if z.free_by_type is not None:
+        type_lone_blocks(host.mem, budget.zone, z.free_by_type[Migrate.MOVABLE][PAGEBLOCK_ORDER])
+
+
+def _kernel_lists(z: ZoneImage) -> dict[Migrate, list[int]]:
+    """Free blocks smaller than a pageblock on the kernel's own lists; none where they contradict buddyinfo."""
+    if z.free_by_type is None:
+        return {}
+    lists = {mt: z.free_by_type[mt][:PAGEBLOCK_ORDER] for mt in (Migrate.UNMOVABLE, Migrate.RECLAIMABLE)}
+    fits = all(sum(column) <= free for *column, free in zip(*lists.values(), z.free_area, strict=False))
+    return lists if fits else {}
 
 
 def _movable_share(host: Host, budget: _Budget) -> int:

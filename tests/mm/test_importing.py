@@ -56,7 +56,8 @@ def test_movable_blocks_of_order_9_go_before_a_pair_is_split_and_others_do_not()
     assert boot is not None
     image = read_machine(boot["files"], "6.1")
     zone_image = next(zone for zone in image.zones if zone.name == "DMA32")
-    assert (zone_image.free_area[9:], zone_image.movable_order9) == ([4, 478], 2)
+    assert zone_image.free_by_type is not None
+    assert (zone_image.free_area[9:], zone_image.free_by_type[Migrate.MOVABLE][9]) == ([4, 478], 2)
     host = restore_machine(image, Call())
     mem, zone = host.mem, host.nodes[0].zones[1]
     blocks = find_huge_blocks(mem, zone, 4)
@@ -100,14 +101,14 @@ def test_free_blocks_are_placed_so_that_no_two_buddies_meet(wanted: list[int]) -
     pages = 1 << 13
     mem, zone = _open_zone(pages)
     free = sum(n << order for order, n in enumerate(wanted))
-    assert fill_zone(mem, zone, wanted, [Filler(Use.SYSTEM, pages - free)])
+    assert fill_zone(mem, zone, wanted, [Filler(Use.SYSTEM, pages - free)], {})
     assert free_area(mem, zone) == wanted
 
 
 def test_what_cannot_be_placed_is_refused() -> None:
     mem, zone = _open_zone(1 << 13)
-    assert not fill_zone(mem, zone, [0] * 9 + [16, 0], [])  # 16 blocks of order 9 must meet
-    assert not fill_zone(mem, zone, [0] * 10 + [1], [Filler(Use.SYSTEM, 5)])  # numbers do not add up
+    assert not fill_zone(mem, zone, [0] * 9 + [16, 0], [], {})  # 16 blocks of order 9 must meet
+    assert not fill_zone(mem, zone, [0] * 10 + [1], [Filler(Use.SYSTEM, 5)], {})  # numbers do not add up
 
 
 def test_contradictory_files_are_refused() -> None:
