@@ -10,7 +10,7 @@ from app.mm import cma, hugetlb, layout
 from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.huge_blocks import type_lone_blocks
-from app.mm.layout import DMA32_END, FIRMWARE_HOLES, FIRMWARE_TOP, NodeLayout
+from app.mm.layout import DMA32_END, FIRMWARE_HOLES, FIRMWARE_TOP, KERNEL_START, NodeLayout
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, MemoryMap, Migrate, Use
 from app.mm.page_alloc import (
     alloc_pages,
@@ -33,7 +33,6 @@ from app.mm.units import (
     pretty_size,
 )
 
-KERNEL_START = 4096  # the image begins at 16 MiB
 EARLY_PAGES = 1440  # page tables, per-CPU areas, node data, ... of a small machine, at the top of memory
 SWIOTLB_PAGES = 16384  # 64 MiB below 4 GiB when there is memory above
 SYSTEM_PAGES = 3400  # slab, stacks and first processes of a bare system

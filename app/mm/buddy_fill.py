@@ -32,22 +32,26 @@ def fill_zone(
     free_area: Sequence[int],
     fillers: Sequence[Filler],
     kernel: Mapping[Migrate, Sequence[int]],
+    top_fillers: Sequence[Filler],
 ) -> bool:
     """Place free blocks and fillers into the open pages of a zone; False, and nothing done, when that is impossible.
 
     ``free_area``: free blocks per order 0..10.  The numbers of pages must add up to the open pages.
     ``kernel``: those of them, per order 0..8, that lie in pageblocks of another type than movable.
+    ``top_fillers``: more of them, for the highest regions of 4 MiB, which they fill.
     """
     regions = _open_regions(mem, zone)
     open_pages = sum(starts.size << order for order, starts in enumerate(regions))
-    wanted = sum(n << order for order, n in enumerate(free_area))
-    if wanted + sum(f.pages for f in fillers) != open_pages or any(f.pages < 0 for f in fillers):
+    wanted = sum(n << order for order, n in enumerate(free_area)) + sum(f.pages for f in fillers)
+    on_top = sum(f.pages for f in top_fillers)
+    if wanted + on_top != open_pages or any(f.pages < 0 for f in (*fillers, *top_fillers)):
         return False
     *rest, largest = free_area
     top = regions[MAX_BUDDY_ORDER]
-    cut = top.size - largest
+    cut = top.size - (on_top >> MAX_BUDDY_ORDER) - largest
     if cut < 0:
         return False
+    top, highest = np.split(top, [cut + largest])
     broken = top[:cut].tolist()  # regions that must not stay whole
     placed: dict[Migrate, Placed] = {}
     for mt, counts in kernel.items():
@@ -63,7 +67,10 @@ def fill_zone(
     if not _place_all(left, broken, others):
         return False
     _assign_free(mem, top[cut:], [row for rows in placed.values() for row in rows])
-    _assign_fillers(mem, zone, fillers)
+    upper = (highest[:, None] + np.arange(1 << MAX_BUDDY_ORDER)).ravel()
+    lower = np.setdiff1d(_open_pages(mem, zone), upper, assume_unique=True)
+    _assign_fillers(mem, upper, top_fillers)
+    _assign_fillers(mem, lower, fillers)
     if kernel:
         _assign_types(mem, placed)
     return True
@@ -137,16 +144,19 @@ def _assign_types(mem: MemoryMap, placed: Mapping[Migrate, Placed]) -> None:
         mem.set_type(np.array(sorted(parts), np.int64), mt)
 
 
-def _assign_fillers(mem: MemoryMap, zone: Zone, fillers: Sequence[Filler]) -> None:
+def _open_pages(mem: MemoryMap, zone: Zone) -> Pfns:
     span = mem.blocks_of(zone)
     mine = mem.zone[span] == zone.index + 1
     blocks = np.flatnonzero(mine & (mem.use[span] == OPEN)) + span.start
     mixed = np.flatnonzero(mine & (mem.use[span] == Use.MIXED)) + span.start
     row, column = np.nonzero(mem.detail[mem.slot[mixed]] == OPEN)
     inside = mixed[row] * PAGEBLOCK_PAGES + column
-    places = np.sort(
+    return np.sort(
         np.concatenate(((blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside))
     )
+
+
+def _assign_fillers(mem: MemoryMap, places: Pfns, fillers: Sequence[Filler]) -> None:
     begin = 0
     for filler in fillers:
         pfns = places[begin : begin + filler.pages]

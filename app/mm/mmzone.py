@@ -100,7 +100,7 @@ class Zone:
 
     ``nr_cached``: free pages that a kernel would hold on the list of the CPU that freed them.  They are free in
     every counter; only a huge page cannot count on them.  ``cma``: pages of CMA areas; ``nr_free_cma``: those of
-    them that are free, and not isolated.
+    them that are free, and not isolated; ``nr_isolated``: free pages of isolated pageblocks, while a range is emptied.
     """
 
     index: int
@@ -119,6 +119,7 @@ class Zone:
     lowmem_reserve: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     cma: int = 0
     nr_free_cma: int = 0
+    nr_isolated: int = 0
 
     @property
     def name(self) -> str:
@@ -164,8 +165,8 @@ class MemoryMap:
     pageblock; ``section_state`` uint8, ``section_nid`` int16, ``vmemmap_pfn`` int64 (first of the section's
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
-    section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``lone_span``: by zone, no free
-    pageblock with a buddy that is not free lies outside; ``detail`` uint8 (rows, 512);
+    section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``isolated_blocks``: those isolated
+    now; ``lone_span``: by zone, no free pageblock with a buddy that is not free lies outside; ``detail`` uint8 (rows, 512);
     ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge page keeps.
     """
 
@@ -194,6 +195,7 @@ class MemoryMap:
         self.nr_pte_rows = 1
         self.dirty = np.zeros(nr_sections, np.bool_)
         self.cma_blocks: Blocks = np.empty(0, np.int64)
+        self.isolated_blocks: Blocks = np.empty(0, np.int64)
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
         self.lone_span: list[tuple[int, int]] = []
@@ -326,16 +328,30 @@ class MemoryMap:
         self._lower_hints(blocks)
         if mt == Migrate.CMA:
             self.cma_blocks = np.union1d(self.cma_blocks, blocks)
+        if mt == Migrate.ISOLATE:
+            self.isolated_blocks = np.union1d(self.isolated_blocks, blocks)
+            self._count_isolated()
+        elif self.isolated_blocks.size:
+            self.isolated_blocks = np.setdiff1d(self.isolated_blocks, blocks)
+            self._count_isolated()
         self.count_free_cma()
 
     def count_free_cma(self) -> None:
         """Count the free pages of each zone that lie in CMA pageblocks."""
         if self.cma_blocks.size == 0:
             return
-        mine = self.cma_blocks[self.mt[self.cma_blocks] == Migrate.CMA]
-        counts = np.bincount(self.zone[mine], weights=self.nfree[mine], minlength=len(self.zones) + 1)
+        counts = self._free_by_zone(self.cma_blocks[self.mt[self.cma_blocks] == Migrate.CMA])
         for zone in self.zones:
-            zone.nr_free_cma = int(counts[zone.index + 1])
+            zone.nr_free_cma = counts[zone.index + 1]
+
+    def _count_isolated(self) -> None:
+        counts = self._free_by_zone(self.isolated_blocks)
+        for zone in self.zones:
+            zone.nr_isolated = counts[zone.index + 1]
+
+    def _free_by_zone(self, blocks: Blocks) -> list[int]:
+        counts = np.bincount(self.zone[blocks], weights=self.nfree[blocks], minlength=len(self.zones) + 1)
+        return [int(count) for count in counts]
 
     def mark_dirty(self, blocks: Blocks) -> None:
         """Remember that the sections of these pageblocks must be stored."""
@@ -445,6 +461,8 @@ class MemoryMap:
     def _touched(self, blocks: Blocks, use: Use) -> None:
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
         self.count_free_cma()
+        if self.isolated_blocks.size:
+            self._count_isolated()
         if use == Use.BUDDY or (self.use[blocks] == Use.MIXED).any():  # what stays free in a mixed pageblock
             self._lower_hints(blocks)
         self._widen_lone_span(blocks)

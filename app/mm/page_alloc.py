@@ -75,10 +75,12 @@ def zonelist(nodes: Sequence[Node], first: int, highest: int) -> list[Zone]:
 def usable(zone: Zone, highest: int) -> int:
     """Free pages that the watermarks count for a request up to zone type ``highest``.
 
-    Pages on the freeing CPU's list do not count; those of CMA areas do for movable requests only, which are the
-    ones that may use ZONE_MOVABLE.
+    Pages on the freeing CPU's list and in isolated pageblocks do not count; those of CMA areas do for movable
+    requests only, which are the ones that may use ZONE_MOVABLE.
+    Source: mm/page_isolation.c set_migratetype_isolate() takes free pages out of NR_FREE_PAGES (5.14).
     """
-    return zone.nr_free - zone.nr_cached - (0 if highest == ZONE_MOVABLE else zone.nr_free_cma)
+    apart = zone.nr_cached + zone.nr_isolated
+    return zone.nr_free - apart - (0 if highest == ZONE_MOVABLE else zone.nr_free_cma)
 
 
 def room(zone: Zone, mark: int, highest: int) -> int:

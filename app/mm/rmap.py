@@ -6,23 +6,28 @@ Source: mm/rmap.c, mm/migrate.c remove_migration_ptes() (5.14).
 import numpy as np
 
 from app.mm.mmzone import Pfns
-from app.mm.state import Host, HState, Task
+from app.mm.state import Host, HState
 
 
 def move_owner(host: Host, old: Pfns, new: Pfns) -> None:
-    """Point the tasks that own the old pages at the new ones."""
+    """Point the tasks that own the old pages (rising) at the new ones."""
     if old.size == 0:
         return
-    where = dict(zip(old.tolist(), new.tolist(), strict=True))
     low, high = int(old[0]), int(old[-1])
     for task in host.tasks.values():
         if any(start <= high and start + n > low for start, n in task.runs):
-            task.runs = _moved_runs(task, where)
+            pfns = from_runs(task.runs)
+            at = np.minimum(np.searchsorted(old, pfns), old.size - 1)
+            task.runs = to_runs(np.where(old[at] == pfns, new[at], pfns))
 
 
-def _moved_runs(task: Task, where: dict[int, int]) -> list[tuple[int, int]]:
-    pfns = [where.get(p, p) for start, n in task.runs for p in range(start, start + n)]
-    return to_runs(np.array(pfns, np.int64))
+def from_runs(runs: list[tuple[int, int]]) -> Pfns:
+    """The pfns of (first, count) rows, in order."""
+    if not runs:
+        return np.empty(0, np.int64)
+    starts, lengths = np.array(runs, np.int64).T
+    begins = np.cumsum(lengths) - lengths
+    return np.repeat(starts - begins, lengths) + np.arange(int(lengths.sum()))
 
 
 def to_runs(pfns: Pfns) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.huge_blocks import type_lone_blocks
 from app.mm.image import MachineImage, PoolImage, ZoneImage
-from app.mm.layout import DMA_END, FIRMWARE_HOLES
+from app.mm.layout import DMA_END, FIRMWARE_HOLES, KERNEL_START
 from app.mm.mmzone import (
     ZONE_MOVABLE,
     ZONE_NAMES,
@@ -38,6 +38,7 @@ from app.mm.state import Call, Host, HState, HugeMap, Task
 from app.mm.units import (
     BLOCKS_PER_1G,
     BLOCKS_PER_SECTION,
+    MAX_BUDDY_ORDER,
     ORDER_2M,
     PAGEBLOCK_ORDER,
     PAGEBLOCK_PAGES,
@@ -48,6 +49,7 @@ from app.mm.units import (
 
 IMPORTED_PID = 1
 MAX_SECTIONS = 1 << 20
+REGION_PAGES = 1 << MAX_BUDDY_ORDER
 
 
 @dataclass(slots=True)
@@ -430,15 +432,18 @@ def _fill(host: Host, budget: _Budget) -> None:
             where="/proc/zoneinfo",
         )
     movable = min(budget.used, _movable_share(host, budget))
-    fillers = [
-        Filler(Use.RESERVED, budget.unmanaged),
-        Filler(Use.SYSTEM, budget.used - movable),
-        Filler(Use.PAGE_CACHE, movable),
-        Filler(Use.PCP, z.pcp),
-    ]
-    kernel = _kernel_lists(z)
-    done = fill_zone(host.mem, budget.zone, z.free_area, fillers, kernel)
-    if not done and not fill_zone(host.mem, budget.zone, z.free_area, fillers, {}):
+    lists = _kernel_lists(z)
+    for kernel, top in ((lists, _top_fillers(host, budget, movable)), (lists, []), ({}, [])):
+        taken = {filler.use: filler.pages for filler in top}
+        fillers = [
+            Filler(Use.RESERVED, budget.unmanaged - taken.get(Use.RESERVED, 0)),
+            Filler(Use.SYSTEM, budget.used - movable),
+            Filler(Use.PAGE_CACHE, movable - taken.get(Use.PAGE_CACHE, 0)),
+            Filler(Use.PCP, z.pcp),
+        ]
+        if fill_zone(host.mem, budget.zone, z.free_area, fillers, kernel, top):
+            break
+    else:
         raise BadInput(
             f"Node {z.nid}, zone {z.name}: the free blocks do not fit into its {z.present} present pages "
             "without two free buddies meeting",
@@ -446,6 +451,20 @@ def _fill(host: Host, budget: _Budget) -> None:
         )
     if z.free_by_type is not None:
         type_lone_blocks(host.mem, budget.zone, z.free_by_type[Migrate.MOVABLE][PAGEBLOCK_ORDER])
+
+
+def _top_fillers(host: Host, budget: _Budget, movable: int) -> list[Filler]:
+    """Early memory is handed out from the top; the kernel's image lies low.
+
+    Page cache soon fills what is left of the last region of 4 MiB; where there is none, only whole regions count.
+    """
+    zone = budget.zone
+    image = host.profile.kernel_image_pages if KERNEL_START in range(zone.start_pfn, zone.end_pfn) else 0
+    early = max(0, budget.unmanaged - image)
+    beside = -early % REGION_PAGES
+    if not image and beside <= movable:
+        return [Filler(Use.PAGE_CACHE, beside), Filler(Use.RESERVED, early)]
+    return [Filler(Use.RESERVED, early - early % REGION_PAGES)]
 
 
 def _kernel_lists(z: ZoneImage) -> dict[Migrate, list[int]]:

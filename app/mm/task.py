@@ -14,10 +14,10 @@ from app.mm import commands as c
 from app.mm import hugetlb_reserve as reserve
 from app.mm.errors import BadInput, MMError, NotFound
 from app.mm.hugetlb_reserve import Policy, policy_of
-from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Pfns, Use, Zone
-from app.mm.page_alloc import NO_PFNS, alloc_pages, allocatable, node_zonelist, zonelist
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Use, Zone
+from app.mm.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
 from app.mm.pool import hstate
-from app.mm.rmap import to_runs
+from app.mm.rmap import from_runs, to_runs
 from app.mm.state import Call, Host, HState, HugeMap, Task, VmemmapDelta
 from app.mm.tell import counters, vmemmap_of
 from app.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES, ULONG_MAX
@@ -89,7 +89,7 @@ def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> dict[str, Any]:
     freed = sum(n for _, n in task.runs)
     for mapping in list(task.maps.values()):
         _unmap(host, call, mapping, 0, mapping.count)
-    host.mem.assign_pages(_pfns(task.runs), Use.BUDDY)
+    host.mem.assign_pages(from_runs(task.runs), Use.BUDDY)
     del host.tasks[task.pid]
     call.emit("TaskExited", pid=task.pid)
     return {"pid": task.pid, "freed_pages": freed, "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
@@ -200,7 +200,7 @@ def _local_node(host: Host, task: Task) -> int:
 def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> dict[str, Any]:
     """Give single pages back: the newest first, or thinned out."""
     task = find(host, cmd.pid)
-    pfns = _pfns(task.runs)
+    pfns = from_runs(task.runs)
     if cmd.keep_of_256 is not None:
         keep = np.arange(pfns.size) % 256 < cmd.keep_of_256
     else:
@@ -226,12 +226,6 @@ def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> dict[str, Any]:
     task.runs.extend(to_runs(pfns))
     call.emit("PagesAdopted", pid=task.pid, pages=int(pfns.size))
     return {"pid": task.pid, "pages": int(pfns.size)}
-
-
-def _pfns(runs: list[tuple[int, int]]) -> Pfns:
-    if not runs:
-        return NO_PFNS
-    return np.concatenate([np.arange(first, first + n) for first, n in runs])
 
 
 # -- huge mappings ----------------------------------------------------------------------------------------

@@ -101,14 +101,14 @@ def test_free_blocks_are_placed_so_that_no_two_buddies_meet(wanted: list[int]) -
     pages = 1 << 13
     mem, zone = _open_zone(pages)
     free = sum(n << order for order, n in enumerate(wanted))
-    assert fill_zone(mem, zone, wanted, [Filler(Use.SYSTEM, pages - free)], {})
+    assert fill_zone(mem, zone, wanted, [Filler(Use.SYSTEM, pages - free)], {}, [])
     assert free_area(mem, zone) == wanted
 
 
 def test_what_cannot_be_placed_is_refused() -> None:
     mem, zone = _open_zone(1 << 13)
-    assert not fill_zone(mem, zone, [0] * 9 + [16, 0], [], {})  # 16 blocks of order 9 must meet
-    assert not fill_zone(mem, zone, [0] * 10 + [1], [Filler(Use.SYSTEM, 5)], {})  # numbers do not add up
+    assert not fill_zone(mem, zone, [0] * 9 + [16, 0], [], {}, [])  # 16 blocks of order 9 must meet
+    assert not fill_zone(mem, zone, [0] * 10 + [1], [Filler(Use.SYSTEM, 5)], {}, [])  # numbers do not add up
 
 
 def test_contradictory_files_are_refused() -> None:

@@ -7,7 +7,8 @@ from app.mm import commands as c
 from app.mm.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
 from app.mm.errors import MMError
 from app.mm.host import apply, digest, fork
-from app.mm.mmzone import BlockFlag, Use
+from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Use
+from app.mm.page_alloc import allocatable
 from app.mm.state import Call, Host
 from tests.mm.hosts import (
     GIB,
@@ -314,3 +315,19 @@ def test_dissolving_together_is_dissolving_one_after_the_other(
     assert row(together) == row(one_by_one)
     assert [z.nr_free for z in together.zones] == [z.nr_free for z in one_by_one.zones]
     assert_laws(together)
+
+
+def test_free_pages_of_the_block_itself_make_no_room_for_what_must_leave_it() -> None:
+    host = machine(GIB)
+    pid = do(host, c.CreateTask("anon", pages=1))["pid"]
+    do(host, c.GrowTask(pid, "anon", 1 << 20, partial=True))  # as far as the watermarks let it
+    left = allocatable(host.zones, ZONE_MOVABLE)
+
+    outcome = apply(host, c.SetBlockState(4, "offline"))
+
+    assert outcome.error is not None
+    assert (outcome.error.errno, outcome.error.reason) == ("EINTR", "livelock")
+    assert outcome.result["migrated_pages"] <= left + 1
+    assert outcome.result["passes"] < 20
+    assert all(zone.nr_isolated == 0 for zone in host.zones)
+    assert_laws(host)

@@ -14,9 +14,16 @@ TRACES = Path(__file__).parents[1] / "data" / "traces"
 MODELLED = (
     *("a_", "b_", "c_", "d_", "e_", "f_", "g_offline_free", "h_", "i_"),
     *("m_fault_g", "m_fault_o", "m_fault_p", "m_fault_shrink", "o_", "j_", "p_", "q_", "r_", "n_cma_nomem"),
+    *(
+        "n_cma_fail",
+        "n_contig_2m-5.14-HVOoff",
+        "n_contig_inuse-5.14-HVOoff",
+        "n_contig_inuse-6",
+        "n_hugetlb_cma",
+    ),
 )
 # These name blocks or ranges by number, and the model's huge pages lie in other ones than the guest's.
-BY_PLACE = ("g_offline_inuse", "n_c", "n_hugetlb_cma")
+BY_PLACE = ("g_offline_inuse", "n_c")
 # Grown until memory ran out and compared within 1 % from then on, in almost every step.
 EXHAUSTED = ("n_cma_nomem",)
 ALL = sorted(TRACES.glob("*.json.gz"))
