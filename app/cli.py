@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic_core import from_json, to_json
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 if TYPE_CHECKING:
     from app.client import Client
     from app.replay.run import Report
-    from app.whatif.document import ScenarioFile
+    from app.whatif.document import ScenarioFile, WrongFile
 
 app = typer.Typer(help="A Linux host's hugetlb pool, simulated page by page.", no_args_is_help=True)
 console = Console()
@@ -201,20 +202,33 @@ def run_scenarios(
 
     try:
         scenarios = [read_scenario(path) for path in files]
-        answers = [_answer(scenario, url) for scenario in scenarios]
     except WrongFile as wrong:
-        for finding in wrong.findings:
-            errors.print(finding, markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    if as_json:
-        sys.stdout.write("\n".join(answer.decode() for answer in answers))
-    told = [(scenario, from_json(answer)) for scenario, answer in zip(scenarios, answers, strict=True)]
-    for scenario, answer in [] if as_json else told:
-        Console(width=REPORT_WIDTH).print(report.show(scenario, answer), crop=False, highlight=False)
+        raise _wrong_file(wrong) from None
+    told, status = [], 0
+    for scenario in scenarios:
+        try:
+            answer = _answer(scenario, url)
+        except WrongFile as wrong:  # the others are run, and their answers kept
+            status = _wrong_file(wrong).exit_code
+            continue
+        told.append((scenario, from_json(answer)))
+        if as_json:
+            sys.stdout.write(("\n" if len(told) > 1 else "") + answer.decode())
+        else:
+            Console(width=REPORT_WIDTH).print(report.show(*told[-1]), crop=False, highlight=False)
     if junit is not None:
-        junit.write_bytes(report.junit(told))
-    if not all(answer["ok"] for _, answer in told):
-        raise typer.Exit(1)
+        try:
+            junit.write_bytes(report.junit(told))
+        except OSError as error:
+            raise _wrong_file(WrongFile(f"{junit}: {error.strerror}")) from None
+    if status or not all(answer["ok"] for _, answer in told):
+        raise typer.Exit(status or 1)
+
+
+def _wrong_file(wrong: "WrongFile") -> typer.Exit:
+    for finding in wrong.findings:
+        errors.print(finding, markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(2)
 
 
 def _answer(file: "ScenarioFile", url: str) -> bytes:
@@ -226,7 +240,7 @@ def _answer(file: "ScenarioFile", url: str) -> bytes:
     from app.whatif.document import WrongFile
 
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        bar = progress.add_task(file.title, total=None)
+        bar = progress.add_task(escape(file.title), total=None)
 
         def told(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)

@@ -1,6 +1,7 @@
 """Requests that may take long: answered when they are done soon, else with the job that goes on."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from app.api import job_schemas
 from app.api.answers import document, service_of
 from app.api.documentation import Responses, problems
 from app.api.jobs import board_of, result_of, row
-from app.jobs import Work
+from app.jobs import NoSuchJob, Work
 
 ASYNC = "respond-async"
 Prefer = Annotated[
@@ -54,5 +55,6 @@ def answer(
     if at_once or not job.wait(service_of(request).settings.what_if_wait_seconds):
         applied = {"Preference-Applied": ASYNC} if at_once else {}
         return document(row(job), HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{job.id}", **applied})
-    board.delete(job.id)
+    with suppress(NoSuchJob):  # somebody else has cancelled it
+        board.delete(job.id)
     return result_of(request, job)

@@ -115,8 +115,10 @@ class BlockPlan(BaseModel):
     block: int
     node: int | None
     zones: list[str]
-    hugepages: int = Field(description="Pageblocks of huge pages in it: dissolved, or moved when in use.")
-    movable_pages: int = Field(description="Pages that have to move.")
+    bytes: int = Field(description="Memory that is plugged in it.")
+    hugepages: int = Field(description="2 MiB blocks of it that are huge pages ...")
+    free_hugepages: int = Field(description="... and those of them that nobody uses: lost to the pool.")
+    movable_pages: int = Field(description="Pages that have to move, those of huge pages in use among them.")
     can_offline: bool
     errno: str | None
     reason: str | None
@@ -128,7 +130,7 @@ class TogetherPlan(BaseModel):
 
     bytes: int
     enough: bool
-    hugepages_lost: int
+    hugepages_lost: int = Field(description="What the pools are smaller by afterwards, in blocks of 2 MiB.")
     pages_moved: int
     blocks: list[int]
 

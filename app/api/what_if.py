@@ -5,16 +5,14 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 
 from app.api import examples, what_if_schemas
-from app.api.answers import document, service_of
+from app.api.answers import service_of
 from app.api.documentation import Responses
-from app.api.long_work import Prefer, answer, answered, prefers_job
+from app.api.long_work import Prefer, answer, answered
 from app.mm.host import fork
 from app.whatif import variants
-from app.whatif.run import run
 from app.whatif.scenario import Scenario, check, json_schema
 
 router = APIRouter(prefix="/v1/what-if", tags=["what-if"])
-SHORT_STEPS = 100  # answered where the request is; more are for a process of their own
 ASKED = answered()
 SCHEMA: Responses = {200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}}
 
@@ -30,8 +28,6 @@ def ask_what_if(request: Request, body: Scenario = examples.WHAT_IF, prefer: Pre
     wanted = variants.expand(body)
     service = service_of(request)
     hosts = {name: service.read(name, fork)[0] for name in variants.names(body, wanted)}
-    if not (wanted or prefers_job(prefer) or len(body.steps) > SHORT_STEPS):
-        return document(run(body, hosts))
     question = variants.Question(dict(body.given), hosts)
     finish = variants.table if wanted else variants.one
     return answer(request, prefer, "what-if", variants.work, question, variants.items(wanted), finish)

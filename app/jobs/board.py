@@ -47,6 +47,16 @@ class Limits:
     seconds: float = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What ``Board.submit`` was given."""
+
+    work: Work
+    shared: Any
+    items: Sequence[Any]
+    finish: Callable[[list[Any]], Any]
+
+
 class Board:
     """All jobs of this process.
 
@@ -59,6 +69,7 @@ class Board:
         self.limits = limits
         self._clock = clock
         self._jobs: dict[str, Job] = {}  # in order of submission
+        self._waiting: dict[str, _Order] = {}
         self._guard = threading.Lock()
         self._threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="job")
         CONTEXT.set_forkserver_preload(list(preload))
@@ -85,7 +96,8 @@ class Board:
             if unfinished >= self.limits.unfinished:
                 raise NoRoom(f"{unfinished} jobs are at work or wait already")
             self._jobs[job.id] = job
-        self._threads.submit(self._run, job, work, shared, items, finish)
+            self._waiting[job.id] = _Order(work, shared, items, finish)
+        self._threads.submit(self._run, job)
         return job
 
     def get(self, job_id: str) -> Job:
@@ -112,6 +124,7 @@ class Board:
         job.wait(timeout_seconds)
         with self._guard:
             self._jobs.pop(job_id, None)
+            self._waiting.pop(job_id, None)  # one that waits lets go of what it holds
         return job
 
     def close(self) -> None:
@@ -130,11 +143,13 @@ class Board:
 
     # -- at work -------------------------------------------------------------------------------------------
 
-    def _run(
-        self, job: Job, work: Work, shared: Any, items: Sequence[Any], finish: Callable[[list[Any]], Any]
-    ) -> None:
+    def _run(self, job: Job) -> None:
+        with self._guard:
+            order = self._waiting.pop(job.id, None)
+        if order is None:
+            return
         try:
-            job.become(State.DONE, result=finish(self._results(job, work, shared, items)))
+            job.become(State.DONE, result=order.finish(self._results(job, order)))
         except _Stop as stop:
             why = str(stop)
             job.become(State.FAILED if why else State.CANCELLED, error=why or None)
@@ -144,14 +159,14 @@ class Board:
             log.exception("job %s (%s) failed", job.id, job.kind)
             job.become(State.FAILED, error="hugepool failed here; the log of the service has the story")
 
-    def _results(self, job: Job, work: Work, shared: Any, items: Sequence[Any]) -> list[Any]:
+    def _results(self, job: Job, order: _Order) -> list[Any]:
         job.become(State.RUNNING)
         deadline = time.monotonic() + self.limits.seconds
         self._check(job, deadline)
-        results: list[Any] = [None] * len(items)
-        size = min(self.limits.workers or os.cpu_count() or 1, len(items))
-        with Crew(max(1, size), shared) as crew:
-            for step in crew.each(work, items, LOOK_SECONDS):
+        results: list[Any] = [None] * len(order.items)
+        size = min(self.limits.workers or os.cpu_count() or 1, len(order.items))
+        with Crew(max(1, size), order.shared) as crew:
+            for step in crew.each(order.work, order.items, LOOK_SECONDS):
                 if step is None:
                     self._check(job, deadline)
                     continue

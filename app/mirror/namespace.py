@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 # Folders and files of a host that are laid over those of the machine, where the host has them.
 FOLDERS = ("sys/devices/system/node", "sys/devices/system/memory", "sys/kernel/mm/hugepages")
 PROC_FILES = ("meminfo", "buddyinfo", "zoneinfo", "vmstat", "pagetypeinfo", "cmdline")
 SYSCTLS = "proc/sys/vm"
+PROTECTED = (Path("/proc/sys"), Path("/sys"))  # what a host has no file for belongs to the machine: read-only
 FIXED = (Path("/proc"), Path("/sys"), Path("/"))  # cannot be rebuilt: what they hold changes by itself
 
 
@@ -38,13 +39,16 @@ def separate() -> None:
 
 
 def cover(root: Path) -> list[str]:
-    """Lay the files of a host below ``root`` over those of the machine.
+    """Lay the files of a host below ``root`` over those of the machine, which cannot be written any more.
 
     Returns:
         What could not be laid over because the machine has no such file and no place for it.
     Raises:
         CannotCover: the kernel refuses a mount.
     """
+    for folder in PROTECTED:
+        _mount(folder, folder, None, MS_BIND | MS_REC)
+        _mount(None, folder, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
     left_out = []
     for name in _names(root):
         target = Path("/", name)

@@ -166,8 +166,8 @@ class MemoryMap:
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
     section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``isolated_blocks``: those isolated
-    now; ``lone_span``: by zone, no free pageblock with a buddy that is not free lies outside; ``detail`` uint8 (rows, 512);
-    ``pte`` int64 (rows, 512).  ``kept``: vmemmap pages an optimised huge page keeps.
+    now; ``lone_span``: by zone, no free pageblock with a buddy that is not free lies outside; ``detail`` uint8, ``pte``
+    int64, of shape (rows, 512).  ``kept``: vmemmap pages an optimised huge page keeps.
     """
 
     def __init__(self, nr_sections: int, kept: int) -> None:

@@ -51,7 +51,7 @@ _Loader.yaml_implicit_resolvers = {}
 _PLAIN: dict[str, tuple[str, str]] = {  # type -> (pattern, what it can begin with)
     "null": (r"~|null|", "~n"),
     "bool": (r"true|false", "tf"),
-    "int": (r"-?(?:0|[1-9][0-9]{0,30})|0x[0-9a-fA-F]{1,16}", "-0123456789"),
+    "int": (r"-?(?:0|[1-9][0-9]{0,30})", "-0123456789"),
     "float": (r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)", "-0123456789"),
 }
 for _name, (_pattern, _first) in _PLAIN.items():
@@ -59,11 +59,21 @@ for _name, (_pattern, _first) in _PLAIN.items():
         f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
     )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"\Z"), [""])
+
+
+def _joined(text: str) -> str:
+    """A text whose characters JSON has written as two halves."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return text  # a half alone: refused by the form
+
+
 _SCALARS: dict[str, Callable[[str], Any]] = {
-    "tag:yaml.org,2002:str": str,
+    "tag:yaml.org,2002:str": _joined,
     "tag:yaml.org,2002:null": lambda _: None,
     "tag:yaml.org,2002:bool": lambda text: text == "true",
-    "tag:yaml.org,2002:int": lambda text: int(text, 16 if text.startswith("0x") else 10),
+    "tag:yaml.org,2002:int": int,
     "tag:yaml.org,2002:float": float,
 }
 _CONTAINERS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
@@ -144,7 +154,10 @@ def _compose(file: Path) -> yaml.Node:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise WrongFile(f"{file}: has more than {MAX_BYTES >> 20} MiB")
-        node = yaml.compose(file.read_text("utf-8"), _Loader)
+        text = file.read_text("utf-8")
+        if text.lstrip().startswith("{") and "\t" in text:  # JSON's blanks, which YAML does not take
+            text = text.replace("\t", " ")
+        node = yaml.compose(text, _Loader)
     except OSError as error:
         raise WrongFile(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -15,11 +15,12 @@ from app.forms.fields import refuse
 from app.fs.render import render
 from app.mm.errors import MMError
 from app.mm.state import Host
-from app.whatif.paths import NoSuchPath, dig, split
+from app.whatif.paths import NoSuchPath, cut, dig, doubles, split
 
 ROOTS = ("errno", "signal", "reason", "detail", "result", "counters")
 MAX_EXPECTATIONS = 100
 MAX_PATH = 300
+HEXADECIMAL = ("/block_size_bytes", "/phys_index")  # files of hexadecimal digits: texts
 
 
 def _equal(actual: Any, wanted: Any) -> bool:
@@ -57,6 +58,8 @@ def _check(expect: dict[str, Any]) -> dict[str, Any]:
         _check_path(path)
         if isinstance(wanted, dict):
             _check_comparisons(path, wanted)
+    if (twice := doubles(expect)) is not None:
+        raise refuse("expect", f"names {twice!a} a second time, in another spelling")
     plain(expect)
     return expect
 
@@ -132,7 +135,7 @@ def failures(expect: Mapping[str, Any], answer: Mapping[str, Any], machine: Host
         for word, operand in comparisons.items():
             why = _broken(word, actual, operand)
             if why is not None:
-                yield {"path": path, "expected": wanted, "actual": actual, "message": f"{path} {why}"}
+                yield {"path": path, "expected": wanted, "actual": cut(actual), "message": f"{path} {why}"}
 
 
 def _broken(word: str, actual: Any, wanted: Any) -> str | None:
@@ -163,4 +166,6 @@ def _file(machine: Host, path: str) -> Any:
         if found is None:
             raise NoSuchPath(f"{name} has no number behind {word!a}")
         text = found[1]
+    if name.endswith(HEXADECIMAL):
+        return text
     return int(text) if re.fullmatch(r"-?\d{1,30}", text) else text

@@ -1,10 +1,14 @@
 """Paths into documents: ``steps[2].resize.count`` as errors write it, ``steps.2.resize.count`` as people do."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from pydantic_core import to_json
 
 MAX_WORD = 60
 MAX_LISTED = 12
+MAX_VALUE = 1000
 
 
 class NoSuchPath(Exception):
@@ -13,7 +17,28 @@ class NoSuchPath(Exception):
 
 def split(path: str) -> list[str]:
     """The parts of ``a.0.b``; ``a[0].b`` is the same path."""
-    return path.replace("[", ".").replace("]", "").split(".")
+    return re.sub(r"\[([^\[\].]*)\]", r".\1", path).split(".")
+
+
+def doubles(paths: Iterable[str]) -> str | None:
+    """A path that is another one in another spelling, or None."""
+    seen = set()
+    for path in paths:
+        parts = tuple(split(path))
+        if parts in seen:
+            return path
+        seen.add(parts)
+    return None
+
+
+def cut(value: Any) -> Any:
+    """A value as answers repeat it: a long text is cut, a large structure told as the beginning of its JSON."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else to_json(value).decode()
+    if len(text) <= MAX_VALUE:
+        return value
+    return f"{text[:MAX_VALUE]}..."
 
 
 def dig(document: Any, path: str) -> Any:

@@ -22,8 +22,9 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def show(file: ScenarioFile, answer: Answer) -> RenderableType:
     """The answer as a table: a row for each step, or for each variant, and one line of summary."""
     rows = _variant_table(answer) if "variants" in answer else _step_table(file, answer)
+    refused = [Text(f"  {text}") for text in _refusals(answer)]
     failed = [Text(f"  {text}", "red") for text in _failures(answer)]
-    return Group(Text(f"{file.title}  ({file.path})", "bold"), rows, *failed, _summary(answer))
+    return Group(Text(f"{file.title}  ({file.path})", "bold"), rows, *refused, *failed, _summary(answer))
 
 
 def _failures(answer: Answer) -> Iterator[str]:
@@ -35,12 +36,17 @@ def _failures(answer: Answer) -> Iterator[str]:
         yield from (f"step {i + 1}: {failure['message']}" for failure in step["failed_expectations"])
 
 
+def _refusals(answer: Answer) -> Iterator[str]:
+    steps = answer.get("steps", [])
+    yield from (f"step {i}: {step['detail']}" for i, step in enumerate(steps, 1) if step["detail"])
+
+
 def _table(*columns: str) -> Table:
     """Words to the left; numbers are added to the right of them by the caller."""
     table = Table(box=None, pad_edge=False)
     table.add_column("#", justify="right")
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(Text(column), no_wrap=True)
     return table
 
 
@@ -74,7 +80,7 @@ def _step_table(file: ScenarioFile, answer: Answer) -> Table:
     for i, step in enumerate(steps):
         numbers = [str(step["counters"][size][name]) for size in sizes for name in _POOL]
         free = step["counters"]["memory"]["free_bytes"] >> 20
-        table.add_row(str(i + 1), step_words(file, i), _outcome(step), *numbers, str(free))
+        table.add_row(str(i + 1), Text(step_words(file, i)), _outcome(step), *numbers, str(free))
     return table
 
 
@@ -115,7 +121,9 @@ def _cut(text: str, length: int) -> str:
 
 def _outcome(step: Answer) -> str:
     if step["errno"] is None:
-        return f"ok, {step['signal']}" if step["signal"] else "ok"
+        missing = ((step["result"] or {}).get("shortfall") or {}).get("missing")
+        words = ("ok", step["signal"], missing and f"{missing} missing")
+        return ", ".join(word for word in words if word)
     return f"{step['errno']} {step['reason'] or ''}".rstrip()
 
 
@@ -128,13 +136,13 @@ def _variant_table(answer: Answer) -> Table:
     columns = list(rows[0]["columns"]) if rows else []
     table = _table(*paths, "outcome")
     for path in columns:
-        table.add_column(path.removeprefix("steps."), justify="right", no_wrap=True)
+        table.add_column(Text(path.removeprefix("steps.")), justify="right", no_wrap=True)
     for row in rows:
         values = [_short(row["values"][path]) if path in row["values"] else "" for path in paths]
         shown = [
             _short(row["columns"][path]) if row["columns"].get(path) is not None else "-" for path in columns
         ]
-        table.add_row(str(row["variant"] + 1), *values, _row_outcome(row), *shown)
+        table.add_row(str(row["variant"] + 1), *map(Text, values), _row_outcome(row), *map(Text, shown))
     return table
 
 

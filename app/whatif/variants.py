@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from app.forms.validation import in_words
 from app.mm.errors import BadInput, MMError
-from app.whatif.paths import NoSuchPath, dig, replaced, split
+from app.whatif.paths import NoSuchPath, cut, dig, doubles, replaced, split
 from app.whatif.run import Hosts, Told, play, run
 from app.whatif.scenario import Scenario, check
 
@@ -35,13 +35,12 @@ def expand(scenario: Scenario) -> list[Values]:
     _check_columns(wanted.columns)
     found: list[Values] = [*wanted.rows] if wanted.rows is not None else _combined(wanted.grid or {})
     where = "variants.grid" if wanted.rows is None else "variants.list"
-    if len(found) * len(scenario.steps) > MAX_STEPS_IN_ALL:
-        raise BadInput(
-            f"has {len(found)} variants; there may be {MAX_STEPS_IN_ALL} steps in all", where=where
-        )
+    steps = 0
     for i, values in enumerate(found):
         try:
-            variant(scenario, values)
+            steps += len(variant(scenario, values).steps)
+            if steps > MAX_STEPS_IN_ALL:
+                raise BadInput(f"is variant {i + 1}; there may be {MAX_STEPS_IN_ALL} steps in all")
         except BadInput as error:
             place = where if wanted.rows is None else f"{where}[{i}]"
             raise BadInput(f"with {_shown(values)}: {error.detail}", where=place) from None
@@ -58,6 +57,8 @@ def _combined(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
 
 
 def _check_columns(columns: Sequence[str]) -> None:
+    if (twice := doubles(columns)) is not None:
+        raise BadInput(f"names {twice!a} a second time", where="variants.columns")
     for i, path in enumerate(columns):
         if split(path)[0] != "steps":
             raise BadInput("a path into the answer begins with steps", where=f"variants.columns[{i}]")
@@ -104,7 +105,10 @@ def row(
 ) -> dict[str, Any]:
     """One variant, run: its values and what came of it; a host that cannot be had is told as ``error``."""
     columns = scenario.variants.columns if scenario.variants else []
-    about: dict[str, Any] = {"variant": number, "values": dict(values)}
+    about: dict[str, Any] = {
+        "variant": number,
+        "values": {path: cut(value) for path, value in values.items()},
+    }
     try:
         answer, _ = play(variant(scenario, values), hosts, told)
     except MMError as error:
@@ -129,7 +133,7 @@ def _columns(answer: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[st
     missing: dict[str, str] = {}
     for path in columns:
         try:
-            shown[path] = dig(answer, path)
+            shown[path] = cut(dig(answer, path))
         except NoSuchPath as nothing:
             shown[path], missing[path] = None, str(nothing)
     return shown, missing
@@ -143,7 +147,10 @@ def _failed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def told_of(error: MMError) -> dict[str, Any]:
     """A refusal as data."""
-    return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": error.facts}
+    facts = dict(error.facts)
+    if isinstance(error, BadInput) and error.where is not None:
+        facts["errors"] = [{"field": error.where, "message": error.detail.removeprefix(f"{error.where}: ")}]
+    return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": facts}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

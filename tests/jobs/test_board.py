@@ -1,10 +1,12 @@
 """Jobs end as they should: done, failed, cancelled; and nothing goes on behind one that was cancelled."""
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,6 +81,22 @@ def test_a_job_that_is_deleted_leaves_no_process_at_work(board: Board, tmp_path:
     assert not any(map(alive, working))
     with pytest.raises(NoSuchJob):
         board.get(job.id)
+
+
+def test_a_job_that_is_deleted_while_it_waits_lets_go_of_what_it_holds(board: Board, tmp_path: Path) -> None:
+    class Held:
+        """Something large."""
+
+    first = board.submit("endless", work.endless, tmp_path, range(2), list)
+    pids(tmp_path, 2)
+    held = Held()
+    gone = weakref.ref(held)
+    waiting = board.submit("square", work.square, held, range(3), sum)
+    del held
+    board.delete(waiting.id)
+    gc.collect()
+    assert gone() is None
+    board.delete(first.id)
 
 
 def test_a_job_that_waits_for_its_turn_is_cancelled_at_once(board: Board, tmp_path: Path) -> None:

@@ -182,3 +182,12 @@ def test_a_host_that_is_not_there_and_a_missing_program_are_told(lab: Lab) -> No
     done = run(lab.client.url, "exec", "nosuch", "--", "true")
     assert (done.returncode, "no host 'nosuch'" in done.stderr) == (1, True)
     assert run(lab.client.url, "exec", lab.name).returncode == 2
+
+
+def test_what_the_host_has_no_file_for_cannot_be_written(lab: Lab) -> None:
+    machine = {path: Path(path).read_text() for path in ("/proc/sys/vm/swappiness", "/proc/sys/kernel/panic")}
+    code = "; ".join(f"echo 7 > {path}" for path in machine)
+    done = run(lab.client.url, "exec", lab.name, "--", "bash", "-c", code)
+    assert done.returncode == 1
+    assert done.stderr.count("Read-only file system") == len(machine)
+    assert {path: Path(path).read_text() for path in machine} == machine

@@ -97,3 +97,38 @@ def test_junit_has_a_case_for_each_step(file: Path, tmp_path: Path) -> None:
     assert [case.get("name") for case in suite] == ["1 resize count=8", "2 x: resize count=8"]
     (failure,) = suite.iter("failure")
     assert failure.get("message") == "result.allocated is 0, expected 9"
+
+
+def test_a_machine_that_cannot_be_does_not_keep_the_others_from_being_told(
+    file: Path, tmp_path: Path
+) -> None:
+    report, other = tmp_path / "report.xml", tmp_path / "other.yaml"
+    file.write_text(json.dumps(question(GROW, host={"spec": {"nodes": [{"memory": "1M"}]}})))
+    other.write_text(json.dumps(question(GROW, name="Other")))
+    done = hugepool(file, other, "--junit", report)
+    assert done.exit_code == 2
+    assert "ok: 1 steps" in done.stdout
+    assert [suite.get("name") for suite in ET.parse(report).getroot()] == ["Other"]
+
+
+def test_a_report_that_cannot_be_written_is_told(file: Path) -> None:
+    file.write_text(json.dumps(question(GROW)))
+    done = hugepool(file, "--junit", "/nonexistent/report.xml")
+    assert done.exit_code == 2
+    assert done.stderr.strip() == "/nonexistent/report.xml: No such file or directory"
+
+
+def test_brackets_are_no_markup(file: Path) -> None:
+    pool = "/proc/sys/vm/nr_hugepages"
+    file.write_text(json.dumps(question({"write": pool, "data": "[/b]"}, name="[/b] [red]")))
+    done = hugepool(file)
+    assert done.exit_code == 0
+    assert "[/b] [red]" in done.stdout
+    assert "<- [/b]" in done.stdout
+
+
+def test_a_refused_step_says_why_and_what_is_missing_is_told(file: Path) -> None:
+    file.write_text(json.dumps(question({"offline": 99}, {"resize": {"count": 100000}})))
+    shown = hugepool(file).stdout
+    assert "step 1: no memory block 99 on this host" in shown
+    assert " missing" in shown

@@ -51,7 +51,7 @@ def test_json_is_yaml(tmp_path: Path) -> None:
         ("true", True),
         ("~", None),
         ("", None),
-        ("0x1f", 31),
+        ("0x1f", "0x1f"),
         ("-7", -7),
         ("1.5e3", 1500.0),
         ("9" * 40, "9" * 40),
@@ -115,3 +115,8 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "none.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(WrongFile, match=f"^{path}: {why}$"):
             read_scenario(path)
+
+
+def test_json_as_other_programs_write_it_is_read(tmp_path: Path) -> None:
+    text = '{\n\t"host": "lab",\n\t"name": "\\ud83d\\ude00",\n\t"steps": [{"drain": {}}]\n}'
+    assert read_scenario(write(tmp_path, text)).title == "\U0001f600"

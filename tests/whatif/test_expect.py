@@ -103,3 +103,20 @@ def test_what_cannot_be_asked_refuses_the_whole_document(expect: Any, message: s
     (error,) = caught.value.errors()
     assert error["loc"] == ("steps", 1, "step resize", "expect")
     assert message in error["msg"]
+
+
+def test_files_of_hexadecimal_digits_are_texts() -> None:
+    size = "/sys/devices/system/memory/block_size_bytes"
+    (step,) = ask({"drain": {}, "expect": {size: "8000000"}})["steps"]
+    assert step["failed_expectations"] == []
+
+
+def test_a_path_in_two_spellings_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"names 'result\.a\.0' a second time, in another spelling"):
+        scenario(question({"drain": {}, "expect": {"result.a[0]": 1, "result.a.0": 1}}))
+
+
+def test_a_long_text_is_cut_where_it_is_repeated() -> None:
+    (step,) = ask({"drain": {}, "expect": {"/proc/zoneinfo": "x"}})["steps"]
+    (failure,) = step["failed_expectations"]
+    assert len(failure["actual"]) == 1003

@@ -113,6 +113,17 @@ def test_pages_in_use_are_the_least_a_pool_can_be() -> None:
     assert pool["available_bytes"] < GIB
 
 
+def test_a_pool_that_cannot_shrink_is_searched_upwards_from_what_it_is() -> None:
+    host = machine(2 * GIB)
+    resize(host, 300)
+    do(host, c.SetFault("vmemmap-restore"))
+    keep = mem_available(host) - 100 * MIB
+    pool = plan("max-pool", host, MaxPoolBody(keep=keep))["pool"]
+    assert pool["nr_hugepages"] > 300
+    assert pool["available_bytes"] >= keep > pool["one_more"]["available_bytes"]
+    assert plan("max-pool", host, MaxPoolBody(keep=keep + 200 * MIB))["pool"]["nr_hugepages"] is None
+
+
 # -- savings -----------------------------------------------------------------------------------------------
 
 
@@ -136,6 +147,17 @@ def test_savings_are_what_the_same_pool_leaves_more(kernel: str, on: bool) -> No
         resize(real, 300)
         free.append(sum(zone.nr_free for zone in real.zones) - at_boot)
     assert (free[0] - free[1]) * 4096 == answer["net_bytes"]
+
+
+def test_savings_of_a_pool_with_surplus_are_those_of_pages_that_are_made() -> None:
+    host = machine(GIB, GIB)
+    do(host, c.SetOvercommit(ORDER, 4))
+    do(host, c.CreateTask("hugetlb", count=4, touch=1))
+    for body in (SavingsBody(count=3), SavingsBody(count=2, node=1)):
+        answer = plan("savings", host, body)
+        assert answer["possible"] == body.count
+        assert answer["gross_bytes"] == body.count * 6 * 4096
+        assert sum(node["hugepages"] for node in answer["nodes"]) == body.count
 
 
 def test_savings_are_told_of_the_pages_that_can_be_had() -> None:
@@ -258,6 +280,24 @@ def test_offline_asks_about_what_is_named_only() -> None:
         plan("offline", host, OfflineBody(node=9))
 
 
+def test_memory_that_is_unplugged_is_not_given_back_again() -> None:
+    host = machine(GIB, 512 * MIB, kernel="6.1", cmdline="hugetlb_free_vmemmap=on movable_node")
+    do(host, c.SetBlockState(10, "offline"))
+    do(host, c.SetBlockState(10, "online_movable"))
+    do(host, c.UnplugMemory(10, 126 * 256))
+    together = plan("offline", host, OfflineBody(memory=128 * MIB, blocks=[10]))["together"]
+    assert (together["bytes"], together["enough"]) == (2 * MIB, False)
+
+
+def test_pages_in_use_are_moved_and_not_lost() -> None:
+    host = machine(2 * GIB, cmdline="hugetlb_free_vmemmap=on movablecore=1G")
+    resize(host, 20)
+    do(host, c.CreateTask("hugetlb", count=20, touch=20))
+    block = next(row["block"] for row in plan("offline", host, OfflineBody())["blocks"] if row["hugepages"])
+    together = plan("offline", host, OfflineBody(blocks=[block]))["together"]
+    assert (together["blocks"], together["hugepages_lost"], together["pages_moved"]) == ([block], 0, 20 * 512)
+
+
 # -- placement ---------------------------------------------------------------------------------------------
 
 
@@ -287,6 +327,27 @@ def test_a_machine_that_fits_until_others_touch_their_memory_is_found_out() -> N
         apply(fork(trial), start)
     resize(trial, 140, 1)
     assert apply(trial, start).result["signal"] is None
+
+
+def test_the_least_to_write_counts_on_overcommit_and_with_what_others_have_not_reserved() -> None:
+    host = machine(GIB)
+    do(host, c.SetOvercommit(ORDER, 2))
+    change = plan("placement", host, PlacementBody(memory=12 * MIB))["change"]
+    assert change["write"] == [{"node": 0, "nr_hugepages": 4}]
+
+    host = machine(GIB)
+    do(host, c.CreateTask("hugetlb", count=4, noreserve=True))
+    (write,) = plan("placement", host, PlacementBody(memory=6 * MIB))["change"]["write"]
+    start = c.CreateTask("hugetlb", count=3, touch=3, policy_mode="bind", policy_nodes=(0,))
+    for count, starts in ((write["nr_hugepages"], True), (write["nr_hugepages"] - 1, False)):
+        trial = fork(host)
+        resize(trial, count, 0)
+        apply(trial, c.TouchHugePages(1000, 0, 4))
+        try:
+            fits = apply(trial, start).result["signal"] is None
+        except MMError:
+            fits = False
+        assert fits is starts
 
 
 def test_a_machine_that_no_write_makes_fit_is_told_what_stops_it() -> None:

@@ -78,6 +78,11 @@ def test_expectations_that_fail_are_told_with_their_step() -> None:
         ({"grid": {"variants.columns": [[]]}}, "variants do not vary"),
         ({"grid": {"steps.0.resize.count": list(range(1000)), "name": ["x"] * 11}}, "has 11000 combinations"),
         ({"grid": {"name": ["x"]}, "columns": ["counters"]}, "a path into the answer begins with steps"),
+        ({"grid": {"name": ["x"]}, "columns": ["steps.0.errno", "steps[0].errno"]}, "a second time"),
+        (
+            {"grid": {"steps": [[{"drain": {}}] * 1000], "name": [str(i) for i in range(200)]}},
+            "there may be 100000 steps in all",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(variants: Json, message: str) -> None:
@@ -102,3 +107,8 @@ def test_the_work_of_a_job_is_what_is_done_without_one() -> None:
 def test_a_host_that_cannot_be_had_is_the_error_of_a_job() -> None:
     found = work(SharedQuestion(question(GROW, host="nowhere")), None, lambda *_: None)
     assert (found["ok"], found["error"]["errno"]) == (False, "ENOENT")
+
+
+def test_long_values_are_cut_in_rows() -> None:
+    (found,) = varied(GROW, list=[{"description": "x" * 5000}])
+    assert len(found["values"]["description"]) == 1003

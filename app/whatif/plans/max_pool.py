@@ -63,6 +63,10 @@ class _Search:
     def answer(self) -> dict[str, Any]:
         """The largest pool, what it leaves, and what one page more would do."""
         least, most = self._write(0), self._write(ULONG_MAX)
+        if not least.reached:  # pages in use are the least; where none can be given back, what there is now
+            least = self._write(least.size)
+        if not least.reached:
+            least = self._write(self._size(self.host))
         if least.available_bytes < self.keep:
             return {**_told(least, "keep", None), "nr_hugepages": None}
         found = largest(least.size, most.size, self._works, self._guess(least, most))
@@ -88,13 +92,18 @@ class _Search:
         trial = attempt(self.host, SetMaxHugePages(self.order, count, self.nid))
         machine, hs = trial.host, trial.host.hstates[self.order]
         return _Pool(
-            size=persistent(hs) if self.nid is None else hs.nr_node[self.nid],  # what the written file shows
+            size=self._size(machine),
             reached=trial.error is None and trial.result["shortfall"] is None,
             reason=trial.reason,
             nodes=[{"node": nid, "nr_hugepages": hs.nr_node[nid]} for nid in machine.memory_nodes()],
             available_bytes=available(machine),
             free_bytes=sum(zone.nr_free for zone in machine.zones) * PAGE_SIZE,
         )
+
+    def _size(self, host: Host) -> int:
+        """What the file that is written shows."""
+        hs = host.hstates[self.order]
+        return persistent(hs) if self.nid is None else hs.nr_node[self.nid]
 
 
 def _told(pool: _Pool, limit: str | None, more: _Pool | None) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from app.mm.commands import SetBlockState
 from app.mm.errors import MMError, NotFound
 from app.mm.memory_block import block_sections
 from app.mm.memory_hotplug import pageblocks
-from app.mm.mmzone import MOVABLE_USES, SectionState, Use
+from app.mm.mmzone import MOVABLE_USES, BlockFlag, SectionState, Use
 from app.mm.page_isolation import pages_of_use
 from app.mm.state import Host
-from app.mm.units import PAGE_SIZE
+from app.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES
 from app.mm.view import block_states
 from app.whatif.plans.search import attempt
 from app.whatif.run import Told
@@ -47,14 +47,14 @@ def offline(host: Host, body: OfflineBody, piece: list[int], told: Told) -> list
 def combined(host: Host, body: OfflineBody, results: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
     """The answer."""
     together, *chunks = results
-    given = len(together) * host.memory_block_pages * PAGE_SIZE
+    given = sum(row["bytes"] for row in together)
     return {
         "block_size_bytes": host.memory_block_pages * PAGE_SIZE,
         "wanted_bytes": body.memory,
         "together": {
             "bytes": given,
             "enough": body.memory is None or given >= body.memory,
-            "hugepages_lost": sum(row["hugepages"] for row in together),
+            "hugepages_lost": sum(row["hugepages_lost"] for row in together),
             "pages_moved": sum(row["movable_pages"] for row in together),
             "blocks": [row["block"] for row in together],
         },
@@ -84,22 +84,26 @@ def _about(host: Host, block: int) -> dict[str, Any]:
     """What a block costs: its huge pages are lost to the pool or moved, its movable pages are moved."""
     blocks = pageblocks(block_sections(host, block))
     huge = host.mem.use[blocks] == Use.HUGETLB
+    free = huge & ((host.mem.flags[blocks] & BlockFlag.FREE) != 0)
     movable = pages_of_use(host.mem, blocks, *MOVABLE_USES)
+    plugged = blocks.size * PAGEBLOCK_PAGES - pages_of_use(host.mem, blocks, Use.HOLE, Use.UNPLUGGED).size
     zones = [host.zones[int(z) - 1] for z in np.unique(host.mem.zone[blocks]) if z]
     return {
         "node": zones[0].nid if zones else None,
         "zones": [zone.name for zone in zones],
+        "bytes": int(plugged) * PAGE_SIZE,
         "hugepages": int(huge.sum()),
-        "movable_pages": int(movable.size),
+        "free_hugepages": int(free.sum()),
+        "movable_pages": int(movable.size) + int((huge & ~free).sum()) * PAGEBLOCK_PAGES,
     }
 
 
 def _together(host: Host, body: OfflineBody, told: Told) -> Iterator[dict[str, Any]]:
     """Blocks taken away one after the other, those that cost least first, each on what the last one left."""
-    left = None if body.memory is None else -(-body.memory // (host.memory_block_pages * PAGE_SIZE))
+    left = body.memory
     rows = [{"block": block, **_about(host, block)} for block in _candidates(host, body)]
     for i, row in enumerate(_cheapest(rows), 1):
-        if left == 0:
+        if left is not None and left <= 0:
             return
         told(i, len(rows))
         try:
@@ -107,9 +111,14 @@ def _together(host: Host, body: OfflineBody, told: Told) -> Iterator[dict[str, A
         except MMError:  # a block with holes cannot go offline on any host
             continue
         if trial.error is None:
-            host, left = trial.host, left and left - 1
-            yield row
+            lost = _hugepages(host) - _hugepages(trial.host)
+            host, left = trial.host, None if left is None else left - row["bytes"]
+            yield {**row, "hugepages_lost": lost}
+
+
+def _hugepages(host: Host) -> int:
+    return sum(hs.nr_huge_pages << hs.order for hs in host.hstates.values()) // PAGEBLOCK_PAGES
 
 
 def _cheapest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (row["hugepages"], row["movable_pages"], -row["block"]))
+    return sorted(rows, key=lambda row: (row["free_hugepages"], row["movable_pages"], -row["block"]))

@@ -1,5 +1,6 @@
 """Whether a virtual machine finds its huge pages, now and when all reservations are in use; else what must change."""
 
+from functools import partial
 from typing import Any
 
 from app.forms.plans import PlacementBody
@@ -8,7 +9,7 @@ from app.mm.errors import BadInput
 from app.mm.hugetlb import check_size
 from app.mm.state import Host, HState
 from app.mm.units import PAGE_SIZE, order_of
-from app.whatif.plans.search import Trial, attempt
+from app.whatif.plans.search import Trial, attempt, largest
 from app.whatif.run import Told
 
 
@@ -24,7 +25,7 @@ def placement(host: Host, body: PlacementBody, told: Told) -> dict[str, Any]:
     touched = _all_touched(host)
     later = attempt(touched, start)
     told(1, 2)
-    change = None if _fits(now) and _fits(later) else _change(touched, hs, start)
+    change = None if _fits(now) and _fits(later) else _change(host, hs, start)
     told(2, 2)
     return {
         "size": body.size,
@@ -58,41 +59,69 @@ def _outcome(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _all_touched(host: Host) -> Host:
-    """The host when every program has touched all it has mapped."""
-    commands = [
-        TouchHugePages(task.pid, mapping.map_id, mapping.count - len(mapping.pages))
+def _untouched(host: Host) -> list[tuple[int, int, int]]:
+    """Process, mapping, and how many pages of it are not touched yet."""
+    return [
+        (task.pid, mapping.map_id, mapping.count - len(mapping.pages))
         for task in host.tasks.values()
         for mapping in task.maps.values()
         if len(mapping.pages) < mapping.count
     ]
-    for command in commands:  # one after the other: a program that gets SIGBUS does not stop the next
-        host = attempt(host, command).host
+
+
+def _all_touched(host: Host) -> Host:
+    """The host when every program has touched all it has mapped; one that gets SIGBUS does not stop the next."""
+    for pid, map_id, left in _untouched(host):
+        host = attempt(host, TouchHugePages(pid, map_id, left)).host
     return host
 
 
 def _change(host: Host, hs: HState, start: CreateTask) -> dict[str, Any]:
-    """The least growth of the pool on the machine's nodes with which it starts, tried; or what stops that."""
-    count, nodes = start.count, start.policy_nodes
-    now = host.hstates[hs.order]
-    missing = max(count - sum(now.free_node[nid] for nid in nodes), 0)
-    unreserved = now.free_huge_pages - now.resv_huge_pages
-    missing = max(missing, count - unreserved)
-    grown, steps, reason = host, [], None
-    for nid in nodes:
-        if missing <= 0:
-            break
-        before = grown.hstates[hs.order].nr_node[nid]
-        trial = attempt(grown, SetMaxHugePages(hs.order, before + missing, nid))
-        gained = trial.host.hstates[hs.order].nr_node[nid] - before
+    """The least growth of the pool on the machine's nodes with which it starts, tried; or what stops that.
+
+    Nodes are filled up one after the other; of the last one the least number is searched for.
+    """
+    writes: list[SetMaxHugePages] = []
+    reason = None
+    wanted = start.count + sum(left for _, _, left in _untouched(host))
+    for nid in start.policy_nodes:
+        before = _written(host, writes).hstates[hs.order].nr_node[nid]
+        trial = attempt(_written(host, writes), SetMaxHugePages(hs.order, before + wanted, nid))
+        most = trial.host.hstates[hs.order].nr_node[nid]
         reason = trial.reason or reason
-        if gained > 0:
-            steps.append({"node": nid, "nr_hugepages": before + gained})
-            grown, missing = trial.host, missing - gained
-    works = missing <= 0 and _fits(attempt(grown, start))
+        if _starts(host, [*writes, SetMaxHugePages(hs.order, most, nid)], start):
+            spare = largest(0, most - before, partial(_starts_with_less, host, writes, start, nid, most), 0)
+            writes.append(SetMaxHugePages(hs.order, most - spare, nid))
+            return {"works": True, "write": _files(writes), "missing": 0, "limited_by": None}
+        if most > before:
+            writes.append(SetMaxHugePages(hs.order, most, nid))
+    grown = _all_touched(_written(host, writes)).hstates[hs.order]
+    free = sum(grown.free_node[nid] for nid in start.policy_nodes)
     return {
-        "works": works,
-        "write": steps,
-        "missing": max(missing, 0),
-        "limited_by": None if works else reason,
+        "works": False,
+        "write": _files(writes),
+        "missing": max(0, start.count - free),
+        "limited_by": reason,
     }
+
+
+def _starts_with_less(
+    host: Host, writes: list[SetMaxHugePages], start: CreateTask, nid: int, most: int, spare: int
+) -> bool:
+    return _starts(host, [*writes, SetMaxHugePages(start.order, most - spare, nid)], start)
+
+
+def _starts(host: Host, writes: list[SetMaxHugePages], start: CreateTask) -> bool:
+    """Whether the machine starts after the writes, now and when all programs have touched what they mapped."""
+    grown = _written(host, writes)
+    return _fits(attempt(grown, start)) and _fits(attempt(_all_touched(grown), start))
+
+
+def _written(host: Host, writes: list[SetMaxHugePages]) -> Host:
+    for write in writes:
+        host = attempt(host, write).host
+    return host
+
+
+def _files(writes: list[SetMaxHugePages]) -> list[dict[str, Any]]:
+    return [{"node": write.nid, "nr_hugepages": write.count} for write in writes]

@@ -56,14 +56,12 @@ def _switched(host: Host, order: int, *, on: bool) -> Host:
 
 def _grown(host: Host, body: SavingsBody, count: int) -> Trial:
     hs = host.hstates[order_of(body.size) or 0]
-    now = (
-        hs.max_huge_pages
-        if body.node is None
-        else hs.nr_node[body.node]
-        if body.node < len(hs.nr_node)
-        else 0
-    )
-    trial = attempt(host, SetMaxHugePages(hs.order, now + count, body.node))
+    known = body.node is not None and body.node < len(hs.nr_node)
+    now = hs.nr_node[body.node or 0] if known else hs.nr_huge_pages
+    all_persistent = SetMaxHugePages(
+        hs.order, hs.nr_huge_pages
+    )  # else surplus counts among the pages asked for
+    trial = attempt(host, all_persistent, SetMaxHugePages(hs.order, now + count, body.node))
     if trial.error is not None:
         raise trial.error
     return trial
