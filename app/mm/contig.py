@@ -55,7 +55,7 @@ def alloc_contig_range(
     """
     blocks = _blocks_around(host, start_pfn, end_pfn)
     zone = _one_zone(host, blocks)
-    isolate(host, call, blocks, mt)
+    isolate(host, blocks, mt)
     try:
         inside = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
         _empty(host, call, inside, zone.nid, progress)
@@ -168,15 +168,26 @@ def alloc_contig_pages(
     Source: mm/page_alloc.c alloc_contig_pages() (5.14; ranges with huge pages skipped since 6.3).
     """
     for zone in zones:
-        for start in range(-(-zone.start_pfn // pages) * pages, zone.end_pfn - pages + 1, pages):
-            if _fails_without_trace(host, zone, start, pages) or not _valid(host, zone, start, pages):
-                continue
-            try:
-                alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
-            except MMError:
-                continue
-            return start
+        start = _next_candidate(zone.start_pfn, pages)
+        while start + pages <= zone.end_pfn:
+            behind = start + 1
+            if _valid(host, zone, start, pages) and not _fails_without_trace(host, zone, start, pages):
+                try:
+                    alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
+                    return start
+                except MMError as refusal:
+                    if (
+                        refusal.reason == "unmovable-page"
+                    ):  # so will all that touch what is isolated with this page
+                        pfn = refusal.facts["pfn"]
+                        behind = (int(_blocks_around(host, pfn, pfn + 1)[-1]) + 1) * PAGEBLOCK_PAGES
+            start = _next_candidate(max(behind, start + 1), pages)
     return None
+
+
+def _next_candidate(pfn: int, pages: int) -> int:
+    """The first pfn from here on that is a multiple of the size."""
+    return -(-pfn // pages) * pages
 
 
 def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool:

@@ -50,7 +50,7 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[
     blocks = blocks[host.mem.use[blocks] != Use.OWN_VMEMMAP]
     zone = _one_zone(host, block, blocks)
     progress = OfflineProgress("online")
-    isolate(host, call, blocks)
+    isolate(host, blocks, report=call)
     try:
         _empty(host, call, blocks, zone.nid, progress)
     except MMError as error:

@@ -41,8 +41,10 @@ def unmovable_pages(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -
     return np.sort(np.concatenate((pfns[bad], areas)))
 
 
-def isolate(host: Host, call: Call, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -> None:
+def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: Call | None = None) -> None:
     """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them; ``mt``: what is asked for.
+
+    ``report``: where a page that is in the way is dumped, as REPORT_FAILURE asks for; ranges do without.
 
     Raises:
         MMError: EBUSY naming the first unmovable page; nothing is isolated.
@@ -52,7 +54,8 @@ def isolate(host: Host, call: Call, blocks: Blocks, mt: Migrate = Migrate.MOVABL
     if found.size:
         pfn = int(found[0])
         word = word_of(Use(mem.page_use(pfn)))
-        call.printk("page dumped because: unmovable page")
+        if report is not None:
+            report.printk("page dumped because: unmovable page")
         raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason="unmovable-page", pfn=pfn,
                       use=word)  # fmt: skip
     drain_pcp(mem, [host.zones[int(z) - 1] for z in np.unique(mem.zone[blocks]) if z])

@@ -111,7 +111,7 @@ def test_free_huge_pages_in_an_area_are_replaced_elsewhere() -> None:
 
 def test_each_failing_try_leaves_a_surplus_page_for_every_huge_page() -> None:
     # n_cma_fail: 753 -> 785/785/0/32/753, then 817/817/0/64/753, max unchanged; ret -16.
-    host = full_of_huge_pages()
+    host = full_of_huge_pages(free=4 * BLOCKS)  # for two tries in vain and one that succeeds
     count = row(host)[0]
     fail_restores(host)
     for tries in (1, 2):
@@ -221,3 +221,12 @@ def test_what_an_area_cannot_give_is_refused_and_nothing_changes(command: c.Comm
         apply(host, command)
     assert refused.value.errno == errno
     assert digest(host) == before
+
+
+def test_a_search_for_a_page_passes_over_an_area_in_steps_of_what_is_isolated() -> None:
+    host = machine(5 * GIB, kernel="6.1", cmdline="hugetlb_cma=1G")
+    outcome = apply(host, c.AllocContigPages(1))
+    assert outcome.error is None
+    assert outcome.events[-1][0] != "KernelMessagePrinted"
+    assert sum(kind == "KernelMessagePrinted" for kind, _ in outcome.events) == 0
+    assert_laws(host)
