@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from tests.bench import boots, footprint, growth, mounted, over_http, storage
+from tests.bench import boots, footprint, growth, mounted, over_http, questions, storage
 from tests.bench.report import Figure, table
 
 GROUPS = {
@@ -18,6 +18,7 @@ GROUPS = {
     "memory": footprint,
     "boot": boots,
     "mount": mounted,
+    "questions": questions,
 }
 
 

@@ -137,7 +137,7 @@ def test_fields_that_the_digest_leaves_out_come_back_too(store: HostStore) -> No
 @pytest.mark.parametrize(
     ("kind", "table", "elsewhere"),
     [
-        (Zone, t.zones, {"index", "nid", "nr_free_cma"}),  # recounted
+        (Zone, t.zones, {"index", "nid", "nr_free_cma", "nr_isolated"}),  # recounted, and of a moment
         (Node, t.nodes, {"nid", "zones"}),
         (HState, t.hstates, {"order", "nr_nodes", "nr_node", "free_node", "surplus_node", "free_lists"}),
         (Task, t.tasks, {"maps"}),
