@@ -26,12 +26,12 @@ from app.store import events, idempotency, migrate
 from app.store.cache import HostCache, HostLocks
 from app.store.claims import WorkQueue
 from app.store.engine import Database
-from app.store.errors import Busy, KeyTaken, StaleRevision, StoreFailure
+from app.store.errors import Busy, KeyTaken, StaleRevision, StoreFailure, WouldWait
 from app.store.hosts import Change, HostStore, Loaded
 from app.store.idempotency import Stored
 
 __all__ = ["Busy", "ForkOf", "HostNotFound", "Idempotency", "IdempotencyMismatch", "PreconditionFailed",
-           "Reply", "Service", "StoreFailure", "Terms"]  # fmt: skip
+           "Reply", "Service", "StoreFailure", "Terms", "WouldWait"]  # fmt: skip
 
 T = TypeVar("T")
 Event = tuple[str, dict[str, Any]]
@@ -251,24 +251,38 @@ class Service:
 
     # -- reading -----------------------------------------------------------------------------------------
 
-    def read(self, name: str, fn: Callable[[Host], T]) -> tuple[T, int]:
-        """What ``fn`` makes of the host as it is now, and its revision.  ``fn`` changes nothing."""
-        identity = self._identity(name)  # before the lock: readers wait for each other only while they look
-        with self._locks.holding(name):
-            loaded = self._cache.get(name, *identity) or self._current(name)
+    def read(self, name: str, fn: Callable[[Host], T], *, wait: bool = True) -> tuple[T, int]:
+        """What ``fn`` makes of the host as it is now, and its revision.  ``fn`` changes nothing.
+
+        Without ``wait``: WouldWait where the host is in use, or not in memory as it is now.
+        """
+        identity = self._identity(name, wait=wait)  # before the lock: readers wait only while others look
+        with self._locks.holding(name, wait=wait):
+            loaded = self._at_hand(name, identity, wait=wait)
             return fn(loaded.host), loaded.revision
 
-    def show(self, name: str, view: Callable[[Host], dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    def _at_hand(self, name: str, identity: tuple[int, int], *, wait: bool) -> Loaded:
+        loaded = self._cache.get(name, *identity)
+        if loaded is None and not wait:
+            raise WouldWait
+        return loaded or self._current(name)
+
+    def show(
+        self, name: str, view: Callable[[Host], dict[str, Any]], *, wait: bool = True
+    ) -> tuple[dict[str, Any], int]:
         """Name and time of creation of a host, what ``view`` adds to them, and the revision.
 
         For a function of a module that is asked often: its value is made once a revision, and shared.  A
         summary takes several passes over arrays by section; its readers wait for each other meanwhile.
+        Without ``wait``: WouldWait where it is not made yet, or as for ``read``.
         """
-        identity = self._identity(name)
-        with self._locks.holding(name):
-            loaded = self._cache.get(name, *identity) or self._current(name)
+        identity = self._identity(name, wait=wait)
+        with self._locks.holding(name, wait=wait):
+            loaded = self._at_hand(name, identity, wait=wait)
             known = loaded.shown.get(view)
             if known is None or known[0] != loaded.revision:
+                if not wait:
+                    raise WouldWait
                 about = {"name": name, "created_at": loaded.created_at}
                 known = loaded.shown[view] = loaded.revision, {**about, **view(loaded.host)}
             return known[1], known[0]
@@ -387,8 +401,8 @@ class Service:
         answer = Stored(terms.idempotency.key, terms.idempotency.fingerprint, kept, expires_ns)
         return Change(now_ns, reply.events, answer)
 
-    def _identity(self, name: str) -> tuple[int, int]:
-        identity = self._hosts.identity(name)
+    def _identity(self, name: str, *, wait: bool = True) -> tuple[int, int]:
+        identity = self._hosts.identity(name, wait=wait)
         if identity is None:
             self._cache.drop(name)
             raise HostNotFound(name)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from anyio.to_thread import run_sync
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from app.api.errors import refusal
 from app.api.terms import Conditions, etag, unchanged
 from app.mm.commands import Command
 from app.mm.state import Host
-from app.service import Reply, Service
+from app.service import Reply, Service, WouldWait
 
 JSON = "application/json"
 
@@ -29,10 +30,21 @@ def document(value: Any, status: int = HTTPStatus.OK, headers: dict[str, str] | 
     return Response(to_json(value), status, headers, media_type=JSON)
 
 
-def read(request: Request, host: str, view: Callable[[Host], Any]) -> Response:
+def read(request: Request, host: str, view: Callable[[Host], Any], *, wait: bool = True) -> Response:
     """Show what ``view`` makes of a host; 304 when the client has this revision already."""
-    value, revision = service_of(request).read(host, view)
+    value, revision = service_of(request).read(host, view, wait=wait)
     return tagged(request, value, revision)
+
+
+async def at_hand(answer: Callable[[bool], Response]) -> Response:
+    """What ``answer`` makes: here if it need not wait (it is called with False), else in a thread.
+
+    For what is asked most: the way to a thread and back costs more than the answer.
+    """
+    try:
+        return answer(False)
+    except WouldWait:
+        return await run_sync(answer, True)
 
 
 def tagged(request: Request, value: Any, revision: int) -> Response:

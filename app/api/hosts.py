@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 
 from app.api import examples, schemas
-from app.api.answers import document, outcome, reply_headers, service_of, tagged
+from app.api.answers import at_hand, document, outcome, reply_headers, service_of, tagged
 from app.api.documentation import changing, problems, reading
 from app.api.errors import refusal
 from app.api.fields import HostInPath, Limit
@@ -65,10 +65,14 @@ def list_hosts(request: Request, limit: Limit = 100, cursor: Cursor = None) -> R
 
 
 @router.get("/{host}", response_model=schemas.Host, responses=reading())
-def get_host(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
+async def get_host(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """A host: its memory, zones, huge pages, vmemmap, memory blocks, and every fault that is armed."""
-    shown, revision = service_of(request).show(host, view.host)
-    return tagged(request, {**shown, "revision": revision}, revision)
+
+    def answer(wait: bool) -> Response:  # at_hand gives it
+        shown, revision = service_of(request).show(host, view.host, wait=wait)
+        return tagged(request, {**shown, "revision": revision}, revision)
+
+    return await at_hand(answer)
 
 
 @router.delete("/{host}", status_code=204, responses=changing(status=204, body=False))

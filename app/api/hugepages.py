@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.api import contig_schemas, examples, schemas
-from app.api.answers import change, read
+from app.api.answers import at_hand, change, read
 from app.api.documentation import changing, reading
 from app.api.fields import HostInPath, SizeInPath
 from app.api.terms import Changing, IfNoneMatch
@@ -33,9 +33,13 @@ def list_hugepages(request: Request, host: HostInPath, _: IfNoneMatch = None) ->
 
 
 @router.get("/{size}", response_model=schemas.HugePages, responses=reading(examples.HUGEPAGES))
-def get_hugepages(request: Request, host: HostInPath, size: SizeInPath, _: IfNoneMatch = None) -> Response:
+async def get_hugepages(
+    request: Request, host: HostInPath, size: SizeInPath, _: IfNoneMatch = None
+) -> Response:
     """One huge page size with its counters."""
-    return read(request, host, lambda machine: view.hugepages_of(machine, size))
+    return await at_hand(
+        lambda wait: read(request, host, lambda machine: view.hugepages_of(machine, size), wait=wait)
+    )
 
 
 @router.put(

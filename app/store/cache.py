@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from app.store.errors import WouldWait
 from app.store.hosts import Loaded
 
 
@@ -54,14 +55,18 @@ class HostLocks:
         self._locks: dict[str, tuple[threading.Lock, list[int]]] = {}
 
     @contextmanager
-    def holding(self, name: str) -> Iterator[None]:
-        """Alone with the host of a name, in this process."""
+    def holding(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Alone with the host of a name, in this process.  Without ``wait``: WouldWait where another has it."""
         with self._guard:
             lock, users = self._locks.setdefault(name, (threading.Lock(), [0]))
             users[0] += 1
         try:
-            with lock:
+            if not lock.acquire(blocking=wait):
+                raise WouldWait
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             with self._guard:
                 users[0] -= 1

@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from app.settings import Settings
-from app.store.errors import Busy, StaleRevision, StoreFailure
+from app.store.errors import Busy, StaleRevision, StoreFailure, WouldWait
 
 # What a transaction that only reads asks for, so that several SELECTs see one moment.
 _READ_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"isolation_level": "REPEATABLE READ"}}
@@ -50,6 +50,8 @@ class Database:
             max_overflow=settings.database_pool,
         )
         self._statements: dict[Select[Any], tuple[str, list[str]]] = {}  # of ``first``
+        self._at_hand: Any = None
+        self._at_hand_guard = threading.Lock()
         self._prepare(self._engine, self._set_up_sqlite)
         self._one_writer: AbstractContextManager[Any] = threading.Lock() if self._sqlite else nullcontext()
 
@@ -91,16 +93,37 @@ class Database:
         with self.reading() as connection:
             return connection.execute(query, values).first()
 
+    def first_at_hand(self, query: Select[Any], **values: Any) -> Sequence[Any] | None:
+        """The same for a caller that must not wait, an event loop: of an SQLite file, through a connection of its own.
+
+        Raises:
+            WouldWait: another database, or one that is not free right now.
+        """
+        if not self._sqlite or not self._at_hand_guard.acquire(blocking=False):
+            raise WouldWait
+        try:
+            if self._at_hand is None:
+                self._at_hand = self._engine.raw_connection()
+                self._at_hand.cursor().execute("PRAGMA busy_timeout = 0").close()
+            return self._fetch(self._at_hand, query, values)
+        except (sqlite3.Error, SQLAlchemyError):
+            raise WouldWait from None
+        finally:
+            self._at_hand_guard.release()
+
     def _first_of_driver(self, query: Select[Any], values: dict[str, Any]) -> Sequence[Any] | None:
+        with closing(self._engine.raw_connection()) as raw:
+            return self._fetch(raw, query, values)
+
+    def _fetch(self, raw: Any, query: Select[Any], values: dict[str, Any]) -> Sequence[Any] | None:
         known = self._statements.get(query)
         if known is None:
             compiled = query.compile(dialect=self._engine.dialect)
             known = self._statements[query] = (str(compiled), list(compiled.params))
         statement, names = known
-        with closing(self._engine.raw_connection()) as raw:
-            cursor = raw.cursor()
-            cursor.execute(statement, [values[name] for name in names])
-            found = cursor.fetchall()  # all, so that no read stays open
+        cursor = raw.cursor()
+        cursor.execute(statement, [values[name] for name in names])
+        found = cursor.fetchall()  # all, so that no read stays open
         return found[0] if found else None
 
     @contextmanager
@@ -138,6 +161,10 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        with self._at_hand_guard:
+            if self._at_hand is not None:
+                self._at_hand.close()
+                self._at_hand = None
         self._engine.dispose()
 
 

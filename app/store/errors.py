@@ -9,6 +9,10 @@ class Busy(StoreFailure):
     """The database or the host is too contended right now; nothing was kept, a later try may work."""
 
 
+class WouldWait(Exception):
+    """The answer is not at hand: who cannot wait has somebody else ask again."""
+
+
 class StaleRevision(Exception):
     """Somebody else changed the host first: load it again and apply again."""
 

@@ -66,9 +66,10 @@ class HostStore:
 
     # -- reading -----------------------------------------------------------------------------------------
 
-    def identity(self, name: str) -> tuple[int, int] | None:
-        """(id, revision) of a host, or None."""
-        row = self._database.first(_IDENTITY, name=name)
+    def identity(self, name: str, *, wait: bool = True) -> tuple[int, int] | None:
+        """(id, revision) of a host, or None.  Without ``wait``: WouldWait where the database is not quick."""
+        first = self._database.first if wait else self._database.first_at_hand
+        row = first(_IDENTITY, name=name)
         return None if row is None else (row[0], row[1])
 
     def load(self, name: str) -> Loaded | None:
