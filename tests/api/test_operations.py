@@ -28,7 +28,7 @@ def test_a_service_that_cannot_work_is_not_ready(api: Api, monkeypatch: pytest.M
 
 
 def test_a_failing_database_is_told_without_its_secrets(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> Any:
+    def fails(*_: Any, **__: Any) -> Any:
         raise StoreFailure("postgresql://user:secret@db")
 
     monkeypatch.setattr(api.app.state.service, "show", fails)
