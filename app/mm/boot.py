@@ -131,6 +131,8 @@ def _reserve_boot_memory(host: Host, layouts: list[NodeLayout]) -> None:
         below = FIRMWARE_TOP if end <= DMA32_END else 0
         mem.assign_pages(np.arange(end - top - below, end - below), Use.RESERVED)
         layout.place_boot_vmemmap(mem, node, _skip_top(mem, end))
+    if host.profile.deferred_init:
+        layout.type_boot_memory(mem, host.nodes, (Use.BOOT_VMEMMAP, Use.RESERVED, Use.MIXED))
 
 
 def _skip_top(mem: MemoryMap, end: int) -> int:

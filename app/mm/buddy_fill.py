@@ -33,12 +33,14 @@ def fill_zone(
     fillers: Sequence[Filler],
     kernel: Mapping[Migrate, Sequence[int]],
     top_fillers: Sequence[Filler],
+    beside: int = 0,
 ) -> bool:
     """Place free blocks and fillers into the open pages of a zone; False, and nothing done, when that is impossible.
 
     ``free_area``: free blocks per order 0..10.  The numbers of pages must add up to the open pages.
     ``kernel``: those of them, per order 0..8, that lie in pageblocks of another type than movable.
     ``top_fillers``: more of them, for the highest regions of 4 MiB, which they fill.
+    ``beside``: the first so many pages of the highest regions host the blocks of ``kernel`` too; 0: none there.
     """
     regions = _open_regions(mem, zone)
     open_pages = sum(starts.size << order for order, starts in enumerate(regions))
@@ -46,29 +48,33 @@ def fill_zone(
     on_top = sum(f.pages for f in top_fillers)
     if wanted + on_top != open_pages or any(f.pages < 0 for f in (*fillers, *top_fillers)):
         return False
+    if beside:
+        on_top += sum(n << order for counts in kernel.values() for order, n in enumerate(counts))
     *rest, largest = free_area
     top = regions[MAX_BUDDY_ORDER]
     cut = top.size - (on_top >> MAX_BUDDY_ORDER) - largest
     if cut < 0:
         return False
     top, highest = np.split(top, [cut + largest])
-    broken = top[:cut].tolist()  # regions that must not stay whole
+    broken = [(start, MAX_BUDDY_ORDER) for start in top[:cut].tolist()]  # regions that must not stay whole
+    hosts = _pieces(int(highest[0]), beside) if beside else broken
     placed: dict[Migrate, Placed] = {}
     for mt, counts in kernel.items():
         placed[mt] = []
         rest = [n - m for n, m in zip_longest(rest, counts, fillvalue=0)]
-        if not _place_all([*counts, 0, 0], broken, placed[mt]):
+        if not _place_all([*counts, 0, 0], hosts, placed[mt], may_stay_whole=hosts is not broken):
             return False
     others = placed[Migrate.MOVABLE] = []
     left = [*rest, 0]
     for order in range(MAX_BUDDY_ORDER - 1, -1, -1):
         for start in regions[order].tolist():
             _place(start, order, left, others, may_stay_whole=True)
-    if not _place_all(left, broken, others):
+    if not _place_all(left, broken, others, may_stay_whole=False):
         return False
     _assign_free(mem, top[cut:], [row for rows in placed.values() for row in rows])
-    upper = (highest[:, None] + np.arange(1 << MAX_BUDDY_ORDER)).ravel()
-    lower = np.setdiff1d(_open_pages(mem, zone), upper, assume_unique=True)
+    left = _open_pages(mem, zone)
+    in_highest = np.isin(left >> MAX_BUDDY_ORDER, highest >> MAX_BUDDY_ORDER)
+    upper, lower = left[in_highest], left[~in_highest]
     _assign_fillers(mem, upper, top_fillers)
     _assign_fillers(mem, lower, fillers)
     if kernel:
@@ -76,12 +82,22 @@ def fill_zone(
     return True
 
 
-def _place_all(left: list[int], broken: list[int], placed: Placed) -> bool:
-    """Host free blocks in the next regions that must not stay whole; False when there are too few."""
+def _pieces(start: int, pages: int) -> Placed:
+    """First pfns and orders of the maximal aligned ranges of so many pages from a region's begin."""
+    out = []
+    for order in range(pages.bit_length() - 1, -1, -1):
+        if pages >> order & 1:
+            out.append((start, order))
+            start += 1 << order
+    return out
+
+
+def _place_all(left: list[int], hosts: Placed, placed: Placed, *, may_stay_whole: bool) -> bool:
+    """Host free blocks in the next ranges of ``hosts``; False when there are too few."""
     while any(left):
-        if not broken:
+        if not hosts:
             return False
-        _place(broken.pop(0), MAX_BUDDY_ORDER, left, placed, may_stay_whole=False)
+        _place(*hosts.pop(0), left, placed, may_stay_whole=may_stay_whole)
     return True
 
 

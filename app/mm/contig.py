@@ -195,7 +195,7 @@ def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool
 
     Growing a pool of many such pages would else try each of them again for every new one.
     """
-    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp:
+    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp or zone.nr_cached:
         return False
     types = host.mem.mt[_blocks_around(host, start, start + pages)]
     return bool((types == Migrate.MOVABLE).all())
@@ -315,10 +315,11 @@ def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> 
 
 
 def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
-    """Free up to ``pages`` of a range from its start; how many.  An empty range is gone."""
+    """Free up to ``pages`` of a range from its start, one by one; how many.  An empty range is gone."""
     end = min(kept.end_pfn, kept.start_pfn + pages)
     freed = end - kept.start_pfn
     _assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
+    host.cache_freed(_one_zone(host, np.array([kept.start_pfn // PAGEBLOCK_PAGES])), freed)
     kept.start_pfn = end
     if kept.start_pfn == kept.end_pfn:
         del host.contig_ranges[kept.range_id]

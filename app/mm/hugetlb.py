@@ -104,7 +104,7 @@ def _grow(
         else:
             _prep_new_pages(host, call, hs, heads, result)
     if late:
-        _prep_new_pages(host, call, hs, np.concatenate(late), result)
+        _prep_new_pages(host, call, hs, np.concatenate(late)[::-1], result)  # collected on a list, head first
 
 
 def _prep_new_pages(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> None:

@@ -15,7 +15,6 @@ from app.mm.page_alloc import (
     NO_PFNS,
     alloc_pages,
     allocatable,
-    cache_freed,
     node_zonelist,
     take_pages,
     zonelist,
@@ -280,7 +279,7 @@ def _release_frames(host: Host, frames: Pfns) -> None:
 
 
 def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> None:
-    """What freeing single pages does beside: they rest on the CPU's list, and their pageblocks are unmovable.
+    """Frames rest on the CPU's list.
 
     Pages that made a pageblock whole again have merged, and a huge page can count on them, but for kernels that
     free a whole batch at once: there the lists still hold them.
@@ -292,8 +291,7 @@ def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> N
     for zone in host.zones:
         count = int(by_zone[zone.index + 1])
         if count:
-            cache_freed(zone, count, len(host.nodes[zone.nid].cpus), host.percpu_pagelist_high_fraction)
-    mem.set_type(blocks[mem.mt[blocks] == Migrate.MOVABLE], Migrate.UNMOVABLE)
+            host.cache_freed(zone, count)
 
 
 # -- restoring --------------------------------------------------------------------------------------------

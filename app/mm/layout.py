@@ -19,7 +19,7 @@ from app.mm.mmzone import (
     Use,
     Zone,
 )
-from app.mm.units import GIB_PAGES, PAGEBLOCK_PAGES, PTRS_PER_PTE, SECTION_PAGES
+from app.mm.units import BLOCKS_PER_SECTION, GIB_PAGES, PAGEBLOCK_PAGES, PTRS_PER_PTE, SECTION_PAGES
 
 DMA_END = 4096  # 16 MiB
 DMA32_END = 4 * GIB_PAGES
@@ -205,6 +205,22 @@ def punch_hole(mem: MemoryMap, zones: Sequence[Zone], start: int, end: int) -> N
         if zone:
             zones[zone - 1].present -= 1
     mem.assign_pages(pfns, Use.HOLE)
+
+
+def type_boot_memory(mem: MemoryMap, nodes: Sequence[Node], uses: tuple[Use, ...]) -> None:
+    """Deferred initialisation frees what is left of a node's last zone: pageblocks of earlier uses stay Unmovable.
+
+    The zone's first section is initialised early.
+    Source: mm/page_alloc.c defer_init(), deferred_free_range() (6.1).
+    """
+    for node in nodes:
+        populated = [zone for zone in node.zones if zone.present]
+        if not populated:
+            continue
+        span = mem.blocks_of(populated[-1])
+        late = np.arange(span.start + BLOCKS_PER_SECTION, span.stop)
+        mine = mem.zone[late] == populated[-1].index + 1
+        mem.set_type(late[mine & np.isin(mem.use[late], uses)], Migrate.UNMOVABLE)
 
 
 def place_boot_vmemmap(mem: MemoryMap, layout: NodeLayout, skip_top: int) -> None:

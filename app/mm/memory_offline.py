@@ -43,7 +43,8 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[
     """Empty a memory block and take it from its zone; a vmemmap that lies on the block itself stays there.
 
     Raises:
-        MMError: EINVAL holes or several zones; EBUSY an unmovable page, or every free huge page is promised;
+        MMError: EINVAL holes or several zones; EBUSY an unmovable page, every free huge page is promised, or (6.12)
+            moved huge pages still wait for the worker;
             ENOMEM no memory for a huge page's vmemmap; EINTR it would never end.  ``result`` tells what is kept.
     """
     blocks = pageblocks(sections)
@@ -88,6 +89,8 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: OfflinePr
     while True:
         progress.passes += 1
         left = _migrate_pass(host, call, blocks, nids, progress)
+        if left == 0 and host.profile.restore_waits:
+            _refuse_in_flight(host, blocks)
         run_free_hpage_work(host, call)
         if left == 0:
             _dissolve_all(host, call, blocks, progress)
@@ -116,6 +119,25 @@ def _migrate_pass(host: Host, call: Call, blocks: Blocks, nids: list[int], progr
                 progress.migrated_pages += hs.pages
         left += int(used_huge_pages(host, hs, blocks).size)
     return left
+
+
+def _refuse_in_flight(host: Host, blocks: Blocks) -> None:
+    """Dissolving meets pages that the worker has not freed yet: it waits for them only while unpromised pages are left.
+
+    Raises:
+        MMError: EBUSY.
+    Source: mm/hugetlb.c dissolve_free_hugetlb_folio() (6.12).
+    """
+    mine = np.isin([queued.block for queued in host.deferred], blocks)
+    for queued in (q for q, here in zip(host.deferred, mine, strict=True) if here):
+        hs = host.hstate(queued.order)
+        if hs.free_huge_pages - hs.resv_huge_pages == 0:
+            raise MMError(
+                "EBUSY",
+                f"{int(mine.sum())} huge pages of the block wait for the deferred-free worker, "
+                f"and no free huge page of {hs.size} is unpromised",
+                reason="in-flight", pfn=queued.block * PAGEBLOCK_PAGES,
+            )  # fmt: skip
 
 
 def _dissolve_all(host: Host, call: Call, blocks: Blocks, progress: OfflineProgress) -> None:

@@ -29,7 +29,6 @@ from app.mm.mmzone import (
 from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_PAGES
 
 LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
-TASK_USES = (Use.ANON, Use.KERNEL)  # requests that empty the CPU's list before they ask the zone
 SCAN_CHUNK = 4096  # pageblocks looked at per step
 NO_PFNS: Pfns = np.empty(0, np.int64)
 NO_BLOCKS: Blocks = np.empty(0, np.int64)
@@ -127,10 +126,10 @@ def alloc_pages(
             if left == 0:
                 break
             allowed = room(zone, zone.low if mark == "low" else zone.min, highest)
-            if use in TASK_USES:
+            if use == Use.ANON:
                 allowed += zone.nr_cached
             got = take_pages(mem, zone, min(left, allowed), mt, use)
-            if use in TASK_USES:
+            if use == Use.ANON:
                 zone.nr_cached = max(0, zone.nr_cached - got.size)
             left -= got.size
             parts.append(got)
@@ -252,14 +251,12 @@ def _find_pages_in_mixed(mem: MemoryMap, zone: Zone, count: int, types: tuple[Mi
     return (blocks[row] * PAGEBLOCK_PAGES + offset)[:count]
 
 
-def cache_freed(zone: Zone, count: int, cpus: int, high_fraction: int) -> None:
-    """Count freed single pages as resting on the freeing CPU's list, as far as the list holds them.
+def pcp_high(zone: Zone, cpus: int, high_fraction: int) -> int:
+    """Pages that the list of one CPU holds: the low watermark, or a fraction of the zone, shared by the node's CPUs.
 
-    Source: mm/page_alloc.c zone_highsize(): a list's limit is the low watermark, or the zone divided by
-    percpu_pagelist_high_fraction, shared by the node's CPUs (5.14).
+    Source: mm/page_alloc.c zone_highsize() (5.14).
     """
-    limit = (zone.managed // high_fraction if high_fraction else zone.low) // max(1, cpus)
-    zone.nr_cached = max(zone.nr_cached, min(zone.nr_cached + count, limit))
+    return (zone.managed // high_fraction if high_fraction else zone.low) // max(1, cpus)
 
 
 def drain_pcp_blocks(mem: MemoryMap, zones: Iterable[Zone]) -> None:
@@ -279,6 +276,7 @@ def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> None:
     Source: mm/page_alloc.c drain_all_pages() (5.14).
     """
     for zone in zones:
+        zone.nr_cached = 0
         if zone.nr_pcp == 0:
             continue
         span = mem.blocks_of(zone)

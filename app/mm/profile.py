@@ -38,6 +38,9 @@ class KernelProfile:
         memmap_on_memory_any_size: memmap_on_memory serves memory of several blocks at once (6.8+).
         contig_skips_hugepages: the search for a gigantic page skips ranges that hold huge pages (6.3+, backported).
         isolation_pages: what alloc_contig_range isolates around its range (4 MiB until 5.18, then a pageblock).
+        deferred_init: struct pages of boot memory are initialised late, as Debian's 6.x do: pageblocks that were taken
+            before stay Unmovable; else all begin as Movable.
+        restore_waits: restoring waits for an RCU grace period, so that an offline overtakes the worker (6.12).
         worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
         device_zone: zoneinfo lists an empty Device zone, protection has five entries (Debian 6.x).
         kernel_image_pages: reserved pages of a freshly booted kernel, for hosts made from a spec.
@@ -70,6 +73,8 @@ class KernelProfile:
     memmap_on_memory_any_size: bool
     contig_skips_hugepages: bool
     isolation_pages: int
+    deferred_init: bool
+    restore_waits: bool
     worker_waited_by_isolation: bool
     movable_min_clamped: bool
     device_zone: bool
@@ -113,6 +118,8 @@ _5_14 = KernelProfile(
     memmap_on_memory_any_size=False,
     contig_skips_hugepages=False,
     isolation_pages=1024,
+    deferred_init=False,
+    restore_waits=False,
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
     device_zone=False,
@@ -147,6 +154,8 @@ _6_1 = KernelProfile(
     memmap_on_memory_any_size=False,
     contig_skips_hugepages=True,
     isolation_pages=512,
+    deferred_init=True,
+    restore_waits=False,
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
     device_zone=True,
@@ -181,6 +190,8 @@ _6_12 = KernelProfile(
     memmap_on_memory_any_size=True,
     contig_skips_hugepages=True,
     isolation_pages=512,
+    deferred_init=True,
+    restore_waits=True,
     worker_waited_by_isolation=True,
     movable_min_clamped=True,
     device_zone=True,

@@ -17,7 +17,7 @@ from app.mm.cmdline import BootParams, parse_cmdline
 from app.mm.errors import BadInput
 from app.mm.huge_blocks import type_lone_blocks
 from app.mm.image import MachineImage, PoolImage, ZoneImage
-from app.mm.layout import DMA_END, FIRMWARE_HOLES, KERNEL_START
+from app.mm.layout import DMA_END, FIRMWARE_HOLES, KERNEL_START, type_boot_memory
 from app.mm.mmzone import (
     ZONE_MOVABLE,
     ZONE_NAMES,
@@ -50,6 +50,7 @@ from app.mm.units import (
 IMPORTED_PID = 1
 MAX_SECTIONS = 1 << 20
 REGION_PAGES = 1 << MAX_BUDDY_ORDER
+_Lists = dict[Migrate, list[int]]
 
 
 @dataclass(slots=True)
@@ -85,6 +86,8 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     ]  # fmt: skip
     pages = _place_huge_pages(host, image, budgets)
     _place_vmemmap(host, budgets, pages)
+    if profile.deferred_init:
+        type_boot_memory(mem, nodes, (Use.BOOT_VMEMMAP,))
     _optimize_imported(host, budgets, pages)
     for budget in budgets:
         _fill(host, budget)
@@ -433,7 +436,11 @@ def _fill(host: Host, budget: _Budget) -> None:
         )
     movable = min(budget.used, _movable_share(host, budget))
     lists = _kernel_lists(z)
-    for kernel, top in ((lists, _top_fillers(host, budget, movable)), (lists, []), ({}, [])):
+    fill_top = _top_fillers(host, budget, movable)
+    tries = [(lists, fill_top, 0), (lists, [], 0), ({}, [], 0)]
+    if budget.zone.type == ZONE_MOVABLE and lists:
+        tries.insert(0, _beside_early(budget, lists))
+    for kernel, top, beside in tries:
         taken = {filler.use: filler.pages for filler in top}
         fillers = [
             Filler(Use.RESERVED, budget.unmanaged - taken.get(Use.RESERVED, 0)),
@@ -441,7 +448,7 @@ def _fill(host: Host, budget: _Budget) -> None:
             Filler(Use.PAGE_CACHE, movable - taken.get(Use.PAGE_CACHE, 0)),
             Filler(Use.PCP, z.pcp),
         ]
-        if fill_zone(host.mem, budget.zone, z.free_area, fillers, kernel, top):
+        if fill_zone(host.mem, budget.zone, z.free_area, fillers, kernel, top, beside):
             break
     else:
         raise BadInput(
@@ -467,7 +474,15 @@ def _top_fillers(host: Host, budget: _Budget, movable: int) -> list[Filler]:
     return [Filler(Use.RESERVED, early - early % REGION_PAGES)]
 
 
-def _kernel_lists(z: ZoneImage) -> dict[Migrate, list[int]]:
+def _beside_early(budget: _Budget, lists: _Lists) -> tuple[_Lists, list[Filler], int]:
+    """Nothing turns a pageblock of ZONE_MOVABLE unmovable but early memory in it: free blocks lie beside that."""
+    early = budget.unmanaged
+    beside = -early % REGION_PAGES
+    free = sum(n << order for counts in lists.values() for order, n in enumerate(counts))
+    return lists, [Filler(Use.PAGE_CACHE, beside - free), Filler(Use.RESERVED, early)], beside if free else 0
+
+
+def _kernel_lists(z: ZoneImage) -> _Lists:
     """Free blocks smaller than a pageblock on the kernel's own lists; none where they contradict buddyinfo."""
     if z.free_by_type is None:
         return {}

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.fs.machine import read_machine
@@ -18,7 +19,7 @@ from app.mm.page_alloc import find_free_blocks, free_area
 from app.mm.snapshot import restore_machine
 from app.mm.state import Call
 from app.mm.vmstat import block_states, mem_total_pages
-from tests.mm.hosts import assert_laws
+from tests.mm.hosts import assert_laws, machine
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))
 
@@ -69,6 +70,39 @@ def test_movable_blocks_of_order_9_go_before_a_pair_is_split_and_others_do_not()
     assert (mem.mt[everything[-2:]] == Migrate.UNMOVABLE).all()
 
 
+def test_unmovable_free_blocks_of_zone_movable_lie_beside_early_memory() -> None:
+    boot = _boot(next(p for p in TRACES if p.name.startswith("g_offline_inuse-6.1-HVOoff")))
+    assert boot is not None
+    image = read_machine(boot["files"], "6.1")
+    zone_image = next(zone for zone in image.zones if zone.name == "Movable")
+    assert zone_image.free_by_type is not None
+    unmovable = sum(n << order for order, n in enumerate(zone_image.free_by_type[Migrate.UNMOVABLE]))
+    assert unmovable == 451
+    host = restore_machine(image, Call())
+    mem, zone = host.mem, host.nodes[0].zones[3]
+    early = np.flatnonzero((mem.page_uses(0, mem.nr_blocks) == Use.RESERVED).any(axis=1))
+    early = early[mem.zone[early] == zone.index + 1]
+    region = mem.page_uses(int(early[0]) & ~1, 2)
+    assert np.unique(region).tolist() == [Use.BUDDY, Use.RESERVED, Use.PAGE_CACHE]
+    assert (region == Use.BUDDY).sum() == unmovable
+    assert free_area(mem, zone) == zone_image.free_area
+
+
+@pytest.mark.parametrize(("kernel", "movable"), [("5.14", True), ("6.1", False), ("6.12", False)])
+def test_pageblocks_of_boot_vmemmap_are_unmovable_where_initialisation_is_deferred(
+    kernel: str, movable: bool
+) -> None:
+    recorded = _boot(next(p for p in TRACES if p.name.startswith(f"n_contig_inuse-{kernel}")))
+    assert recorded is not None
+    for host in (
+        machine(4 << 30, kernel=kernel),
+        restore_machine(read_machine(recorded["files"], kernel), Call()),
+    ):
+        types = host.mem.mt[host.mem.use == Use.BOOT_VMEMMAP]
+        assert types.size
+        assert (types == (Migrate.MOVABLE if movable else Migrate.UNMOVABLE)).all()
+
+
 def test_an_imported_host_can_be_worked_with() -> None:
     boot = _boot(next(p for p in TRACES if p.name.startswith("i_boot_1g_2m-6.1-HVOon")))
     assert boot is not None
@@ -103,6 +137,23 @@ def test_free_blocks_are_placed_so_that_no_two_buddies_meet(wanted: list[int]) -
     free = sum(n << order for order, n in enumerate(wanted))
     assert fill_zone(mem, zone, wanted, [Filler(Use.SYSTEM, pages - free)], {}, [])
     assert free_area(mem, zone) == wanted
+
+
+def test_blocks_of_the_kernel_are_placed_beside_what_fills_the_top() -> None:
+    pages, beside = 1 << 13, 586
+    mem, zone = _open_zone(pages)
+    wanted, kernel = [1, 1, 0, 0, 1, 0, 1, 1, 2, 0, 6], {Migrate.UNMOVABLE: [1, 1, 0, 0, 0, 0, 1, 1, 1]}
+    free = sum(n << order for order, n in enumerate(wanted))
+    top = [Filler(Use.PAGE_CACHE, beside - 451), Filler(Use.RESERVED, 1024 - beside)]
+    rest = [Filler(Use.SYSTEM, pages - free - sum(filler.pages for filler in top))]
+    assert fill_zone(mem, zone, wanted, rest, kernel, top, beside)
+    assert free_area(mem, zone) == wanted
+    assert (mem.page_uses(14, 2) == Use.BUDDY).sum() == 451
+    assert mem.mt[14] == Migrate.UNMOVABLE
+    untouched, same_zone = _open_zone(pages)
+    too_few = [Filler(Use.PAGE_CACHE, 0), Filler(Use.RESERVED, 1024 - 451)]
+    assert not fill_zone(untouched, same_zone, wanted, rest, kernel, too_few, 100)
+    assert (untouched.use[: pages // 512] == Use.RESERVED).all()
 
 
 def test_what_cannot_be_placed_is_refused() -> None:

@@ -122,6 +122,38 @@ def test_used_huge_pages_move_to_fresh_ones_when_the_pool_has_no_free_page(kerne
     assert_laws(host)
 
 
+def test_6_12_finds_moved_pages_with_the_worker_and_gives_up_when_none_is_unpromised() -> None:
+    # g_offline_inuse (ii) on 6.12 with the feature: "failure to dissolve huge pages".
+    host = movable_machine("6.12", 64)
+    pid = do(host, c.CreateTask("hugetlb", count=64, touch=64))["pid"]
+    outcome = apply(host, c.SetBlockState(BLOCK, "offline"))
+    assert outcome.error is not None
+    assert (outcome.error.errno, outcome.error.reason) == ("EBUSY", "in-flight")
+    assert outcome.error.result["migrated_hugepages"] == 64
+    assert outcome.error.result["state"] == "online"
+    assert row(host) == (64, 0, 0, 0, 64)
+    assert len(host.deferred) == huge_in_block(host) == 64
+    assert_laws(host)
+    do(host, c.RunFreeHpageWork())
+    assert do(host, c.SetBlockState(BLOCK, "offline"))["migrated_pages"] == 0
+    do(host, c.ExitTask(pid))
+    assert_laws(host)
+
+
+def test_6_12_waits_for_the_worker_while_an_unpromised_page_is_left() -> None:
+    host = movable_machine("6.12", 65)
+    pid = do(host, c.CreateTask("hugetlb", count=64, touch=64))["pid"]
+    other = do(host, c.CreateTask("hugetlb", count=1, touch=1))["pid"]
+    assert apply(host, c.SetBlockState(BLOCK, "offline")).error is not None
+    do(host, c.ExitTask(other))
+    assert (len(host.deferred), row(host)) == (64, (65, 1, 0, 0, 65))
+    do(host, c.SetBlockState(BLOCK, "offline"))
+    assert host.deferred == []
+    assert row(host) == (65, 1, 0, 0, 65)
+    do(host, c.ExitTask(pid))
+    assert_laws(host)
+
+
 def test_used_pages_and_free_ones_in_one_block_never_end() -> None:
     # g_offline_inuse (i): ping-pong until a signal.
     host = movable_machine(pool=64)
