@@ -72,9 +72,9 @@ def fill_zone(
     if not _place_all(left, broken, others, may_stay_whole=False):
         return False
     _assign_free(mem, top[cut:], [row for rows in placed.values() for row in rows])
-    left = _open_pages(mem, zone)
-    in_highest = np.isin(left >> MAX_BUDDY_ORDER, highest >> MAX_BUDDY_ORDER)
-    upper, lower = left[in_highest], left[~in_highest]
+    still_open = _open_pages(mem, zone)
+    in_highest = np.isin(still_open >> MAX_BUDDY_ORDER, highest >> MAX_BUDDY_ORDER)
+    upper, lower = still_open[in_highest], still_open[~in_highest]
     _assign_fillers(mem, upper, top_fillers)
     _assign_fillers(mem, lower, fillers)
     if kernel:
