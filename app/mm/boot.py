@@ -63,6 +63,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     cma.reserve_areas(host, call, params)
     gigantic = _boot_gigantic_pages(host, params)
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
+    mem.order.reset()
     zones = zonelist(nodes, 0, ZONE_NORMAL)
     alloc_pages(mem, zones, SYSTEM_PAGES, Migrate.UNMOVABLE, ZONE_NORMAL, Use.SYSTEM)
     for zone in (zone for zone in host.zones if zone.type != ZONE_MOVABLE):

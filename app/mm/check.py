@@ -259,6 +259,22 @@ def _deferred(host: Host) -> list[str]:
     )
 
 
+def _lists(host: Host) -> list[str]:
+    """What was freed or put back since the boot is on its zone's list, once."""
+    mem, broken = host.mem, []
+    for zone in host.zones:
+        span = mem.blocks_of(zone)
+        free = (mem.use[span] == Use.BUDDY) & (mem.zone[span] == zone.index + 1)
+        placed = np.flatnonzero(free & (mem.order.stamp[span] != 0)) + span.start
+        listed = mem.order.listed(zone.index)
+        listed = listed[(mem.use[listed] == Use.BUDDY) & (mem.zone[listed] == zone.index + 1)]
+        if not np.array_equal(np.sort(listed), placed):
+            broken.append(
+                f"node {zone.nid} {zone.name}: {placed.size} pageblocks have a place, {listed.size} are listed"
+            )
+    return broken
+
+
 def _counters_law(host: Host) -> Law:
     """free <= nr, resv <= free, sums over nodes, max = nr - surplus: but for the defects of the profile."""
     broken, defects = [], []
@@ -298,6 +314,7 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "1: free pages per pageblock": _block_counts,
     "1: free pages of CMA pageblocks": _cma_counts,
     "2: buddyinfo is the canonical split of the free pages": _buddy,
+    "2: free pageblocks are on the lists of their zone": _lists,
     "3: pools equal their recount": _pools,
     "3: pages in use and reservations have owners": _owners,
     "4: every vmemmap entry maps a frame of its own or the shared one": _vmemmap,

@@ -28,6 +28,7 @@ from app.mm import (
 from app.mm import commands as c
 from app.mm.errors import BadInput, MMError
 from app.mm.fault_inject import make_fault
+from app.mm.mmzone import Use
 from app.mm.state import Call, Host, HugeMap, Task
 from app.mm.tell import vmemmap_of
 
@@ -77,6 +78,10 @@ def digest(host: Host) -> str:
     for array in (mem.use, mem.mt, mem.flags, mem.nfree, mem.zone, mem.section_state, mem.section_nid,
                   mem.hot_added, mem.vmemmap_pfn, mem.pte_pfn):  # fmt: skip
         h.update(array.tobytes())
+    placed = np.flatnonzero((mem.order.stamp != 0) & (mem.use == Use.BUDDY))
+    for zone in host.zones:  # the order by zone, whatever the stamps are
+        ordered = mem.order.sorted(placed[mem.zone[placed] == zone.index + 1])
+        h.update(ordered.tobytes() + np.sign(mem.order.stamp[ordered]).tobytes())
     mixed = np.flatnonzero(mem.slot)
     h.update(mem.detail[mem.slot[mixed]].tobytes())
     split = np.flatnonzero(mem.pte_slot)

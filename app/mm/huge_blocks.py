@@ -1,15 +1,21 @@
 """Which free pageblocks huge pages of 2 MiB take, and how many there are.
 
 The buddy looks at its list of the order asked for first: a free block of order 9, one whose buddy is not free, goes
-before a pair is split, and movable memory before other.  Else the lowest goes, as everywhere.
+before a pair is split, and movable memory before other.
 
 Source: mm/page_alloc.c __rmqueue_smallest(), __rmqueue_fallback() (5.14).
 """
 
 import numpy as np
 
-from app.mm.mmzone import NOWHERE, ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Use, Zone
-from app.mm.page_alloc import HUGE_TYPES, NO_BLOCKS, find_free_blocks, share_with_cma
+from app.mm.mmzone import Blocks, MemoryMap, Migrate, Zone
+from app.mm.page_alloc import (
+    HUGE_TYPES,
+    find_free_blocks,
+    listed_blocks,
+    lone_free_blocks,
+    share_with_cma,
+)
 from app.mm.units import PAGEBLOCK_PAGES
 
 
@@ -18,7 +24,7 @@ def find_huge_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
     regular = _smallest_free_blocks(mem, zone, count)
     if zone.nr_free_cma == 0:
         return regular
-    of_area = find_free_blocks(mem, zone, count, (Migrate.CMA,))
+    of_area = listed_blocks(mem, zone, count, (Migrate.CMA,))
     outside, inside = share_with_cma(zone, count, regular.size, of_area.size, PAGEBLOCK_PAGES)
     return np.concatenate((regular[:outside], of_area[:inside]))
 
@@ -31,29 +37,14 @@ def count_free_blocks(mem: MemoryMap, zone: Zone, limit: int) -> int:
 
 def type_lone_blocks(mem: MemoryMap, zone: Zone, movable: int) -> None:
     """Leave so many free blocks of order 9 movable: the lowest, beside the kernel's own memory, are not."""
-    lone = _lone_free_blocks(mem, zone)
+    lone = lone_free_blocks(mem, zone)
     lone = lone[mem.mt[lone] == Migrate.MOVABLE]
     mem.set_type(lone[: max(0, lone.size - movable)], Migrate.UNMOVABLE)
 
 
 def _smallest_free_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
-    found = NO_BLOCKS
-    if zone.type != ZONE_MOVABLE:  # there the kernel has nothing that its blocks of order 9 could lie beside
-        lone = _lone_free_blocks(mem, zone)
-        found = lone[mem.mt[lone] == Migrate.MOVABLE][:count]
-    for types in ((Migrate.MOVABLE,), HUGE_TYPES):
-        if found.size < count:
-            others = find_free_blocks(mem, zone, count, types)
-            found = np.concatenate((found, others[~np.isin(others, found)][: count - found.size]))
+    found = listed_blocks(mem, zone, count, (Migrate.MOVABLE,))
+    if found.size < count:
+        others = listed_blocks(mem, zone, count, HUGE_TYPES, largest_first=True)
+        found = np.concatenate((found, others[~np.isin(others, found)][: count - found.size]))
     return found
-
-
-def _lone_free_blocks(mem: MemoryMap, zone: Zone) -> Blocks:
-    """Wholly free pageblocks whose buddy is not: the free blocks of order 9."""
-    span, known = mem.blocks_of(zone), mem.lone_span[zone.index]
-    first, stop = max(span.start, known[0]) & ~1, min(span.stop, known[1]) + 1 & ~1
-    part = slice(first, max(first, stop))
-    free = (mem.use[part] == Use.BUDDY) & (mem.zone[part] == zone.index + 1)
-    lone: Blocks = first + np.flatnonzero(free & ~free.reshape(-1, 2)[:, ::-1].ravel())
-    mem.lone_span[zone.index] = (int(lone[0]), int(lone[-1]) + 1) if lone.size else NOWHERE
-    return lone

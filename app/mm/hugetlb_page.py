@@ -9,21 +9,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.mm import hugetlb_vmemmap
+from app.mm import hugetlb_vmemmap, sparse_vmemmap
 from app.mm.huge_blocks import count_free_blocks, find_huge_blocks
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
-from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Use, Zone
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Migrate, Pfns, Use, Zone
 from app.mm.page_alloc import (
     NO_BLOCKS,
     drain_pcp_blocks,
     huge_room,
     node_zonelist,
     room,
+    take_pages,
 )
+from app.mm.release_order import ReleasePlan, plan_release
 from app.mm.state import Call, FreeList, Host, HState, QueuedFree
 from app.mm.units import PAGEBLOCK_PAGES
 
 WORKER = "kworker/0:1"
+WINDOW = 1024  # huge pages whose release one by one is planned together
 
 
 @dataclass(slots=True)
@@ -112,6 +115,7 @@ def take_huge_blocks(host: Host, zone: Zone, count: int) -> Blocks:
     heads = find_huge_blocks(host.mem, zone, count)
     host.mem.assign_blocks(heads, Use.HUGETLB)
     host.mem.flags[heads] = BlockFlag.HEAD
+    host.mem.split_off(heads)
     return heads
 
 
@@ -296,19 +300,71 @@ def _release_in_order(
 ) -> Blocks:
     need = hs.nr_free_vmemmap_pages
     refused: list[Blocks] = []
+    window = heads.size if batched else WINDOW  # looked at together; twice as many where all could be done
     while heads.size:
-        optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
-        available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(heads[0])))
+        part = heads[:window]
+        optimized = (host.mem.flags[part] & BlockFlag.OPTIMIZED) != 0
+        available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(part[0])))
         if optimized[0] and available < need:
             k = leading(optimized)
-            refused.append(heads[:k])
-            note_failure(host, call, result, heads[:k], need, available)
+            refused.append(part[:k])
+            note_failure(host, call, result, part[:k], need, available)
         else:
-            k = _next_batch(host, heads, optimized * need, available, batched=batched)
-            hugetlb_vmemmap.restore(host, call, hs, heads[:k][optimized[:k]])
-            _free_to_buddy(host, hs, heads[:k], result)
+            k = _next_batch(host, part, optimized * need, available, batched=batched)
+            k = _restore_and_free(host, call, hs, part[:k], optimized[:k] * need, result, batched=batched)
+        window = 2 * window if k == part.size else WINDOW
         heads = heads[k:]
     return np.concatenate(refused) if refused else NO_BLOCKS
+
+
+def _restore_and_free(
+    host: Host, call: Call, hs: HState, heads: Blocks, needs: Blocks, result: ResizeResult, *, batched: bool
+) -> int:
+    """Give back leading pages of some whose frames one zone has, all at once or as one after the other; how many."""
+    if batched:
+        hugetlb_vmemmap.restore(host, call, hs, heads[needs > 0])
+        _free_to_buddy(host, hs, heads[::-1], result)  # they go onto a list, the last one becomes its head
+        return int(heads.size)
+    nids = nids_of(host, heads)
+    zone = _paying_zone(host, int(nids[0]))
+    plan = ReleasePlan(1)
+    if zone is not None and not hs.gigantic:
+        plan = plan_release(host.mem, zone, heads[: leading(nids == nids[0])], needs)
+    heads, needs = heads[: plan.pages], needs[: plan.pages]
+    if zone is None or plan.stolen.size == 0:
+        hugetlb_vmemmap.restore(host, call, hs, heads[needs > 0])
+        _free_to_buddy(host, hs, heads, result)
+        return plan.pages
+    both = (plan.stolen[:, None] + np.arange(2)).ravel()
+    hugetlb_vmemmap.restore(
+        host, call, hs, heads[needs > 0], _steal(host, hs, zone, both, plan.listed, heads[needs > 0])
+    )
+    _free_to_buddy(host, hs, heads[: plan.freed_before], result, stolen=both)
+    host.mem.split_off(plan.stolen[-1:])
+    _free_to_buddy(host, hs, heads[plan.freed_before :], result, stolen=both)
+    return plan.pages
+
+
+def _steal(host: Host, hs: HState, zone: Zone, both: Blocks, listed: int, heads: Blocks) -> Pfns:
+    """Frames for huge pages: so many of the zone's unmovable pageblocks, then stolen pageblocks, some their own."""
+    mem = host.mem
+    taken = take_pages(mem, zone, listed, Migrate.UNMOVABLE, Use.VMEMMAP)
+    pages = (both[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
+    pages = pages[: heads.size * hs.nr_free_vmemmap_pages - listed]
+    sparse_vmemmap.own_tables(
+        mem, hugetlb_vmemmap.vmemmap_sections(hs, heads)
+    )  # before the flags that give them
+    mem.assign_blocks(both[mem.use[both] != Use.BUDDY], Use.BUDDY)
+    mem.flags[both] = 0
+    mem.set_type(both, Migrate.UNMOVABLE)
+    mem.assign_pages(pages, Use.VMEMMAP)
+    return np.concatenate((taken, pages))
+
+
+def _paying_zone(host: Host, nid: int) -> Zone | None:
+    zones = hugetlb_vmemmap.restore_zones(host, nid)
+    marks = [(zone, mark) for mark in ("low", "min") for zone in zones]
+    return next((z for z, m in marks if room(z, z.low if m == "low" else z.min, ZONE_NORMAL)), None)
 
 
 def pages_in_one_go(host: Host, hs: HState, heads: Blocks) -> int:
@@ -362,12 +418,16 @@ def note_failure(
         hugetlb_vmemmap.warn_alloc(host, call)
 
 
-def _free_to_buddy(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
+def _free_to_buddy(
+    host: Host, hs: HState, heads: Blocks, result: ResizeResult, *, stolen: Blocks = NO_BLOCKS
+) -> None:
+    """Free huge pages, one after the other; of pageblocks that were stolen since, the frames they became stay."""
     if heads.size == 0:
         return
     blocks = heads
     if hs.gigantic:
         blocks = (heads[:, None] + np.arange(hs.blocks)).ravel()
+    blocks = blocks[~np.isin(blocks, stolen)]
     spoilt = (host.mem.flags[blocks] & BlockFlag.SPOILT) != 0
     host.mem.flags[blocks] = 0
     host.mem.assign_blocks(blocks[~spoilt], Use.BUDDY)

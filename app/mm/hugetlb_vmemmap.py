@@ -312,9 +312,10 @@ def available_for_restore(host: Host, nid: int) -> int:
     return allocatable(restore_zones(host, nid), ZONE_NORMAL)
 
 
-def restore(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+def restore(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns | None = None) -> None:
     """Restore the vmemmap of optimised huge pages; the caller has made sure that the frames are there.
 
+    ``frames``: which ones, taken already; all of the huge pages lie on one node then.
     Every freed virtual page gets a frame of its own again, writable; the frames are unmovable.
     Source: mm/hugetlb_vmemmap.c alloc_huge_page_vmemmap() (5.14).
     """
@@ -325,10 +326,13 @@ def restore(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     for nid in np.unique(nids):
         mine = heads[nids == nid]
         zones = restore_zones(host, int(nid))
-        frames = alloc_pages(mem, zones, mine.size * per_page, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
+        taken = frames
+        if taken is None:
+            count = mine.size * per_page
+            taken = alloc_pages(mem, zones, count, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
         sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, mine))
         ptes = _ptes(mem, hs, mine)
-        ptes[:, kept:] = make_pte(frames.reshape(mine.size, per_page), PTE_RW)
+        ptes[:, kept:] = make_pte(taken.reshape(mine.size, per_page), PTE_RW)
         _set_ptes(mem, hs, mine, ptes)
     mem.flags[heads] &= 255 - BlockFlag.OPTIMIZED
     hs.nr_optimized -= int(heads.size)

@@ -49,7 +49,9 @@ def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str
     mem.section_state[sections] = SectionState.ONLINE
     zone.present += int(blocks.size) * PAGEBLOCK_PAGES
     mem.set_type(blocks, Migrate.MOVABLE)
-    mem.assign_blocks(blocks[mem.use[blocks] == Use.OFFLINE], Use.BUDDY)
+    new = blocks[mem.use[blocks] == Use.OFFLINE]
+    mem.assign_blocks(new, Use.BUDDY)
+    mem.put_back(new)
     mem.dirty[sections] = True
     memory_changed(host)
     call.emit("MemoryBlockOnline", block=block, node=nid, zone=zone.name)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app.mm.free_order import FreeOrder
 from app.mm.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
 
 Pfns = npt.NDArray[np.int64]
@@ -166,8 +167,9 @@ class MemoryMap:
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
     section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``isolated_blocks``: those isolated
-    now; ``lone_span``: by zone, no free pageblock with a buddy that is not free lies outside; ``detail`` uint8, ``pte``
-    int64, of shape (rows, 512).  ``kept``: vmemmap pages an optimised huge page keeps.
+    now; ``order``: which free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
+    not free lies outside; ``detail`` uint8, ``pte`` int64, of shape (rows, 512).  ``kept``: vmemmap pages that an
+    optimised huge page keeps.
     """
 
     def __init__(self, nr_sections: int, kept: int) -> None:
@@ -199,6 +201,7 @@ class MemoryMap:
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
         self.lone_span: list[tuple[int, int]] = []
+        self.order = FreeOrder(blocks)
 
     # -- layout ------------------------------------------------------------------------------------------
 
@@ -208,6 +211,7 @@ class MemoryMap:
         self.block_hint.append(0)
         self.page_hint.append([0] * len(Migrate))
         self.lone_span.append(EVERYWHERE)
+        self.order.add_zone()
 
     def grow(self, nr_sections: int) -> None:
         """Make room for sections up to ``nr_sections`` (hot-added memory above the boot memory)."""
@@ -227,6 +231,7 @@ class MemoryMap:
             setattr(self, name, new)
         self.nr_sections = nr_sections
         self.nr_blocks = nr_sections * BLOCKS_PER_SECTION
+        self.order.grow(self.nr_blocks)
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -332,9 +337,21 @@ class MemoryMap:
             self.isolated_blocks = np.union1d(self.isolated_blocks, blocks)
             self._count_isolated()
         elif self.isolated_blocks.size:
+            self.put_back(np.intersect1d(blocks, self.isolated_blocks))
             self.isolated_blocks = np.setdiff1d(self.isolated_blocks, blocks)
             self._count_isolated()
         self.count_free_cma()
+
+    def put_back(self, blocks: Blocks) -> None:
+        """Free pageblocks go to the tail of their list, as what comes back from isolation or goes online does."""
+        free = blocks[self.use[blocks] == Use.BUDDY]
+        self.order.put_last(free, self.zone[free])
+
+    def split_off(self, blocks: Blocks) -> None:
+        """Pageblocks were taken; their buddies that stay free are blocks of their own now, freed last."""
+        left = blocks ^ 1
+        left = left[self.use[left] == Use.BUDDY]
+        self.order.put_first(left, self.zone[left])
 
     def count_free_cma(self) -> None:
         """Count the free pages of each zone that lie in CMA pageblocks."""
@@ -465,6 +482,9 @@ class MemoryMap:
             self._count_isolated()
         if use == Use.BUDDY or (self.use[blocks] == Use.MIXED).any():  # what stays free in a mixed pageblock
             self._lower_hints(blocks)
+        if use == Use.BUDDY:
+            whole = blocks[self.use[blocks] == Use.BUDDY]
+            self.order.put_first(whole, self.zone[whole])
         self._widen_lone_span(blocks)
 
     def _widen_lone_span(self, blocks: Blocks) -> None:

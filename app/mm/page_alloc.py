@@ -1,8 +1,8 @@
 """The buddy allocator at the level that a user can see: watermarks, zone order, which page is taken.
 
 Free lists are not kept: eager merging makes them a function of the set of free pages, so counts per order
-are exact and computed on demand.  *Which* page is taken is hugepool's policy, the same for every caller:
-the lowest pfn of the preferred kind, as on a freshly booted kernel.
+are exact and computed on demand.  *Which* page is taken: of whole pageblocks the one at the head of the lists
+(``free_order``), of single pages the lowest of the preferred kind.
 
 Source: mm/page_alloc.c (5.14): get_page_from_freelist(), __zone_watermark_ok(), __rmqueue_fallback(),
 setup_per_zone_wmarks(), setup_per_zone_lowmem_reserve(), init_per_zone_wmark_min().
@@ -14,7 +14,9 @@ from math import isqrt
 import numpy as np
 import numpy.typing as npt
 
+from app.mm.free_order import Stamped
 from app.mm.mmzone import (
+    NOWHERE,
     ZONE_DMA,
     ZONE_MOVABLE,
     ZONE_NORMAL,
@@ -26,7 +28,7 @@ from app.mm.mmzone import (
     Use,
     Zone,
 )
-from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_PAGES
+from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
 LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
 SCAN_CHUNK = 4096  # pageblocks looked at per step
@@ -160,21 +162,42 @@ def _take_in_order(
         if left <= 0:
             break
         if whole:
-            blocks = find_free_blocks(mem, zone, -(-left // PAGEBLOCK_PAGES), types)
+            steals = mt not in types
+            blocks = listed_blocks(mem, zone, -(-left // PAGEBLOCK_PAGES), types, largest_first=steals)
             if blocks.size == 0:
                 continue
-            if mt == Migrate.UNMOVABLE:
-                mem.set_type(blocks, Migrate.UNMOVABLE)
+            if steals and mt == Migrate.UNMOVABLE:
+                _steal(mem, blocks, types)
             pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:left]
             entire = pfns.size // PAGEBLOCK_PAGES
             mem.assign_blocks(blocks[:entire], use)
             mem.assign_pages(pfns[entire * PAGEBLOCK_PAGES :], use)
+            mem.split_off(blocks)
         else:
             pfns = _find_pages_in_mixed(mem, zone, left, types)
             mem.assign_pages(pfns, use)
         left -= pfns.size
         parts.append(pfns)
     return np.concatenate(parts) if parts else NO_PFNS
+
+
+def pages_without_steal(mem: MemoryMap, zone: Zone) -> int:
+    """Free single pages that unmovable requests find in pageblocks of their own before they take a whole one."""
+    span = mem.blocks_of(zone)
+    part = slice(max(span.start, mem.page_hint[zone.index][Migrate.UNMOVABLE]), span.stop)
+    mixed = np.flatnonzero((mem.use[part] == Use.MIXED) & (mem.mt[part] == Migrate.UNMOVABLE)) + part.start
+    mine = mixed[mem.zone[mixed] == zone.index + 1]
+    return int(mem.nfree[mine].sum(dtype=np.int64))
+
+
+def _steal(mem: MemoryMap, blocks: Blocks, types: tuple[Migrate, ...]) -> None:
+    """Unmovable requests make the whole free block theirs that they take from: a pair, where it is one.
+
+    Source: mm/page_alloc.c steal_suitable_fallback(), change_pageblock_range() (5.14).
+    """
+    both = np.union1d(blocks, blocks ^ 1)
+    free = (mem.use[both] == Use.BUDDY) & (mem.zone[both] == mem.zone[both ^ 1])
+    mem.set_type(both[free & np.isin(mem.mt[both], types)], Migrate.UNMOVABLE)
 
 
 def share_with_cma(zone: Zone, count: int, have: int, have_cma: int, unit: int) -> tuple[int, int]:
@@ -216,6 +239,110 @@ def find_free_blocks(
         have += hits.size
         start, chunk = part.stop, chunk * 4
     return np.concatenate(found) if found else NO_BLOCKS
+
+
+def listed_blocks(
+    mem: MemoryMap, zone: Zone, count: int, types: tuple[Migrate, ...], *, largest_first: bool = False
+) -> Blocks:
+    """Wholly free pageblocks of a zone, at most ``count``, in the order in which the buddy's lists hand them out.
+
+    The list of order 9 comes before that of order 10, but where a request steals from another type
+    (``largest_first``).  Source: mm/page_alloc.c __rmqueue_smallest(), __rmqueue_fallback() (5.14).
+    """
+    mask = _type_mask(types)
+    found, have = [], 0
+    for order in (MAX_BUDDY_ORDER, PAGEBLOCK_ORDER) if largest_first else (PAGEBLOCK_ORDER, MAX_BUDDY_ORDER):
+        if have < count:
+            if order == MAX_BUDDY_ORDER:
+                part = _pairs(mem, zone, count - have, mask)
+            else:
+                lone = lone_free_blocks(mem, zone)
+                part = mem.order.sorted(lone[mask[mem.mt[lone]]])[: count - have]
+            found.append(part)
+            have += part.size
+    return np.concatenate(found) if found else NO_BLOCKS
+
+
+def lone_free_blocks(mem: MemoryMap, zone: Zone) -> Blocks:
+    """Wholly free pageblocks whose buddy is not, lowest first: the free blocks of order 9."""
+    span, known = mem.blocks_of(zone), mem.lone_span[zone.index]
+    first, stop = max(span.start, known[0]) & ~1, min(span.stop, known[1]) + 1 & ~1
+    part = slice(first, max(first, stop))
+    free = (mem.use[part] == Use.BUDDY) & (mem.zone[part] == zone.index + 1)
+    row = np.flatnonzero(free[0::2] != free[1::2])
+    lone: Blocks = first + 2 * row + free[1::2][row]
+    mem.lone_span[zone.index] = (int(lone[0]), int(lone[-1]) + 1) if lone.size else NOWHERE
+    return lone
+
+
+def _pairs(mem: MemoryMap, zone: Zone, count: int, mask: npt.NDArray[np.bool_]) -> Blocks:
+    """Pageblocks of free blocks of order 10, each pair from its lower half: what was freed last, then as booted."""
+    found = [_stamped_pairs(mem, zone, mem.order.head[zone.index], count, mask, latest_first=True)]
+    found.append(_booted_pairs(mem, zone, count - found[0].size, mask))
+    left = count - found[0].size - found[1].size
+    found.append(_stamped_pairs(mem, zone, mem.order.tail[zone.index], left, mask, latest_first=False))
+    return np.concatenate(found)
+
+
+def _stamped_pairs(
+    mem: MemoryMap,
+    zone: Zone,
+    listed: Stamped,
+    count: int,
+    mask: npt.NDArray[np.bool_],
+    *,
+    latest_first: bool,
+) -> Blocks:
+    """Pairs of a list; one lies where the later one of its halves was put."""
+    stamp = mem.order.stamp
+    found, have, done, chunk = [], 0, 0, max(64, 2 * count)
+    while done < listed.size and have < count:
+        more = min(listed.size, done + chunk)
+        part = (listed.size - more, listed.size - done) if latest_first else (done, more)
+        blocks, stamps = listed.entries(*part)
+        valid = (
+            (stamp[blocks] == stamps) & (mem.use[blocks] == Use.BUDDY) & (mem.zone[blocks] == zone.index + 1)
+        )
+        if latest_first and done == 0 and not valid[-1]:  # what is stale at the end stays so
+            listed.size = part[0] + (int(np.flatnonzero(valid)[-1]) + 1 if valid.any() else 0)
+            continue
+        blocks = blocks[valid][::-1] if latest_first else blocks[valid]
+        other = blocks ^ 1
+        paired = (mem.use[other] == Use.BUDDY) & (mem.zone[other] == zone.index + 1)
+        first = blocks[paired & (np.abs(stamp[blocks]) > np.abs(stamp[other]))]
+        halves = _both(first & ~1)
+        halves = halves[mask[mem.mt[halves]]][: count - have]
+        found.append(halves)
+        have += halves.size
+        done, chunk = more, chunk * 4
+    return np.concatenate(found) if found else NO_BLOCKS
+
+
+def _booted_pairs(mem: MemoryMap, zone: Zone, count: int, mask: npt.NDArray[np.bool_]) -> Blocks:
+    """Pairs that were never taken, lowest first."""
+    span = mem.blocks_of(zone)
+    start, chunk = max(span.start, mem.order.booted_hint[zone.index]) & ~1, SCAN_CHUNK
+    found, have, seen = [], 0, False
+    while start < span.stop and have < count:
+        part = slice(start, min(start + chunk, span.stop + 1 & ~1))
+        free = (
+            (mem.use[part] == Use.BUDDY) & (mem.zone[part] == zone.index + 1) & (mem.order.stamp[part] == 0)
+        )
+        low = start + 2 * np.flatnonzero(free.reshape(-1, 2).all(axis=1))
+        if not seen:
+            mem.order.booted_hint[zone.index] = int(low[0]) if low.size else part.stop
+            seen = low.size > 0
+        halves = _both(low)
+        halves = halves[mask[mem.mt[halves]]][: count - have]
+        found.append(halves)
+        have += halves.size
+        start, chunk = part.stop, chunk * 4
+    return np.concatenate(found) if found else NO_BLOCKS
+
+
+def _both(low: Blocks) -> Blocks:
+    halves: Blocks = (low[:, None] + np.arange(2)).ravel()
+    return halves
 
 
 def _type_mask(types: tuple[Migrate, ...]) -> npt.NDArray[np.bool_]:

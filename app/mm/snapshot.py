@@ -93,6 +93,7 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
         _fill(host, budget)
     _adopt_pools(host, pages)
     _take_over_watermarks(image, nodes)
+    mem.order.reset()
     call.emit("MachineImported", kernel=image.kernel, nodes=len(nodes))
     return host
 

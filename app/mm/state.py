@@ -257,6 +257,15 @@ class Host:
         """The huge page size of an order."""
         return self.hstates[order]
 
+    @property
+    def next_freed(self) -> int:
+        """The next stamp in the order of free pageblocks."""
+        return self.mem.order.next_stamp
+
+    @next_freed.setter
+    def next_freed(self, stamp: int) -> None:
+        self.mem.order.next_stamp = stamp
+
     def memory_nodes(self) -> list[int]:
         """Node numbers with memory (N_MEMORY)."""
         return [node.nid for node in self.nodes if node.present]

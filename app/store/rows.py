@@ -64,7 +64,8 @@ def _pick(thing: Any, names: Iterable[str]) -> Row:
 def host_row(host: Host) -> Row:
     """The columns of ``hosts`` that the engine owns; fields without a column go into ``more_state``."""
     row = _pick(host, HOST_COLUMNS)
-    return {**row, "nr_sections": host.mem.nr_sections, "more_state": _pick(host, MORE_STATE)}
+    more = {**_pick(host, MORE_STATE), "next_freed": host.next_freed}
+    return {**row, "nr_sections": host.mem.nr_sections, "more_state": more}
 
 
 def _carried(host: Host) -> Iterator[tuple[Key, Row]]:

@@ -9,6 +9,8 @@ The BLOBs, each zlib-compressed:
   others less the one before it.  Equally used sections so have equal differences, which are compressed once.
   NULL with mapping ``pte``: the table follows from ``vmemmap_pfn`` and the flags (``sparse_vmemmap.tables``).
 * ``stamps``: int32[64], enqueue stamp of each free huge page less ``first_stamp``, -1 elsewhere.
+* ``order``: int64[64], stamp of each free pageblock in the order of the buddy's lists less ``first_order``, plus 1; 0
+  where it is as booted.  NULL stands for 64 such.
 """
 
 import zlib
@@ -29,7 +31,7 @@ STATE_OF = {name: value for value, name in STATES.items()}
 COLUMNS = (
     "host_id", "section", "state", "node", "zone", "mapping", "hot_added", "free_pages",
     "optimized_hugepages", "vmemmap_pfn", "page_table_pfn", "blocks", "pages", "page_table", "first_stamp",
-    "stamps",
+    "stamps", "first_order", "order",
 )  # fmt: skip
 NR_PLAIN = COLUMNS.index("page_table_pfn")  # the columns behind are NULL for sections without huge pages
 _DEFAULT = np.zeros(5 * BLOCKS_PER_SECTION, np.uint8)
@@ -55,6 +57,7 @@ def encode(mem: MemoryMap, host_id: int, sections: Sections) -> list[tuple[Any, 
     uniform = (zone == zone[:, :1]).all(axis=1) & (zone[:, 0] > 0)
     flags = _by_section(mem.flags, sections)
     first_stamps, stamps = _encode_stamps(mem, sections, flags)
+    first_orders, orders = _encode_order(mem, sections)
     split = mem.pte_slot[sections] != 0
     columns: tuple[Sequence[Any], ...] = (
         [host_id] * sections.size,
@@ -73,6 +76,8 @@ def encode(mem: MemoryMap, host_id: int, sections: Sections) -> list[tuple[Any, 
         _encode_page_tables(mem, sections),
         first_stamps,
         stamps,
+        first_orders,
+        orders,
     )
     return list(zip(*columns, strict=True))
 
@@ -144,6 +149,19 @@ def _encode_stamps(
     return first, blobs
 
 
+def _encode_order(mem: MemoryMap, sections: Sections) -> tuple[list[int | None], list[bytes | None]]:
+    stamps = _by_section(mem.order.stamp, sections)
+    placed = (stamps != 0) & (_by_section(mem.use, sections) == Use.BUDDY)
+    which = np.flatnonzero(placed.any(axis=1))
+    lowest = np.where(placed[which], stamps[which], np.iinfo(np.int64).max).min(axis=1)
+    rows = np.where(placed[which], stamps[which] - lowest[:, None] + 1, 0).astype("<i8")
+    first: list[int | None] = [None] * sections.size
+    blobs: list[bytes | None] = [None] * sections.size
+    for i, stamp, blob in zip(which.tolist(), lowest.tolist(), intern(rows), strict=True):
+        first[i], blobs[i] = stamp, blob
+    return first, blobs
+
+
 # -- out of rows ------------------------------------------------------------------------------------------
 
 
@@ -163,6 +181,7 @@ def decode(mem: MemoryMap, rows: Sequence[Sequence[Any]]) -> None:
     mem.pte_slot[sections] = np.where(np.array(column["mapping"]) == "pte", REGULAR, 0)
     _decode_page_tables(mem, sections, column["page_table"])
     _decode_stamps(mem, sections, column["first_stamp"], column["stamps"])
+    _decode_order(mem, sections, column["first_order"], column["order"])
     mem.cma_blocks = np.flatnonzero(mem.mt == Migrate.CMA)
     mem.count_free_cma()
     mem.dirty[:] = False
@@ -234,3 +253,17 @@ def _decode_stamps(
     rows = extern(present, "<i4", BLOCKS_PER_SECTION).astype(np.int64)
     stamps = np.where(rows >= 0, rows + _or_none(first)[where][:, None], 0)
     mem.seq.reshape(-1, BLOCKS_PER_SECTION)[sections[where]] = stamps
+
+
+def _decode_order(
+    mem: MemoryMap, sections: Sections, first: Sequence[int | None], blobs: Sequence[bytes | None]
+) -> None:
+    where, present = _present(blobs)
+    if not present:
+        return
+    rows = extern(present, "<i8", BLOCKS_PER_SECTION)
+    lowest = np.array([first[i] for i in where.tolist()], np.int64)
+    stamps = np.where(rows > 0, rows - 1 + lowest[:, None], 0)
+    mem.order.stamp.reshape(-1, BLOCKS_PER_SECTION)[sections[where]] = stamps
+    placed = np.flatnonzero(mem.order.stamp)
+    mem.order.restore(placed, mem.zone[placed])

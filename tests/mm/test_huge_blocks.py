@@ -1,4 +1,4 @@
-"""Which free pageblocks huge pages take: those without a free buddy go first."""
+"""Which free pageblocks huge pages take: those without a free buddy go first, and what was freed last."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,17 +11,20 @@ from tests.mm.hosts import machine
 CHANGES = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 5), st.booleans()), min_size=1, max_size=12)
 
 
-def looked_up(mem: MemoryMap, zone: Zone, count: int) -> list[int]:
-    """The same, block by block."""
+def looked_up(mem: MemoryMap, zone: Zone, count: int, freed: list[int]) -> list[int]:
+    """The same, block by block; ``freed``: pageblocks in the order they were freed, the last one is the newest."""
     span = mem.blocks_of(zone)
     free = {
         b for b in range(span.start, span.stop) if mem.use[b] == Use.BUDDY and mem.zone[b] == zone.index + 1
     }
-    movable = sorted(b for b in free if mem.mt[b] == Migrate.MOVABLE)
-    lone = [b for b in movable if b ^ 1 not in free]
-    others = sorted(b for b in free if mem.mt[b] != Migrate.MOVABLE)
-    order = [*lone, *(b for b in movable if b not in lone), *others]
-    return order[:count]
+    age = {block: at + 1 for at, block in enumerate(freed)}
+    pairs = {b & ~1 for b in free if b ^ 1 in free}
+    by_pair = sorted(pairs, key=lambda low: (-max(age.get(low, 0), age.get(low + 1, 0)), low))
+    listed_pairs = [block for low in by_pair for block in (low, low + 1)]
+    lone = sorted(free - set(listed_pairs), key=lambda b: (-age.get(b, 0), b))
+    movable = [b for b in (*lone, *listed_pairs) if mem.mt[b] == Migrate.MOVABLE]
+    others = [b for b in (*listed_pairs, *lone) if mem.mt[b] != Migrate.MOVABLE]
+    return [*movable, *others][:count]
 
 
 @settings(deadline=None)
@@ -31,10 +34,13 @@ def test_what_is_found_is_the_same_after_any_change(changes: list[tuple[int, int
     zone = max(host.zones, key=lambda z: z.managed)
     start = int(host.mem.blocks_of(zone).start)
     settled = np.flatnonzero(~np.isin(host.mem.use, (Use.BUDDY, Use.HUGETLB)))
+    freed: list[int] = []
     for offset, length, free in changes:
         blocks = np.setdiff1d(np.arange(start + offset, start + offset + length), settled)
         host.mem.assign_blocks(blocks, Use.BUDDY if free else Use.HUGETLB)
-        assert find_huge_blocks(host.mem, zone, count).tolist() == looked_up(host.mem, zone, count)
+        if free:
+            freed = [*(b for b in freed if b not in blocks), *blocks.tolist()]
+        assert find_huge_blocks(host.mem, zone, count).tolist() == looked_up(host.mem, zone, count, freed)
 
 
 def test_the_other_half_of_a_broken_pair_goes_first() -> None:

@@ -8,7 +8,7 @@ from app.mm.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
 from app.mm.errors import MMError
 from app.mm.host import apply, digest, fork
 from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Use
-from app.mm.page_alloc import allocatable
+from app.mm.page_alloc import allocatable, lone_free_blocks
 from app.mm.state import Call, Host
 from tests.mm.hosts import (
     GIB,
@@ -28,9 +28,13 @@ BLOCK = 40  # the first movable block of the machine below
 
 
 def movable_machine(kernel: str = "5.14", pool: int = 0) -> Host:
-    """6 GiB, the upper 2 GiB movable; the pool lies in ZONE_MOVABLE from block 40 upwards."""
+    """6 GiB, the upper 2 GiB movable; the pool lies in ZONE_MOVABLE from block 40 upwards.
+
+    The lone free block beside early memory, which would go first, is page cache.
+    """
     host = machine(6 * GIB, kernel=kernel, cmdline="hugetlb_free_vmemmap=on movablecore=2G")
     assert host.zones[3].start_pfn // 32768 == BLOCK
+    host.mem.assign_blocks(lone_free_blocks(host.mem, host.zones[3]), Use.PAGE_CACHE)
     resize(host, pool)
     return host
 
