@@ -7,7 +7,13 @@ alloc_huge_page_nodemask(), move_hugetlb_state() (5.14).
 from collections.abc import Sequence
 
 from app.mm import hugetlb_vmemmap
-from app.mm.hugetlb_page import account_pages, dequeue, huge_source, take_huge_blocks
+from app.mm.hugetlb_page import (
+    account_pages,
+    dequeue,
+    huge_source,
+    run_free_hpage_work,
+    take_huge_blocks,
+)
 from app.mm.hugetlb_reserve import free_huge_page
 from app.mm.mmzone import MOVABLE_USES, ZONE_MOVABLE, BlockFlag, Blocks, Migrate, Pfns, Use
 from app.mm.page_alloc import alloc_pages, zonelist
@@ -78,6 +84,8 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
         _carry_surplus(host, hs, head, target)
     move_huge_owner(host, hs, head, target)
     free_huge_page(host, call, hs, head)
+    if host.deferred_mode == "auto" and not host.profile.restore_waits:  # the worker keeps up
+        run_free_hpage_work(host, call)
     call.emit("HugePageMigrated", size=hs.size, pfn=head * 512, target_pfn=target * 512)
     return True
 
