@@ -132,8 +132,8 @@ async def _refused(request: Request, exc: MMError) -> Response:
     facts = dict(exc.facts)
     if exc.reason is not None:
         facts["reason"] = exc.reason
-    if isinstance(exc, BadInput) and exc.where is not None:
-        facts["errors"] = [{"field": exc.where, "message": exc.detail.removeprefix(f"{exc.where}: ")}]
+    if isinstance(exc, BadInput) and exc.errors:
+        facts["errors"] = exc.errors
     return problem(request, exc.errno, exc.detail, facts=facts)
 
 

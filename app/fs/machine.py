@@ -122,12 +122,11 @@ def _zones(parsed: _Parsed, files: Mapping[str, str]) -> list[ZoneImage]:
     check_layout(known)
     if sum(zone.levels["present"] for zone in known) > MAX_PAGES:
         raise BadInput("the zones have more than 64 TiB", where=f"{ZONEINFO}:1")
-    zones = [_zone(zone, parsed.buddy, types.get((zone.nid, zone.name))) for zone in known]
-    for image in zones:
-        by_type = lists.get((image.nid, image.name))
-        if by_type is not None:
-            image.free_by_type = [by_type.get(name, NO_LIST) for name in MIGRATE_NAMES]
-    return zones
+    keys = [(zone.nid, zone.name) for zone in known]
+    return [
+        _zone(zone, parsed.buddy, types.get(key), lists.get(key))
+        for key, zone in zip(keys, known, strict=True)
+    ]
 
 
 def _is_modelled(zone: ZoneText) -> bool:
@@ -140,7 +139,12 @@ def _is_modelled(zone: ZoneText) -> bool:
     return False
 
 
-def _zone(zone: ZoneText, buddy: dict[tuple[int, str], list[int]], types: list[int] | None) -> ZoneImage:
+def _zone(
+    zone: ZoneText,
+    buddy: dict[tuple[int, str], list[int]],
+    types: list[int] | None,
+    lists: Mapping[str, list[int]] | None,
+) -> ZoneImage:
     level = zone.levels
     free_area = buddy.get((zone.nid, zone.name))
     if free_area is None:
@@ -165,6 +169,7 @@ def _zone(zone: ZoneText, buddy: dict[tuple[int, str], list[int]], types: list[i
         pcp=min(zone.pcp, level["managed"] - free),
         free_area=free_area,
         type_blocks=types,
+        free_by_type=None if lists is None else [lists.get(name, NO_LIST) for name in MIGRATE_NAMES],
     )
 
 

@@ -30,7 +30,7 @@ def blockers(host: Host, block: int) -> dict[str, Any]:
     except NotFound:
         raise NotFound("no memory block of this number on this host") from None
     blocks = pageblocks(sections)
-    zones = [host.zones[int(z) - 1] for z in np.unique(host.mem.zone[blocks]) if z]
+    zones = host.mem.zones_of(blocks)
     movable = pages_of_use(host.mem, blocks, *MOVABLE_USES)
     return {
         "block": block,

@@ -51,11 +51,22 @@ class MMError(Exception):
 
 
 class BadInput(MMError):
-    """Malformed or impossible input: EINVAL, nothing touched.  ``where`` names the field, or file and line."""
+    """Malformed or impossible input: EINVAL, nothing touched.
+
+    Attributes:
+        where: the field, or file and line; None when it is all of it.
+        message: what is wrong; ``detail`` puts the place before it.
+    """
 
     def __init__(self, detail: str, *, where: str | None = None, **facts: Any) -> None:
         super().__init__("EINVAL", f"{where}: {detail}" if where else detail, **facts)
         self.where = where
+        self.message = detail
+
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """The place and the message as a row of ``errors``."""
+        return [{"field": self.where, "message": self.message}] if self.where is not None else []
 
 
 class NotFound(MMError):

@@ -261,6 +261,10 @@ class MemoryMap:
         """The pageblocks that a zone spans."""
         return slice(zone.start_pfn // PAGEBLOCK_PAGES, -(-zone.end_pfn // PAGEBLOCK_PAGES))
 
+    def zones_of(self, blocks: Blocks) -> list[Zone]:
+        """The zones that pageblocks lie in."""
+        return [self.zones[zone_id - 1] for zone_id in np.unique(self.zone[blocks]).tolist() if zone_id]
+
     # -- changing ----------------------------------------------------------------------------------------
 
     def assign_blocks(self, blocks: Blocks, use: Use) -> None:

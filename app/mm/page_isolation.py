@@ -58,7 +58,7 @@ def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: C
             report.printk("page dumped because: unmovable page")
         raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason="unmovable-page", pfn=pfn,
                       use=word)  # fmt: skip
-    drain_pcp(mem, [host.zones[int(z) - 1] for z in np.unique(mem.zone[blocks]) if z])
+    drain_pcp(mem, mem.zones_of(blocks))
     mem.set_type(blocks, Migrate.ISOLATE)
 
 

@@ -54,7 +54,7 @@ def disown(host: Host, pfn: int) -> None:
     """Take a page away from the task that has it."""
     for task in host.tasks.values():
         if any(start <= pfn < start + n for start, n in task.runs):
-            pfns = np.concatenate([np.arange(start, start + n) for start, n in task.runs])
+            pfns = from_runs(task.runs)
             task.runs = to_runs(pfns[pfns != pfn])
 
 

@@ -201,8 +201,7 @@ def _check_step(step: Step, made: Mapping[str, str], where: str) -> None:
         try:
             kind.build(step.value, {})
         except BadInput as error:
-            detail = error.detail.removeprefix(f"{error.where}: ")
-            raise BadInput(detail, where=f"{where}.{error.where}" if error.where else where) from None
+            raise BadInput(error.message, where=f"{where}.{error.where}" if error.where else where) from None
 
 
 def json_schema() -> dict[str, Any]:

@@ -148,8 +148,8 @@ def _failed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def told_of(error: MMError) -> dict[str, Any]:
     """A refusal as data."""
     facts = dict(error.facts)
-    if isinstance(error, BadInput) and error.where is not None:
-        facts["errors"] = [{"field": error.where, "message": error.detail.removeprefix(f"{error.where}: ")}]
+    if isinstance(error, BadInput) and error.errors:
+        facts["errors"] = error.errors
     return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": facts}
 
 

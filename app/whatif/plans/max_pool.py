@@ -8,7 +8,8 @@ from app.fs.account import memory_lines
 from app.mm.commands import SetMaxHugePages
 from app.mm.hugetlb import check_size, persistent
 from app.mm.state import Host
-from app.mm.units import PAGE_SIZE, ULONG_MAX, order_of
+from app.mm.units import ULONG_MAX, order_of
+from app.mm.view import memory
 from app.whatif.plans.search import attempt, largest
 from app.whatif.run import Told
 
@@ -97,7 +98,7 @@ class _Search:
             reason=trial.reason,
             nodes=[{"node": nid, "nr_hugepages": hs.nr_node[nid]} for nid in machine.memory_nodes()],
             available_bytes=available(machine),
-            free_bytes=sum(zone.nr_free for zone in machine.zones) * PAGE_SIZE,
+            free_bytes=memory(machine.nodes)["free_bytes"],
         )
 
     def _size(self, host: Host) -> int:

@@ -87,7 +87,7 @@ def _about(host: Host, block: int) -> dict[str, Any]:
     free = huge & ((host.mem.flags[blocks] & BlockFlag.FREE) != 0)
     movable = pages_of_use(host.mem, blocks, *MOVABLE_USES)
     plugged = blocks.size * PAGEBLOCK_PAGES - pages_of_use(host.mem, blocks, Use.HOLE, Use.UNPLUGGED).size
-    zones = [host.zones[int(z) - 1] for z in np.unique(host.mem.zone[blocks]) if z]
+    zones = host.mem.zones_of(blocks)
     return {
         "node": zones[0].nid if zones else None,
         "zones": [zone.name for zone in zones],

@@ -85,17 +85,18 @@ def _change(host: Host, hs: HState, start: CreateTask) -> dict[str, Any]:
     reason = None
     wanted = start.count + sum(left for _, _, left in _untouched(host))
     for nid in start.policy_nodes:
-        before = _written(host, writes).hstates[hs.order].nr_node[nid]
-        trial = attempt(_written(host, writes), SetMaxHugePages(hs.order, before + wanted, nid))
+        before = host.hstates[hs.order].nr_node[nid]
+        trial = attempt(host, SetMaxHugePages(hs.order, before + wanted, nid))
         most = trial.host.hstates[hs.order].nr_node[nid]
         reason = trial.reason or reason
-        if _starts(host, [*writes, SetMaxHugePages(hs.order, most, nid)], start):
-            spare = largest(0, most - before, partial(_starts_with_less, host, writes, start, nid, most), 0)
+        if _starts_with(host, start, nid, most):
+            spare = largest(0, most - before, partial(_starts_with_less, host, start, nid, most), 0)
             writes.append(SetMaxHugePages(hs.order, most - spare, nid))
             return {"works": True, "write": _files(writes), "missing": 0, "limited_by": None}
         if most > before:
             writes.append(SetMaxHugePages(hs.order, most, nid))
-    grown = _all_touched(_written(host, writes)).hstates[hs.order]
+            host = attempt(host, writes[-1]).host
+    grown = _all_touched(host).hstates[hs.order]
     free = sum(grown.free_node[nid] for nid in start.policy_nodes)
     return {
         "works": False,
@@ -105,22 +106,14 @@ def _change(host: Host, hs: HState, start: CreateTask) -> dict[str, Any]:
     }
 
 
-def _starts_with_less(
-    host: Host, writes: list[SetMaxHugePages], start: CreateTask, nid: int, most: int, spare: int
-) -> bool:
-    return _starts(host, [*writes, SetMaxHugePages(start.order, most - spare, nid)], start)
+def _starts_with_less(host: Host, start: CreateTask, nid: int, most: int, spare: int) -> bool:
+    return _starts_with(host, start, nid, most - spare)
 
 
-def _starts(host: Host, writes: list[SetMaxHugePages], start: CreateTask) -> bool:
-    """Whether the machine starts after the writes, now and when all programs have touched what they mapped."""
-    grown = _written(host, writes)
+def _starts_with(host: Host, start: CreateTask, nid: int, count: int) -> bool:
+    """Whether it starts with so many pages on a node, now and when all programs have touched what they mapped."""
+    grown = attempt(host, SetMaxHugePages(start.order, count, nid)).host
     return _fits(attempt(grown, start)) and _fits(attempt(_all_touched(grown), start))
-
-
-def _written(host: Host, writes: list[SetMaxHugePages]) -> Host:
-    for write in writes:
-        host = attempt(host, write).host
-    return host
 
 
 def _files(writes: list[SetMaxHugePages]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from app.mm.host import fork
 from app.mm.hugetlb import check_size
 from app.mm.state import Host
 from app.mm.units import PAGE_SIZE, order_of
+from app.mm.view import memory
 from app.whatif.plans.search import Trial, attempt
 from app.whatif.run import Told
 
@@ -40,7 +41,8 @@ def savings(host: Host, body: SavingsBody, told: Told) -> dict[str, Any]:
         "page_table_bytes": tables,
         "net_bytes": gross - tables,
         "pool_bytes": count * hs.pages * PAGE_SIZE,
-        "total_gained_bytes": _total(freeing.host) - _total(plain.host),
+        "total_gained_bytes": memory(freeing.host.nodes)["total_bytes"]
+        - memory(plain.host.nodes)["total_bytes"],
         "nodes": [_node(nid, plain, freeing) for nid in host.memory_nodes()],
     }
 
@@ -65,10 +67,6 @@ def _grown(host: Host, body: SavingsBody, count: int) -> Trial:
     if trial.error is not None:
         raise trial.error
     return trial
-
-
-def _total(host: Host) -> int:
-    return sum(zone.managed for zone in host.zones) * PAGE_SIZE
 
 
 def _node(nid: int, plain: Trial, freeing: Trial) -> dict[str, Any]:
