@@ -32,6 +32,24 @@ REPORT_WIDTH = 250  # a table takes what it needs; a narrow terminal breaks its 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        console.print(f"hugepool {version('hugepool')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """A Linux host's hugetlb pool, simulated page by page."""
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -44,6 +62,7 @@ def serve(
 
     from app.main import create_app
     from app.settings import Settings
+    from app.store.errors import StoreFailure
 
     given: dict[str, Any] = {"host": host, "port": port, "database_url": database_url}
     try:
@@ -52,7 +71,11 @@ def serve(
         for error in wrong.errors():
             errors.print(f"{error['loc'][0]}: {error['msg']}", highlight=False)
         raise typer.Exit(2) from None
-    application = create_app(settings)
+    try:
+        application = create_app(settings)
+        application.state.service.start()  # what cannot be opened is told in one line
+    except StoreFailure as failure:
+        raise _failed(failure) from None
     config = uvicorn.Config(
         application,
         host=settings.host,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
+MNT_DETACH = 0x2
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 # Folders and files of a host that are laid over those of the machine, where the host has them.
 FOLDERS = ("sys/devices/system/node", "sys/devices/system/memory", "sys/kernel/mm/hugepages")
@@ -98,6 +99,8 @@ def rebuild(folder: Path) -> None:
         _make_like(kept, copy)
         _mount(kept, copy, None, MS_BIND | MS_REC)
     shutil.copystat(aside, folder)
+    ctypes.CDLL(None).umount2(os.fsencode(aside), MNT_DETACH)  # what was bound from it stays
+    aside.rmdir()
 
 
 def _make_like(source: Path, place: Path) -> None:

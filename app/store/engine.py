@@ -41,14 +41,17 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._timeout_seconds = settings.database_timeout_seconds
-        self.url = make_url(settings.database_url)
+        try:
+            self.url = make_url(settings.database_url)
+            self._engine = create_engine(
+                self.url,
+                json_serializer=to_json,
+                pool_size=settings.database_pool,
+                max_overflow=settings.database_pool,
+            )
+        except (SQLAlchemyError, ImportError) as error:
+            raise StoreFailure(f"the database URL cannot be used: {error}") from error
         self._sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = create_engine(
-            self.url,
-            json_serializer=to_json,
-            pool_size=settings.database_pool,
-            max_overflow=settings.database_pool,
-        )
         self._statements: dict[Select[Any], tuple[str, list[str]]] = {}  # of ``first``
         self._at_hand: Any = None
         self._at_hand_guard = threading.Lock()

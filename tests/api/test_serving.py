@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -85,3 +86,25 @@ def test_a_wrong_setting_is_named_without_a_trace(
     assert done.stderr.startswith(told)
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:////no/such/folder/hugepool.db", "the database failed: unable to open database file"),
+        ("nonsense", "the database URL cannot be used: "),
+        ("postgresql+nosuch://somewhere/hosts", "the database URL cannot be used: "),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_in_one_line(url: str, told: str) -> None:
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--database-url", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_version_is_shown() -> None:
+    command = [sys.executable, "-m", "app.cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
+    assert done.stdout == f"hugepool {version('hugepool')}\n"

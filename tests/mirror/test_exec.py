@@ -144,14 +144,18 @@ def test_a_folder_that_the_machine_has_not_is_made_in_a_copy_of_its_parent(tmp_p
     beside = "/sys/kernel/mm/transparent_hugepage/enabled"
     if not Path(beside).exists():
         pytest.skip(f"{beside} is missing here")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", REBUILD, str(tmp_path / "hugepages"), "/sys/kernel/mm/nosuch", beside],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "TMPDIR": str(scratch)},
     )
     assert (done.returncode, done.stdout) == (0, "8\n"), done.stderr
     assert not Path("/sys/kernel/mm/nosuch").exists()
+    assert list(scratch.iterdir()) == []
 
 
 def test_without_the_right_to_a_namespace_it_says_so() -> None:
