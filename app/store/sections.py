@@ -9,8 +9,8 @@ The BLOBs, each zlib-compressed:
   others less the one before it.  Equally used sections so have equal differences, which are compressed once.
   NULL with mapping ``pte``: the table follows from ``vmemmap_pfn`` and the flags (``sparse_vmemmap.tables``).
 * ``stamps``: int32[64], enqueue stamp of each free huge page less ``first_stamp``, -1 elsewhere.
-* ``order``: int64[64], stamp of each free pageblock in the order of the buddy's lists less ``first_order``, plus 1; 0
-  where it is as booted.  NULL stands for 64 such.
+* ``free_stamps``: int64[64], stamp of each free pageblock in the order of the buddy's lists less
+  ``first_free_stamp``, plus 1; 0 where it is as booted.  NULL stands for 64 such.
 """
 
 import zlib
@@ -31,7 +31,7 @@ STATE_OF = {name: value for value, name in STATES.items()}
 COLUMNS = (
     "host_id", "section", "state", "node", "zone", "mapping", "hot_added", "free_pages",
     "optimized_hugepages", "vmemmap_pfn", "page_table_pfn", "blocks", "pages", "page_table", "first_stamp",
-    "stamps", "first_order", "order",
+    "stamps", "first_free_stamp", "free_stamps",
 )  # fmt: skip
 NR_PLAIN = COLUMNS.index("page_table_pfn")  # the columns behind are NULL for sections without huge pages
 _DEFAULT = np.zeros(5 * BLOCKS_PER_SECTION, np.uint8)
@@ -57,7 +57,7 @@ def encode(mem: MemoryMap, host_id: int, sections: Sections) -> list[tuple[Any, 
     uniform = (zone == zone[:, :1]).all(axis=1) & (zone[:, 0] > 0)
     flags = _by_section(mem.flags, sections)
     first_stamps, stamps = _encode_stamps(mem, sections, flags)
-    first_orders, orders = _encode_order(mem, sections)
+    first_free, free_stamps = _encode_order(mem, sections)
     split = mem.pte_slot[sections] != 0
     columns: tuple[Sequence[Any], ...] = (
         [host_id] * sections.size,
@@ -76,8 +76,8 @@ def encode(mem: MemoryMap, host_id: int, sections: Sections) -> list[tuple[Any, 
         _encode_page_tables(mem, sections),
         first_stamps,
         stamps,
-        first_orders,
-        orders,
+        first_free,
+        free_stamps,
     )
     return list(zip(*columns, strict=True))
 
@@ -181,7 +181,7 @@ def decode(mem: MemoryMap, rows: Sequence[Sequence[Any]]) -> None:
     mem.pte_slot[sections] = np.where(np.array(column["mapping"]) == "pte", REGULAR, 0)
     _decode_page_tables(mem, sections, column["page_table"])
     _decode_stamps(mem, sections, column["first_stamp"], column["stamps"])
-    _decode_order(mem, sections, column["first_order"], column["order"])
+    _decode_order(mem, sections, column["first_free_stamp"], column["free_stamps"])
     mem.cma_blocks = np.flatnonzero(mem.mt == Migrate.CMA)
     mem.count_free_cma()
     mem.dirty[:] = False

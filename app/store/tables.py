@@ -174,8 +174,8 @@ sections = Table(
     Column("page_table", LargeBinary),  # 512 PTEs; null: none, or regular
     Column("first_stamp", BigInteger),
     Column("stamps", LargeBinary),  # order of its free huge pages on their free lists; null: it has none
-    Column("first_order", BigInteger),
-    Column("order", LargeBinary),  # order of its free pageblocks on the buddy's lists; null: as booted
+    Column("first_free_stamp", BigInteger),
+    Column("free_stamps", LargeBinary),  # order of its free pageblocks on the buddy's lists; null: as booted
     **BY_KEY,
 )
 

@@ -10,10 +10,10 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    op.add_column("sections", sa.Column("first_order", sa.BigInteger(), nullable=True))
-    op.add_column("sections", sa.Column("order", sa.LargeBinary(), nullable=True))
+    op.add_column("sections", sa.Column("first_free_stamp", sa.BigInteger(), nullable=True))
+    op.add_column("sections", sa.Column("free_stamps", sa.LargeBinary(), nullable=True))
 
 
 def downgrade() -> None:
-    op.drop_column("sections", "order")
-    op.drop_column("sections", "first_order")
+    op.drop_column("sections", "free_stamps")
+    op.drop_column("sections", "first_free_stamp")
