@@ -114,7 +114,8 @@ def alloc_pages(
 ) -> Pfns:
     """Take up to ``count`` single pages; the fast path asks for the low watermark, the slow path for min.
 
-    Returns the pfns in the order taken; fewer than ``count`` when the zones cannot give more.
+    Returns the pfns in the order taken; fewer than ``count`` when the zones cannot give more.  What an import found
+    on the lists of CPUs goes back to the zones with the first request, needed or not.
     Source: mm/page_alloc.c __alloc_pages() (5.14).
     """
     parts: list[Pfns] = []
