@@ -7,6 +7,8 @@ pageblock: 0 as booted, above for the head, the later the higher, below for the 
 Source: mm/page_alloc.c __free_one_page(), FPI_TO_TAIL, move_to_free_list() (5.14).
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,11 +30,21 @@ class Stamped:
     def __init__(self) -> None:
         self._blocks, self._stamps, self.size = NONE, NONE, 0
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Stamped":
+        """A copy has no spare room."""
+        other = Stamped()
+        other.push(*self.entries(0, self.size))
+        return other
+
+    def is_full(self, more: int) -> bool:
+        """Whether so many more need more room."""
+        return self.size + more > self._blocks.size
+
     def push(self, blocks: Blocks, stamps: Blocks) -> None:
         """Add pageblocks, the latest at the end."""
         need = self.size + blocks.size
         if need > self._blocks.size:
-            room = max(need, 2 * self._blocks.size, 64)
+            room = max(need, 2 * self.size, 64)
             self._blocks, self._stamps = _enlarged(self._blocks, room), _enlarged(self._stamps, room)
         self._blocks[self.size : need] = blocks
         self._stamps[self.size : need] = stamps
@@ -96,9 +108,9 @@ class FreeOrder:
         for zone_id in np.unique(zone_ids[zone_ids > 0]).tolist():
             mine = zone_ids == zone_id
             listed = lists[zone_id - 1]
-            listed.push(blocks[mine], stamps[mine])
-            if listed.size > 2 * self.stamp.size:  # half of it at least is stale
+            if listed.is_full(int(mine.sum())):
                 listed.keep(self._fresh(listed))
+            listed.push(blocks[mine], stamps[mine])
 
     def _fresh(self, listed: Stamped) -> npt.NDArray[np.bool_]:
         blocks, stamps = listed.entries(0, listed.size)

@@ -300,9 +300,11 @@ def _release_in_order(
 ) -> Blocks:
     need = hs.nr_free_vmemmap_pages
     refused: list[Blocks] = []
-    window = heads.size if batched else WINDOW  # looked at together; twice as many where all could be done
+    window = (
+        WINDOW  # looked at together where one goes after the other; twice as many where all could be done
+    )
     while heads.size:
-        part = heads[:window]
+        part = heads if batched else heads[:window]
         optimized = (host.mem.flags[part] & BlockFlag.OPTIMIZED) != 0
         available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(part[0])))
         if optimized[0] and available < need:
@@ -328,19 +330,15 @@ def _restore_and_free(
     nids = nids_of(host, heads)
     zone = _paying_zone(host, int(nids[0]))
     plan = ReleasePlan(1)
-    if zone is not None and not hs.gigantic:
-        plan = plan_release(host.mem, zone, heads[: leading(nids == nids[0])], needs)
+    if zone is not None:
+        plan = plan_release(host.mem, zone, heads[: leading(nids == nids[0])], needs, hs.blocks)
     heads, needs = heads[: plan.pages], needs[: plan.pages]
-    if zone is None or plan.stolen.size == 0:
-        hugetlb_vmemmap.restore(host, call, hs, heads[needs > 0])
-        _free_to_buddy(host, hs, heads, result)
-        return plan.pages
     both = (plan.stolen[:, None] + np.arange(2)).ravel()
-    hugetlb_vmemmap.restore(
-        host, call, hs, heads[needs > 0], _steal(host, hs, zone, both, plan.listed, heads[needs > 0])
-    )
+    optimized = heads[needs > 0]
+    frames = _steal(host, hs, zone, both, plan.listed, optimized) if zone is not None and both.size else None
+    hugetlb_vmemmap.restore(host, call, hs, optimized, frames)
     _free_to_buddy(host, hs, heads[: plan.freed_before], result, stolen=both)
-    host.mem.split_off(plan.stolen[-1:])
+    host.mem.split_off(plan.last)
     _free_to_buddy(host, hs, heads[plan.freed_before :], result, stolen=both)
     return plan.pages
 

@@ -251,6 +251,8 @@ def listed_blocks(
     (``largest_first``).  Source: mm/page_alloc.c __rmqueue_smallest(), __rmqueue_fallback() (5.14).
     """
     mask = _type_mask(types)
+    if Migrate.MOVABLE not in types:
+        return _rare_blocks(mem, zone, mask, largest_first=largest_first)[:count]
     found, have = [], 0
     for order in (MAX_BUDDY_ORDER, PAGEBLOCK_ORDER) if largest_first else (PAGEBLOCK_ORDER, MAX_BUDDY_ORDER):
         if have < count:
@@ -262,6 +264,19 @@ def listed_blocks(
             found.append(part)
             have += part.size
     return np.concatenate(found) if found else NO_BLOCKS
+
+
+def _rare_blocks(mem: MemoryMap, zone: Zone, mask: npt.NDArray[np.bool_], *, largest_first: bool) -> Blocks:
+    """All wholly free pageblocks of types that few have, in the order of the lists."""
+    span = mem.blocks_of(zone)
+    blocks = np.flatnonzero((mem.use[span] == Use.BUDDY) & mask[mem.mt[span]]) + span.start
+    blocks = blocks[mem.zone[blocks] == zone.index + 1]
+    other = blocks ^ 1
+    paired = (mem.use[other] == Use.BUDDY) & (mem.zone[other] == zone.index + 1)
+    mine, its = mem.order.stamp[blocks], mem.order.stamp[other]
+    place = np.where(paired & (np.abs(its) > np.abs(mine)), its, mine)
+    in_order: Blocks = blocks[np.lexsort((blocks, -place, paired != largest_first))]
+    return in_order
 
 
 def lone_free_blocks(mem: MemoryMap, zone: Zone) -> Blocks:

@@ -13,27 +13,25 @@ from app.mm.huge_blocks import find_huge_blocks
 from app.mm.mmzone import Migrate, Use
 from app.mm.page_alloc import pages_without_steal
 from app.mm.state import Host
-from tests.mm.hosts import GIB, assert_laws, do, machine, resize, row
+from tests.mm.hosts import GIB, KERNELS, assert_laws, do, machine, resize, row
 
 SIZES = st.lists(st.integers(0, 1200), min_size=1, max_size=3)
 
 
-def play(host: Host, sizes: list[int], kernel_pages: int, *, window: int) -> Host:
+def play(host: Host, sizes: list[int], kernel_pages: int, *, window: int, order: int = 9) -> Host:
     """Sizes of a pool one after the other, with kernel pages in between that fill unmovable pageblocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hugetlb_page, "WINDOW", window)
         pid = do(host, c.StartTask("pipe"))["pid"]
         for size in sizes:
-            resize(host, size)
+            resize(host, size, order=order)
             apply(host, c.GrowTask(pid, "kernel", kernel_pages, partial=True))
-        resize(host, 0)
+        resize(host, 0, order=order)
     return host
 
 
-@settings(deadline=None, max_examples=25)
-@given(
-    st.sampled_from(("5.14", "6.1")), st.booleans(), SIZES, st.integers(0, 3000), st.sampled_from((7, 1024))
-)
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(KERNELS), st.booleans(), SIZES, st.integers(0, 3000), st.sampled_from((7, 1024)))
 def test_all_at_once_is_one_after_the_other(
     kernel: str, movable: bool, sizes: list[int], kernel_pages: int, window: int
 ) -> None:
@@ -41,6 +39,16 @@ def test_all_at_once_is_one_after_the_other(
     host = machine(3 * GIB, kernel=kernel, cmdline=f"hugetlb_free_vmemmap=on{words}")
     alone = play(fork(host), sizes, kernel_pages, window=1)
     together = play(host, sizes, kernel_pages, window=window)
+    assert digest(together) == digest(alone)
+    assert_laws(together)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sampled_from(KERNELS), st.lists(st.integers(0, 4), min_size=1, max_size=3), st.integers(0, 3000))
+def test_so_are_pages_of_1_gib(kernel: str, sizes: list[int], kernel_pages: int) -> None:
+    host = machine(7 * GIB, kernel=kernel)
+    alone = play(fork(host), sizes, kernel_pages, window=1, order=18)
+    together = play(host, sizes, kernel_pages, window=1024, order=18)
     assert digest(together) == digest(alone)
     assert_laws(together)
 
