@@ -15,7 +15,6 @@ from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_n
 from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Migrate, Pfns, Use, Zone
 from app.mm.page_alloc import (
     NO_BLOCKS,
-    drain_pcp_blocks,
     huge_room,
     node_zonelist,
     room,
@@ -85,8 +84,8 @@ def after(allowed: Sequence[int], nid: int) -> int:
 def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
     """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
 
-    Fast path: the first zone above its low watermark; slow path: above min; at last with the 2 MiB pages of the
-    per-CPU lists.  ``k`` counts no gains, and stops before gains could lift a zone over its low mark again.
+    Fast path: the first zone above its low watermark; slow path: above min.  ``k`` counts no gains, and stops before
+    gains could lift a zone over its low mark again.
     Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
     """
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
@@ -97,16 +96,11 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
         k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
         if k:
             return zone, min(k, _pages_before_low(host, zones[:passed]))
-    for drained in (False, True):
-        if drained:
-            if not any(zone.nr_pcp >= PAGEBLOCK_PAGES for zone in zones):
-                return None
-            drain_pcp_blocks(host.mem, zones)
-        for zone in zones:
-            k = huge_room(zone, zone.min, ZONE_MOVABLE, cost)
-            k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
-            if k:
-                return zone, min(k, _pages_before_low(host, zones))
+    for zone in zones:
+        k = huge_room(zone, zone.min, ZONE_MOVABLE, cost)
+        k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
+        if k:
+            return zone, min(k, _pages_before_low(host, zones))
     return None
 
 

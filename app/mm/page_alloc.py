@@ -115,16 +115,18 @@ def alloc_pages(
     """Take up to ``count`` single pages; the fast path asks for the low watermark, the slow path for min.
 
     Returns the pfns in the order taken; fewer than ``count`` when the zones cannot give more.  What an import found
-    on the lists of CPUs goes back to the zones with the first request, needed or not.
+    on the lists of CPUs goes back to the zones that pages are taken from, and to all when these cannot give enough.
     Source: mm/page_alloc.c __alloc_pages() (5.14).
     """
     parts: list[Pfns] = []
+    used: list[Zone] = []
     left = count
     for mark in ("low", "min", "drained"):
         if mark == "drained":
-            if not any(zone.nr_pcp for zone in zones):
+            full = zones if left else used
+            if not any(zone.nr_pcp for zone in full):
                 break
-            drain_pcp(mem, zones)
+            drain_pcp(mem, full)
         for zone in zones:
             if left == 0:
                 break
@@ -136,6 +138,8 @@ def alloc_pages(
                 zone.nr_cached = max(0, zone.nr_cached - got.size)
             left -= got.size
             parts.append(got)
+            if got.size:
+                used.append(zone)
     return np.concatenate(parts) if parts else NO_PFNS
 
 
@@ -400,17 +404,6 @@ def pcp_high(zone: Zone, cpus: int, high_fraction: int) -> int:
     Source: mm/page_alloc.c zone_highsize() (5.14).
     """
     return (zone.managed // high_fraction if high_fraction else zone.low) // max(1, cpus)
-
-
-def drain_pcp_blocks(mem: MemoryMap, zones: Iterable[Zone]) -> None:
-    """Use the 2 MiB pages of the per-CPU lists: a huge page request is served from there as well.
-
-    Source: mm/page_alloc.c pcp_allowed_order() (5.14).
-    """
-    for zone in zones:
-        span = mem.blocks_of(zone)
-        mine = (mem.zone[span] == zone.index + 1) & (mem.use[span] == Use.PCP)
-        mem.assign_blocks(np.flatnonzero(mine) + span.start, Use.BUDDY)
 
 
 def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> None:

@@ -12,7 +12,17 @@ from app.replay.trace import load
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 MODELLED = (
-    *("a_", "b_", "c_", "d_", "e_", "f_", "g_offline_free", "g_offline_inuse-6.1-HVOoff"),
+    *(
+        "a_",
+        "b_",
+        "c_",
+        "d_",
+        "e_",
+        "f_",
+        "g_offline_free",
+        "g_offline_inuse-5",
+        "g_offline_inuse-6.1-HVOoff",
+    ),
     *("g_offline_inuse-6.12.113-HVOoff", "h_", "i_", "j_", "m_", "n_", "o_", "p_", "q_", "r_"),
 )
 # A growth until memory ran out got some pages more or less than the guest's: what rests on per-CPU lists decides.
