@@ -150,16 +150,25 @@ def _encode_stamps(
 
 
 def _encode_order(mem: MemoryMap, sections: Sections) -> tuple[list[int | None], list[bytes | None]]:
-    stamps = _by_section(mem.order.stamp, sections)
-    placed = (stamps != 0) & (_by_section(mem.use, sections) == Use.BUDDY)
-    which = np.flatnonzero(placed.any(axis=1))
-    lowest = np.where(placed[which], stamps[which], np.iinfo(np.int64).max).min(axis=1)
-    rows = np.where(placed[which], stamps[which] - lowest[:, None] + 1, 0).astype("<i8")
+    stamped = sections[_any_stamp(mem, sections)]
+    placed = (_by_section(mem.order.stamp, stamped) != 0) & (_by_section(mem.use, stamped) == Use.BUDDY)
+    has = placed.any(axis=1)
+    which, placed = np.searchsorted(sections, stamped[has]), placed[has]
+    stamps = _by_section(mem.order.stamp, stamped[has])
+    lowest = np.where(placed, stamps, np.iinfo(np.int64).max).min(axis=1)
+    rows = np.where(placed, stamps - lowest[:, None] + 1, 0).astype("<i8")
     first: list[int | None] = [None] * sections.size
     blobs: list[bytes | None] = [None] * sections.size
     for i, stamp, blob in zip(which.tolist(), lowest.tolist(), intern(rows), strict=True):
         first[i], blobs[i] = stamp, blob
     return first, blobs
+
+
+def _any_stamp(mem: MemoryMap, sections: Sections) -> npt.NDArray[np.bool_]:
+    """Which sections have a stamp; many are looked up in all, a few by themselves."""
+    if sections.size * 16 < mem.nr_sections:
+        return np.asarray(_by_section(mem.order.stamp, sections).any(axis=1))
+    return np.asarray(mem.order.stamp.reshape(-1, BLOCKS_PER_SECTION).any(axis=1))[sections]
 
 
 # -- out of rows ------------------------------------------------------------------------------------------
