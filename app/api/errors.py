@@ -16,7 +16,7 @@ from starlette.routing import Match
 from app.forms.validation import describe
 from app.fs.archive import TooLarge
 from app.jobs import NoRoom, NoSuchJob
-from app.mm.errors import ERRNO_NUMBER, ERRNO_TEXT, BadInput, MMError
+from app.mm.errors import ERRNO_NUMBER, ERRNO_TEXT, MMError
 from app.service import Busy, IdempotencyMismatch, PreconditionFailed, StoreFailure
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ async def _refused(request: Request, exc: MMError) -> Response:
     facts = dict(exc.facts)
     if exc.reason is not None:
         facts["reason"] = exc.reason
-    if isinstance(exc, BadInput) and exc.errors:
+    if exc.errors:
         facts["errors"] = exc.errors
     return problem(request, exc.errno, exc.detail, facts=facts)
 

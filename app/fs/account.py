@@ -17,7 +17,7 @@ from app.fs.templates import (
 from app.mm.mmzone import Migrate, Zone
 from app.mm.page_alloc import free_area_by_type
 from app.mm.state import Host, Task
-from app.mm.units import ULONG_MAX
+from app.mm.units import ULONG_MAX, pages_by_order
 
 DEFAULT_OVERCOMMIT_RATIO = 50
 
@@ -84,8 +84,7 @@ def free_cma_pages(host: Host, zone: Zone) -> int:
     """Free pages of a zone's CMA pageblocks."""
     if not zone.cma:
         return 0
-    counts = free_area_by_type(host.mem, zone)[Migrate.CMA]
-    return int(sum(int(count) << order for order, count in enumerate(counts)))
+    return pages_by_order(free_area_by_type(host.mem, zone)[Migrate.CMA])
 
 
 def marks(zones: Sequence[Zone]) -> list[Marks]:

@@ -34,7 +34,7 @@ from app.mm.errors import BadInput
 from app.mm.image import MachineImage, PoolImage, ZoneImage
 from app.mm.mmzone import ZONE_NAMES
 from app.mm.profile import profile_of
-from app.mm.units import NR_ORDERS, ULONG_MAX, order_of, size_name
+from app.mm.units import NR_ORDERS, ULONG_MAX, order_of, pages_by_order, size_name
 
 SYSCTL = "/proc/sys/vm"
 REQUIRED = (MEMINFO, ZONEINFO, BUDDYINFO)
@@ -151,7 +151,7 @@ def _zone(
         if level["present"]:
             zone.line.fail(f"zone {zone.name} of node {zone.nid} has memory but no line in {BUDDYINFO}")
         free_area = [0] * NR_ORDERS
-    free = sum(count << order for order, count in enumerate(free_area))
+    free = pages_by_order(free_area)
     check_zone(zone, free)
     return ZoneImage(
         nid=zone.nid,

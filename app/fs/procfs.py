@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from app.fs.textfile import MAX_PAGES, Line, lines
 from app.mm.errors import BadInput
-from app.mm.units import NR_ORDERS, PAGEBLOCK_ORDER, ULONG_MAX
+from app.mm.units import NR_ORDERS, PAGEBLOCK_ORDER, ULONG_MAX, pages_by_order
 
 MAX_NODES = 1024
 MEMINFO_END = 24  # the column where numbers end: the label takes 16, the number 8
@@ -126,7 +126,7 @@ def parse_buddyinfo(path: str, text: str) -> dict[ZoneKey, list[int]]:
         if len(words) != NR_ORDERS:
             line.fail(f"{NR_ORDERS} columns are expected (orders 0 to 10), found {len(words)}")
         counts = [line.pages(word, f"order {order}") for order, word in enumerate(words)]
-        if sum(n << order for order, n in enumerate(counts)) > MAX_PAGES:
+        if pages_by_order(counts) > MAX_PAGES:
             line.fail("the free blocks add up to more than 64 TiB")
         key = (_nid(line, head[1]), head[2])
         if key in found:

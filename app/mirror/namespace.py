@@ -18,6 +18,7 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 
 FOLDERS = ("sys/devices/system/node", "sys/devices/system/memory", "sys/kernel/mm/hugepages")
 PROC_FILES = ("meminfo", "buddyinfo", "zoneinfo", "vmstat", "pagetypeinfo", "cmdline")
 SYSCTLS = "proc/sys/vm"
+LIBC = ctypes.CDLL(None, use_errno=True)
 PROTECTED = (Path("/proc/sys"), Path("/sys"))  # what a host has no file for belongs to the machine: read-only
 FIXED = (Path("/proc"), Path("/sys"), Path("/"))  # cannot be rebuilt: what they hold changes by itself
 
@@ -32,8 +33,7 @@ def separate() -> None:
     Raises:
         CannotCover: not allowed; it takes root (CAP_SYS_ADMIN).
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS) != 0:
+    if LIBC.unshare(CLONE_NEWNS) != 0:
         why = os.strerror(ctypes.get_errno())
         raise CannotCover(f"no mount namespace: {why}; run it as root, in a container with CAP_SYS_ADMIN")
     _mount(None, Path("/"), None, MS_REC | MS_PRIVATE)
@@ -99,7 +99,8 @@ def rebuild(folder: Path) -> None:
         _make_like(kept, copy)
         _mount(kept, copy, None, MS_BIND | MS_REC)
     shutil.copystat(aside, folder)
-    ctypes.CDLL(None).umount2(os.fsencode(aside), MNT_DETACH)  # what was bound from it stays
+    if LIBC.umount2(os.fsencode(aside), MNT_DETACH) != 0:  # what was bound from it stays
+        raise CannotCover(f"cannot unmount {aside}: {os.strerror(ctypes.get_errno())}")
     aside.rmdir()
 
 
@@ -111,9 +112,8 @@ def _make_like(source: Path, place: Path) -> None:
 
 
 def _mount(source: Path | None, target: Path, kind: str | None, flags: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
     what = None if source is None else os.fsencode(source)
     fstype = None if kind is None else kind.encode()
-    if libc.mount(what, os.fsencode(target), fstype, ctypes.c_ulong(flags), None) != 0:
+    if LIBC.mount(what, os.fsencode(target), fstype, ctypes.c_ulong(flags), None) != 0:
         why = os.strerror(ctypes.get_errno())
         raise CannotCover(f"cannot mount on {target}: {why}")

@@ -11,8 +11,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-from app.mm.mmzone import Blocks, MemoryMap, Migrate, Pfns, Use, Zone
-from app.mm.units import MAX_BUDDY_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from app.mm.mmzone import Blocks, MemoryMap, Migrate, Pfns, Use, Zone, pages_in, pairs_of
+from app.mm.units import MAX_BUDDY_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, pages_by_order
 
 Placed = list[tuple[int, int]]  # first pfn and order of free blocks
 OPEN = Use.RESERVED  # a present page that is not placed yet
@@ -44,12 +44,12 @@ def fill_zone(
     """
     regions = _open_regions(mem, zone)
     open_pages = sum(starts.size << order for order, starts in enumerate(regions))
-    wanted = sum(n << order for order, n in enumerate(free_area)) + sum(f.pages for f in fillers)
+    wanted = pages_by_order(free_area) + sum(f.pages for f in fillers)
     on_top = sum(f.pages for f in top_fillers)
     if wanted + on_top != open_pages or any(f.pages < 0 for f in (*fillers, *top_fillers)):
         return False
     if beside:
-        on_top += sum(n << order for counts in kernel.values() for order, n in enumerate(counts))
+        on_top += sum(map(pages_by_order, kernel.values()))
     *rest, largest = free_area
     top = regions[MAX_BUDDY_ORDER]
     cut = top.size - (on_top >> MAX_BUDDY_ORDER) - largest
@@ -62,7 +62,7 @@ def fill_zone(
     for mt, counts in kernel.items():
         placed[mt] = []
         rest = [n - m for n, m in zip_longest(rest, counts, fillvalue=0)]
-        if not _place_all([*counts, 0, 0], hosts, placed[mt], may_stay_whole=hosts is not broken):
+        if not _place_all([*counts, 0, 0], hosts, placed[mt], may_stay_whole=beside > 0):
             return False
     others = placed[Migrate.MOVABLE] = []
     left = [*rest, 0]
@@ -145,7 +145,7 @@ def _regions_in_mixed(mem: MemoryMap, mixed: Blocks) -> list[Pfns]:
 
 
 def _assign_free(mem: MemoryMap, top: Pfns, free: Placed) -> None:
-    blocks = (top[:, None] // PAGEBLOCK_PAGES + np.arange(2)).ravel()
+    blocks = pairs_of(top // PAGEBLOCK_PAGES)
     whole = [start // PAGEBLOCK_PAGES for start, order in free if order == PAGEBLOCK_ORDER]
     mem.assign_blocks(np.concatenate((blocks, np.array(whole, np.int64))), Use.BUDDY)
     parts = [np.arange(start, start + (1 << order)) for start, order in free if order < PAGEBLOCK_ORDER]
@@ -167,9 +167,7 @@ def _open_pages(mem: MemoryMap, zone: Zone) -> Pfns:
     mixed = np.flatnonzero(mine & (mem.use[span] == Use.MIXED)) + span.start
     row, column = np.nonzero(mem.detail[mem.slot[mixed]] == OPEN)
     inside = mixed[row] * PAGEBLOCK_PAGES + column
-    return np.sort(
-        np.concatenate(((blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside))
-    )
+    return np.sort(np.concatenate((pages_in(blocks), inside)))
 
 
 def _assign_fillers(mem: MemoryMap, places: Pfns, fillers: Sequence[Filler]) -> None:

@@ -21,6 +21,7 @@ from app.mm.units import (
     PTRS_PER_PTE,
     SECTIONS_PER_1G,
     VMEMMAP_PER_BLOCK,
+    pages_by_order,
 )
 
 VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.OWN_VMEMMAP)
@@ -115,7 +116,7 @@ def _block_counts(host: Host) -> list[str]:
 def _buddy(host: Host) -> list[str]:
     out = []
     for zone in host.zones:
-        pages = sum(n << order for order, n in enumerate(free_area(host.mem, zone)))
+        pages = pages_by_order(free_area(host.mem, zone))
         if pages != zone.nr_free:
             out.append(
                 f"node {zone.nid} zone {zone.name}: orders hold {pages} pages, NR_FREE is {zone.nr_free}"
@@ -264,10 +265,9 @@ def _lists(host: Host) -> list[str]:
     mem, broken = host.mem, []
     for zone in host.zones:
         span = mem.blocks_of(zone)
-        free = (mem.use[span] == Use.BUDDY) & (mem.zone[span] == zone.index + 1)
-        placed = np.flatnonzero(free & (mem.order.stamp[span] != 0)) + span.start
+        placed = np.flatnonzero(mem.free_in(zone, span) & (mem.order.stamp[span] != 0)) + span.start
         listed = mem.order.listed(zone.index)
-        listed = listed[(mem.use[listed] == Use.BUDDY) & (mem.zone[listed] == zone.index + 1)]
+        listed = listed[mem.free_in(zone, listed)]
         if not np.array_equal(np.sort(listed), placed):
             broken.append(
                 f"node {zone.nid} {zone.name}: {placed.size} pageblocks have a place, {listed.size} are listed"

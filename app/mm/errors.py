@@ -49,6 +49,11 @@ class MMError(Exception):
         self.facts = facts
         self.result = result
 
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """Where the input is wrong, as rows of ``errors``; none for a refusal."""
+        return []
+
 
 class BadInput(MMError):
     """Malformed or impossible input: EINVAL, nothing touched.

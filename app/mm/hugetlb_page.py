@@ -12,7 +12,18 @@ import numpy as np
 from app.mm import hugetlb_vmemmap, sparse_vmemmap
 from app.mm.huge_blocks import count_free_blocks, find_huge_blocks
 from app.mm.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
-from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, Blocks, Migrate, Pfns, Use, Zone
+from app.mm.mmzone import (
+    ZONE_MOVABLE,
+    ZONE_NORMAL,
+    BlockFlag,
+    Blocks,
+    Migrate,
+    Pfns,
+    Use,
+    Zone,
+    pages_in,
+    pairs_of,
+)
 from app.mm.page_alloc import (
     NO_BLOCKS,
     huge_room,
@@ -25,7 +36,9 @@ from app.mm.state import Call, FreeList, Host, HState, QueuedFree
 from app.mm.units import PAGEBLOCK_PAGES
 
 WORKER = "kworker/0:1"
-WINDOW = 1024  # huge pages whose release one by one is planned together
+WINDOW = (
+    1024  # huge pages whose release one by one is planned together; twice as many after all could be done
+)
 
 
 @dataclass(slots=True)
@@ -91,16 +104,12 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
     cost = 512 + nr_nodes
     wanted = min(wanted, host.mem.nr_blocks)
-    for passed, zone in enumerate(zones):
-        k = huge_room(zone, zone.low, ZONE_MOVABLE, cost)
-        k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
-        if k:
-            return zone, min(k, _pages_before_low(host, zones[:passed]))
-    for zone in zones:
-        k = huge_room(zone, zone.min, ZONE_MOVABLE, cost)
-        k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
-        if k:
-            return zone, min(k, _pages_before_low(host, zones))
+    for low in (True, False):
+        for passed, zone in enumerate(zones):
+            k = huge_room(zone, zone.low if low else zone.min, ZONE_MOVABLE, cost)
+            k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
+            if k:
+                return zone, min(k, _pages_before_low(host, zones[:passed] if low else zones))
     return None
 
 
@@ -294,9 +303,7 @@ def _release_in_order(
 ) -> Blocks:
     need = hs.nr_free_vmemmap_pages
     refused: list[Blocks] = []
-    window = (
-        WINDOW  # looked at together where one goes after the other; twice as many where all could be done
-    )
+    window = WINDOW
     while heads.size:
         part = heads if batched else heads[:window]
         optimized = (host.mem.flags[part] & BlockFlag.OPTIMIZED) != 0
@@ -327,7 +334,7 @@ def _restore_and_free(
     if zone is not None:
         plan = plan_release(host.mem, zone, heads[: leading(nids == nids[0])], needs, hs.blocks)
     heads, needs = heads[: plan.pages], needs[: plan.pages]
-    both = (plan.stolen[:, None] + np.arange(2)).ravel()
+    both = pairs_of(plan.stolen)
     optimized = heads[needs > 0]
     frames = _steal(host, hs, zone, both, plan.listed, optimized) if zone is not None and both.size else None
     hugetlb_vmemmap.restore(host, call, hs, optimized, frames)
@@ -341,11 +348,9 @@ def _steal(host: Host, hs: HState, zone: Zone, both: Blocks, listed: int, heads:
     """Frames for huge pages: so many of the zone's unmovable pageblocks, then stolen pageblocks, some their own."""
     mem = host.mem
     taken = take_pages(mem, zone, listed, Migrate.UNMOVABLE, Use.VMEMMAP)
-    pages = (both[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
-    pages = pages[: heads.size * hs.nr_free_vmemmap_pages - listed]
-    sparse_vmemmap.own_tables(
-        mem, hugetlb_vmemmap.vmemmap_sections(hs, heads)
-    )  # before the flags that give them
+    pages = pages_in(both)[: heads.size * hs.nr_free_vmemmap_pages - listed]
+    # Before the flags change that regular tables follow from.
+    sparse_vmemmap.own_tables(mem, hugetlb_vmemmap.vmemmap_sections(hs, heads))
     mem.assign_blocks(both[mem.use[both] != Use.BUDDY], Use.BUDDY)
     mem.flags[both] = 0
     mem.set_type(both, Migrate.UNMOVABLE)
@@ -353,10 +358,18 @@ def _steal(host: Host, hs: HState, zone: Zone, both: Blocks, listed: int, heads:
     return np.concatenate((taken, pages))
 
 
-def _paying_zone(host: Host, nid: int) -> Zone | None:
+def _payers(host: Host, nid: int) -> list[tuple[Zone, bool, int]]:
+    """Where restores of a node look for frames, in turn: a zone, whether above its low mark, the pages it has there."""
     zones = hugetlb_vmemmap.restore_zones(host, nid)
-    marks = [(zone, mark) for mark in ("low", "min") for zone in zones]
-    return next((z for z, m in marks if room(z, z.low if m == "low" else z.min, ZONE_NORMAL)), None)
+    return [
+        (zone, low, room(zone, zone.low if low else zone.min, ZONE_NORMAL))
+        for low in (True, False)
+        for zone in zones
+    ]
+
+
+def _paying_zone(host: Host, nid: int) -> Zone | None:
+    return next((zone for zone, _low, pages in _payers(host, nid) if pages), None)
 
 
 def pages_in_one_go(host: Host, hs: HState, heads: Blocks) -> int:
@@ -385,17 +398,15 @@ def _next_batch(host: Host, heads: Blocks, needs: Blocks, available: int, *, bat
 
 def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
     """Leading pages whose restores are all paid by the zone that pays for the first one."""
-    zones = hugetlb_vmemmap.restore_zones(host, host.node_of_block(int(heads[0])))
-    choices = [(zone, mark) for mark in ("low", "min") for zone in zones]
-    rooms = [room(zone, zone.low if mark == "low" else zone.min, ZONE_NORMAL) for zone, mark in choices]
-    chosen = next((i for i, pages in enumerate(rooms) if pages), None)
+    payers = _payers(host, host.node_of_block(int(heads[0])))
+    chosen = next((i for i, (_zone, _low, pages) in enumerate(payers) if pages), None)
     if chosen is None:
         return 1
-    k = max(1, int(np.searchsorted(cost, rooms[chosen], side="right")))
-    preferred = [zone.index + 1 for zone, _mark in choices[:chosen] if zone is not choices[chosen][0]]
-    changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], preferred))
-    if choices[chosen][1] == "min":  # a zone over its min may rise over its low mark by what is freed into it
-        changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.index + 1 for zone in zones]))
+    payer, low, pages = payers[chosen]
+    k = max(1, int(np.searchsorted(cost, pages, side="right")))
+    # A zone over its min may rise over its low mark by what is freed into it, the payer too.
+    earlier = [zone for zone, _low, _pages in payers[:chosen] if zone is not payer or not low]
+    changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.index + 1 for zone in earlier]))
     return min(k, int(changes[0]) + 1) if changes.size else k
 
 

@@ -128,13 +128,14 @@ def _refuse_in_flight(host: Host, blocks: Blocks) -> None:
         MMError: EBUSY.
     Source: mm/hugetlb.c dissolve_free_hugetlb_folio() (6.12).
     """
-    mine = np.isin([queued.block for queued in host.deferred], blocks)
-    for queued in (q for q, here in zip(host.deferred, mine, strict=True) if here):
+    inside = set(blocks.tolist())
+    waiting = [queued for queued in host.deferred if queued.block in inside]
+    for queued in waiting:
         hs = host.hstate(queued.order)
         if hs.free_huge_pages - hs.resv_huge_pages == 0:
             raise MMError(
                 "EBUSY",
-                f"{int(mine.sum())} huge pages of the block wait for the deferred-free worker, "
+                f"{len(waiting)} huge pages of the block wait for the deferred-free worker, "
                 f"and no free huge page of {hs.size} is unpromised",
                 reason="in-flight", pfn=queued.block * PAGEBLOCK_PAGES,
             )  # fmt: skip

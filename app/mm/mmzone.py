@@ -22,6 +22,19 @@ Pfns = npt.NDArray[np.int64]
 Blocks = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+
+def pages_in(blocks: Blocks) -> Pfns:
+    """The pfns of whole pageblocks, one after the other."""
+    pfns: Pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
+    return pfns
+
+
+def pairs_of(low: Blocks) -> Blocks:
+    """Both pageblocks of pairs, by their lower halves."""
+    both: Blocks = (low[:, None] + np.arange(2)).ravel()
+    return both
+
+
 EVERYWHERE = (0, sys.maxsize)  # spans of pageblocks, the end not in it
 NOWHERE = (sys.maxsize, 0)
 
@@ -260,6 +273,11 @@ class MemoryMap:
     def blocks_of(self, zone: Zone) -> slice:
         """The pageblocks that a zone spans."""
         return slice(zone.start_pfn // PAGEBLOCK_PAGES, -(-zone.end_pfn // PAGEBLOCK_PAGES))
+
+    def free_in(self, zone: Zone, where: Blocks | slice) -> Mask:
+        """Which pageblocks are wholly free memory of a zone."""
+        free: Mask = (self.use[where] == Use.BUDDY) & (self.zone[where] == zone.index + 1)
+        return free
 
     def zones_of(self, blocks: Blocks) -> list[Zone]:
         """The zones that pageblocks lie in."""

@@ -27,8 +27,10 @@ from app.mm.mmzone import (
     Pfns,
     Use,
     Zone,
+    pages_in,
+    pairs_of,
 )
-from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_PAGES
 
 LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
 SCAN_CHUNK = 4096  # pageblocks looked at per step
@@ -173,7 +175,7 @@ def _take_in_order(
                 continue
             if steals and mt == Migrate.UNMOVABLE:
                 _steal(mem, blocks, types)
-            pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:left]
+            pfns = pages_in(blocks)[:left]
             entire = pfns.size // PAGEBLOCK_PAGES
             mem.assign_blocks(blocks[:entire], use)
             mem.assign_pages(pfns[entire * PAGEBLOCK_PAGES :], use)
@@ -223,13 +225,11 @@ def share_with_cma(zone: Zone, count: int, have: int, have_cma: int, unit: int) 
     return regular, min(count - regular, have_cma)
 
 
-def find_free_blocks(
-    mem: MemoryMap, zone: Zone, count: int, types: tuple[Migrate, ...] = HUGE_TYPES
-) -> Blocks:
-    """The lowest wholly free pageblocks of a zone, at most ``count``."""
+def find_free_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
+    """The lowest wholly free pageblocks of a zone, at most ``count``; CMA and isolated ones are passed over."""
     span = mem.blocks_of(zone)
     start, chunk = max(span.start, mem.block_hint[zone.index]), SCAN_CHUNK
-    wanted_types = _type_mask(types)
+    wanted_types = _type_mask(HUGE_TYPES)
     found: list[Blocks] = []
     have, seen = 0, False
     while start < span.stop and have < count:
@@ -258,25 +258,19 @@ def listed_blocks(
     if Migrate.MOVABLE not in types:
         return _rare_blocks(mem, zone, mask, largest_first=largest_first)[:count]
     found, have = [], 0
-    for order in (MAX_BUDDY_ORDER, PAGEBLOCK_ORDER) if largest_first else (PAGEBLOCK_ORDER, MAX_BUDDY_ORDER):
+    for find in (_pairs, _lone) if largest_first else (_lone, _pairs):
         if have < count:
-            if order == MAX_BUDDY_ORDER:
-                part = _pairs(mem, zone, count - have, mask)
-            else:
-                lone = lone_free_blocks(mem, zone)
-                part = mem.order.sorted(lone[mask[mem.mt[lone]]])[: count - have]
-            found.append(part)
-            have += part.size
+            found.append(find(mem, zone, count - have, mask))
+            have += found[-1].size
     return np.concatenate(found) if found else NO_BLOCKS
 
 
 def _rare_blocks(mem: MemoryMap, zone: Zone, mask: npt.NDArray[np.bool_], *, largest_first: bool) -> Blocks:
     """All wholly free pageblocks of types that few have, in the order of the lists."""
     span = mem.blocks_of(zone)
-    blocks = np.flatnonzero((mem.use[span] == Use.BUDDY) & mask[mem.mt[span]]) + span.start
-    blocks = blocks[mem.zone[blocks] == zone.index + 1]
+    blocks = np.flatnonzero(mem.free_in(zone, span) & mask[mem.mt[span]]) + span.start
     other = blocks ^ 1
-    paired = (mem.use[other] == Use.BUDDY) & (mem.zone[other] == zone.index + 1)
+    paired = mem.free_in(zone, other)
     mine, its = mem.order.stamp[blocks], mem.order.stamp[other]
     place = np.where(paired & (np.abs(its) > np.abs(mine)), its, mine)
     in_order: Blocks = blocks[np.lexsort((blocks, -place, paired != largest_first))]
@@ -288,11 +282,17 @@ def lone_free_blocks(mem: MemoryMap, zone: Zone) -> Blocks:
     span, known = mem.blocks_of(zone), mem.lone_span[zone.index]
     first, stop = max(span.start, known[0]) & ~1, min(span.stop, known[1]) + 1 & ~1
     part = slice(first, max(first, stop))
-    free = (mem.use[part] == Use.BUDDY) & (mem.zone[part] == zone.index + 1)
+    free = mem.free_in(zone, part)
     row = np.flatnonzero(free[0::2] != free[1::2])
     lone: Blocks = first + 2 * row + free[1::2][row]
     mem.lone_span[zone.index] = (int(lone[0]), int(lone[-1]) + 1) if lone.size else NOWHERE
     return lone
+
+
+def _lone(mem: MemoryMap, zone: Zone, count: int, mask: npt.NDArray[np.bool_]) -> Blocks:
+    """Pageblocks of free blocks of order 9."""
+    lone = lone_free_blocks(mem, zone)
+    return mem.order.sorted(lone[mask[mem.mt[lone]]])[:count]
 
 
 def _pairs(mem: MemoryMap, zone: Zone, count: int, mask: npt.NDArray[np.bool_]) -> Blocks:
@@ -320,17 +320,14 @@ def _stamped_pairs(
         more = min(listed.size, done + chunk)
         part = (listed.size - more, listed.size - done) if latest_first else (done, more)
         blocks, stamps = listed.entries(*part)
-        valid = (
-            (stamp[blocks] == stamps) & (mem.use[blocks] == Use.BUDDY) & (mem.zone[blocks] == zone.index + 1)
-        )
+        valid = (stamp[blocks] == stamps) & mem.free_in(zone, blocks)
         if latest_first and done == 0 and not valid[-1]:  # what is stale at the end stays so
             listed.size = part[0] + (int(np.flatnonzero(valid)[-1]) + 1 if valid.any() else 0)
             continue
         blocks = blocks[valid][::-1] if latest_first else blocks[valid]
         other = blocks ^ 1
-        paired = (mem.use[other] == Use.BUDDY) & (mem.zone[other] == zone.index + 1)
-        first = blocks[paired & (np.abs(stamp[blocks]) > np.abs(stamp[other]))]
-        halves = _both(first & ~1)
+        first = blocks[mem.free_in(zone, other) & (np.abs(stamp[blocks]) > np.abs(stamp[other]))]
+        halves = pairs_of(first & ~1)
         halves = halves[mask[mem.mt[halves]]][: count - have]
         found.append(halves)
         have += halves.size
@@ -345,24 +342,17 @@ def _booted_pairs(mem: MemoryMap, zone: Zone, count: int, mask: npt.NDArray[np.b
     found, have, seen = [], 0, False
     while start < span.stop and have < count:
         part = slice(start, min(start + chunk, span.stop + 1 & ~1))
-        free = (
-            (mem.use[part] == Use.BUDDY) & (mem.zone[part] == zone.index + 1) & (mem.order.stamp[part] == 0)
-        )
+        free = mem.free_in(zone, part) & (mem.order.stamp[part] == 0)
         low = start + 2 * np.flatnonzero(free.reshape(-1, 2).all(axis=1))
         if not seen:
             mem.order.booted_hint[zone.index] = int(low[0]) if low.size else part.stop
             seen = low.size > 0
-        halves = _both(low)
+        halves = pairs_of(low)
         halves = halves[mask[mem.mt[halves]]][: count - have]
         found.append(halves)
         have += halves.size
         start, chunk = part.stop, chunk * 4
     return np.concatenate(found) if found else NO_BLOCKS
-
-
-def _both(low: Blocks) -> Blocks:
-    halves: Blocks = (low[:, None] + np.arange(2)).ravel()
-    return halves
 
 
 def _type_mask(types: tuple[Migrate, ...]) -> npt.NDArray[np.bool_]:

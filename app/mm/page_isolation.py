@@ -6,7 +6,7 @@ Source: mm/page_isolation.c start_isolate_page_range(), mm/page_alloc.c has_unmo
 import numpy as np
 
 from app.mm.errors import MMError
-from app.mm.mmzone import IS_MANAGED, ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Pfns, Use
+from app.mm.mmzone import IS_MANAGED, ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Pfns, Use, pages_in
 from app.mm.page_alloc import NO_PFNS, drain_pcp
 from app.mm.state import Call, Host
 from app.mm.units import PAGEBLOCK_PAGES
@@ -70,8 +70,7 @@ def pages_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Pfns:
     mixed = blocks[mem.use[blocks] == Use.MIXED]
     row, offset = np.nonzero(wanted[mem.detail[mem.slot[mixed]]])
     inside = mixed[row] * PAGEBLOCK_PAGES + offset
-    all_of = (whole[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
-    return np.sort(np.concatenate((all_of, inside)))
+    return np.sort(np.concatenate((pages_in(whole), inside)))
 
 
 def all_free(mem: MemoryMap, blocks: Blocks) -> bool:

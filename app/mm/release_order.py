@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.mm.hugetlb_vmemmap import leading
-from app.mm.mmzone import BlockFlag, Blocks, MemoryMap, Migrate, Use, Zone
+from app.mm.mmzone import BlockFlag, Blocks, MemoryMap, Migrate, Zone
 from app.mm.page_alloc import NO_BLOCKS, listed_blocks, pages_without_steal
 from app.mm.units import PAGEBLOCK_PAGES
 
@@ -52,17 +52,17 @@ def plan_release(mem: MemoryMap, zone: Zone, heads: Blocks, needs: Blocks, width
     room = listed + own.size * PAGEBLOCK_PAGES
     if cost[-1] <= room:
         taken = -(-int(cost[-1] - listed) // PAGEBLOCK_PAGES)
-        when_last = (
-            np.searchsorted(cost, listed + (taken - 1) * PAGEBLOCK_PAGES, side="right") if taken > 0 else 0
-        )
+        before = (
+            listed + max(0, taken - 1) * PAGEBLOCK_PAGES
+        )  # frames that leave the last pageblock untouched
+        when_last = np.searchsorted(cost, before, side="right")
         return ReleasePlan(int(heads.size), last=own[max(0, taken - 1) : taken], freed_before=int(when_last))
     times, pairs = _completed_pairs(mem, zone, heads, inside, width)
     asked = np.arange(room, int(cost[-1]), PAIR_PAGES)
     when = np.searchsorted(cost, asked, side="right")
     stolen = _newest_each(np.searchsorted(times, when), pairs, _free_pairs(mem, zone, asked.size))
-    pages = (
-        int(heads.size) if stolen.size == asked.size else int(when[stolen.size])
-    )  # no pair is left for the next
+    enough = stolen.size == asked.size  # else no pair is left for the next theft
+    pages = int(heads.size) if enough else int(when[stolen.size])
     if stolen.size == 0:
         return ReleasePlan(max(1, pages))
     return ReleasePlan(pages, room, stolen, stolen[-1:], int(when[stolen.size - 1]))
@@ -88,11 +88,7 @@ def _completed_pairs(
     buddy = heads ^ 1
     at = np.minimum(np.searchsorted(heads[by_place], buddy), heads.size - 1)
     freed_before = (heads[by_place][at] == buddy) & (by_place[at] < np.arange(heads.size))
-    free = (
-        (mem.use[buddy] == Use.BUDDY)
-        & (mem.zone[buddy] == zone.index + 1)
-        & (mem.mt[buddy] == Migrate.MOVABLE)
-    )
+    free = mem.free_in(zone, buddy) & (mem.mt[buddy] == Migrate.MOVABLE)
     times = np.flatnonzero(inside & (freed_before | free))
     return times, heads[times] & ~1
 

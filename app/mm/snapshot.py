@@ -31,6 +31,7 @@ from app.mm.mmzone import (
     SectionState,
     Use,
     Zone,
+    pages_in,
 )
 from app.mm.profile import profile_of
 from app.mm.sparse_vmemmap import PTE_RO, make_pte, own_tables, split_vmemmap_huge_pmd
@@ -45,12 +46,12 @@ from app.mm.units import (
     PTRS_PER_PTE,
     SECTION_PAGES,
     VMEMMAP_PER_BLOCK,
+    pages_by_order,
 )
 
 IMPORTED_PID = 1
 MAX_SECTIONS = 1 << 20
 REGION_PAGES = 1 << MAX_BUDDY_ORDER
-_Lists = dict[Migrate, list[int]]
 
 
 @dataclass(slots=True)
@@ -213,7 +214,7 @@ def _punch(mem: MemoryMap, zone: Zone, blocks: Blocks, first_offset: int, missin
         holes.append(part)
     if missing:
         count = (missing + PAGEBLOCK_PAGES - 1) // PAGEBLOCK_PAGES
-        last = (blocks[-count:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
+        last = pages_in(blocks[-count:])
         holes.append(last[-missing:])
     if holes:
         mem.assign_pages(np.unique(np.concatenate(holes)), Use.HOLE)
@@ -398,8 +399,7 @@ def _lowest_pages(mem: MemoryMap, zone: Zone, count: int) -> Pfns:
     span = mem.blocks_of(zone)
     free = np.flatnonzero((mem.use[span] == Use.RESERVED) & (mem.zone[span] == zone.index + 1)) + span.start
     blocks = free[: -(-count // PAGEBLOCK_PAGES)]
-    pages: Pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()[:count]
-    return pages
+    return pages_in(blocks)[:count]
 
 
 def _free_imported(host: Host, head: int, per: int, by_zone: dict[int, _Budget]) -> None:
@@ -439,8 +439,9 @@ def _fill(host: Host, budget: _Budget) -> None:
     lists = _kernel_lists(z)
     fill_top = _top_fillers(host, budget, movable)
     tries = [(lists, fill_top, 0), (lists, [], 0), ({}, [], 0)]
-    if budget.zone.type == ZONE_MOVABLE and lists:
-        tries.insert(0, _beside_early(budget, lists))
+    unmovable = sum(map(pages_by_order, lists.values()))
+    if budget.zone.type == ZONE_MOVABLE and unmovable:
+        tries.insert(0, (lists, *_beside_early(budget, unmovable)))
     for kernel, top, beside in tries:
         taken = {filler.use: filler.pages for filler in top}
         fillers = [
@@ -475,15 +476,14 @@ def _top_fillers(host: Host, budget: _Budget, movable: int) -> list[Filler]:
     return [Filler(Use.RESERVED, early - early % REGION_PAGES)]
 
 
-def _beside_early(budget: _Budget, lists: _Lists) -> tuple[_Lists, list[Filler], int]:
+def _beside_early(budget: _Budget, free: int) -> tuple[list[Filler], int]:
     """Nothing turns a pageblock of ZONE_MOVABLE unmovable but early memory in it: free blocks lie beside that."""
     early = budget.unmanaged
     beside = -early % REGION_PAGES
-    free = sum(n << order for counts in lists.values() for order, n in enumerate(counts))
-    return lists, [Filler(Use.PAGE_CACHE, beside - free), Filler(Use.RESERVED, early)], beside if free else 0
+    return [Filler(Use.PAGE_CACHE, beside - free), Filler(Use.RESERVED, early)], beside
 
 
-def _kernel_lists(z: ZoneImage) -> _Lists:
+def _kernel_lists(z: ZoneImage) -> dict[Migrate, list[int]]:
     """Free blocks smaller than a pageblock on the kernel's own lists; none where they contradict buddyinfo."""
     if z.free_by_type is None:
         return {}

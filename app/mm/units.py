@@ -3,6 +3,8 @@
 Source: include/linux/mmzone.h, arch/x86/include/asm/sparsemem.h, lib/cmdline.c memparse() (5.14).
 """
 
+from collections.abc import Iterable
+
 from app.mm.errors import BadInput
 
 PAGE_SHIFT = 12
@@ -25,6 +27,11 @@ ULONG_MAX = (1 << 64) - 1
 GIB_PAGES = 1 << 18
 
 _SUFFIX = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
+
+
+def pages_by_order(counts: Iterable[int]) -> int:
+    """Pages in so many blocks of order 0, 1, 2 ..."""
+    return sum(int(count) << order for order, count in enumerate(counts))
 
 
 def memparse(text: str) -> int:

@@ -142,11 +142,7 @@ def _encode_stamps(
     seq = _by_section(mem.seq, sections[which]).astype(np.int64)
     lowest = np.where(listed[which], seq, np.iinfo(np.int64).max).min(axis=1)
     rows = np.where(listed[which], seq - lowest[:, None], -1).astype("<i4")
-    first: list[int | None] = [None] * sections.size
-    blobs: list[bytes | None] = [None] * sections.size
-    for i, stamp, blob in zip(which.tolist(), lowest.tolist(), intern(rows), strict=True):
-        first[i], blobs[i] = stamp, blob
-    return first, blobs
+    return _columns(sections.size, which, lowest, rows)
 
 
 def _encode_order(mem: MemoryMap, sections: Sections) -> tuple[list[int | None], list[bytes | None]]:
@@ -157,8 +153,15 @@ def _encode_order(mem: MemoryMap, sections: Sections) -> tuple[list[int | None],
     stamps = _by_section(mem.order.stamp, stamped[has])
     lowest = np.where(placed, stamps, np.iinfo(np.int64).max).min(axis=1)
     rows = np.where(placed, stamps - lowest[:, None] + 1, 0).astype("<i8")
-    first: list[int | None] = [None] * sections.size
-    blobs: list[bytes | None] = [None] * sections.size
+    return _columns(sections.size, which, lowest, rows)
+
+
+def _columns(
+    count: int, which: Sections, lowest: Sections, rows: npt.NDArray[Any]
+) -> tuple[list[int | None], list[bytes | None]]:
+    """The lowest stamp and the BLOB of those of ``count`` rows that have stamps, None for the others."""
+    first: list[int | None] = [None] * count
+    blobs: list[bytes | None] = [None] * count
     for i, stamp, blob in zip(which.tolist(), lowest.tolist(), intern(rows), strict=True):
         first[i], blobs[i] = stamp, blob
     return first, blobs
@@ -271,8 +274,7 @@ def _decode_order(
     if not present:
         return
     rows = extern(present, "<i8", BLOCKS_PER_SECTION)
-    lowest = np.array([first[i] for i in where.tolist()], np.int64)
-    stamps = np.where(rows > 0, rows - 1 + lowest[:, None], 0)
+    stamps = np.where(rows > 0, rows - 1 + _or_none(first)[where][:, None], 0)
     mem.order.stamp.reshape(-1, BLOCKS_PER_SECTION)[sections[where]] = stamps
     placed = np.flatnonzero(mem.order.stamp)
     mem.order.restore(placed, mem.zone[placed])

@@ -148,7 +148,7 @@ def _failed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def told_of(error: MMError) -> dict[str, Any]:
     """A refusal as data."""
     facts = dict(error.facts)
-    if isinstance(error, BadInput) and error.errors:
+    if error.errors:
         facts["errors"] = error.errors
     return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": facts}
 

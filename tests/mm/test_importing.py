@@ -14,6 +14,7 @@ from app.mm.buddy_fill import Filler, fill_zone
 from app.mm.errors import BadInput
 from app.mm.host import apply
 from app.mm.huge_blocks import find_huge_blocks
+from app.mm.image import MachineImage, ZoneImage
 from app.mm.mmzone import MemoryMap, Migrate, Use, Zone
 from app.mm.page_alloc import find_free_blocks, free_area
 from app.mm.snapshot import restore_machine
@@ -27,6 +28,14 @@ TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"
 def _boot(path: Path) -> dict[str, Any] | None:
     trace = json.loads(gzip.decompress(path.read_bytes()))
     return {**trace["boot"], "kernel": trace["kernel"]} if trace["boot"]["files"] else None
+
+
+def _zone_of(recording: str, zone: str) -> tuple[MachineImage, ZoneImage]:
+    """The machine of a recording, and one of its zones."""
+    boot = _boot(next(p for p in TRACES if p.name.startswith(recording)))
+    assert boot is not None
+    image = read_machine(boot["files"], boot["kernel"])
+    return image, next(each for each in image.zones if each.name == zone)
 
 
 @pytest.mark.parametrize("path", TRACES, ids=lambda p: p.name[:-8])
@@ -53,10 +62,7 @@ def test_a_recorded_boot_comes_back_cell_by_cell(path: Path) -> None:
 
 
 def test_movable_blocks_of_order_9_go_before_a_pair_is_split_and_others_do_not() -> None:
-    boot = _boot(next(p for p in TRACES if p.name.startswith("f_reserve-6.1-HVOon")))
-    assert boot is not None
-    image = read_machine(boot["files"], "6.1")
-    zone_image = next(zone for zone in image.zones if zone.name == "DMA32")
+    image, zone_image = _zone_of("f_reserve-6.1-HVOon", "DMA32")
     assert zone_image.free_by_type is not None
     assert (zone_image.free_area[9:], zone_image.free_by_type[Migrate.MOVABLE][9]) == ([4, 478], 2)
     host = restore_machine(image, Call())
@@ -71,10 +77,7 @@ def test_movable_blocks_of_order_9_go_before_a_pair_is_split_and_others_do_not()
 
 
 def test_unmovable_free_blocks_of_zone_movable_lie_beside_early_memory() -> None:
-    boot = _boot(next(p for p in TRACES if p.name.startswith("g_offline_inuse-6.1-HVOoff")))
-    assert boot is not None
-    image = read_machine(boot["files"], "6.1")
-    zone_image = next(zone for zone in image.zones if zone.name == "Movable")
+    image, zone_image = _zone_of("g_offline_inuse-6.1-HVOoff", "Movable")
     assert zone_image.free_by_type is not None
     unmovable = sum(n << order for order, n in enumerate(zone_image.free_by_type[Migrate.UNMOVABLE]))
     assert unmovable == 451

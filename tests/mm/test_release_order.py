@@ -77,9 +77,7 @@ def test_what_was_freed_last_is_taken_first(kernel: str) -> None:
     resize(host, 100)
     order = host.hstates[9].free_lists[0].items()[::-1]  # the head first: so they leave
     resize(host, 60)
-    gone = (
-        order[:40] if kernel == "6.12" else order[:40][::-1]
-    )  # older kernels free the list from its other end
+    gone = order[:40] if kernel == "6.12" else order[:40][::-1]  # older ones free the list from its other end
     pairs = [low for low in dict.fromkeys((gone[::-1] & ~1).tolist()) if {low, low + 1} <= set(gone.tolist())]
     zone = next(z for z in host.zones if z.index + 1 == host.mem.zone[gone[0]])
     taken = find_huge_blocks(host.mem, zone, 40)
