@@ -1,11 +1,8 @@
 """Sections as rows: compact, and exactly the memory they came from."""
 
 import sqlite3
-import time
-from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -88,30 +85,3 @@ def test_the_tables_are_readable_with_plain_sql(store: HostStore, database: Data
         blocks = "SELECT count(*) FROM memory_blocks WHERE state = 'online'"
         assert plain.execute(blocks).fetchone() == (64,)
     plain.close()
-
-
-def bare_insert_seconds(path: Path) -> float:
-    """CPU time of putting 131,072 rows of ten plain values into SQLite, the yardstick of this machine."""
-    with sqlite3.connect(path) as plain:
-        plain.execute("CREATE TABLE t (a, b, c, d, e, f, g, h, i, j, PRIMARY KEY (a, b))")
-        rows = [(1, i, "online", 0, 2, "pmd", 0, 32768, 0, i * 512) for i in range(131_072)]
-        begin = time.process_time()
-        plain.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    seconds = time.process_time() - begin
-    plain.close()
-    return seconds
-
-
-@pytest.mark.slow
-def test_storing_a_big_host_costs_little_more_than_its_rows(store: HostStore, tmp_path: Path) -> None:
-    """131,072 booted sections (16 TiB), and the 8,192 that a grow to 500,000 pages changes."""
-    bare = bare_insert_seconds(tmp_path / "bare.db")
-    booted = machine(16 << 10)
-    begin = time.process_time()
-    store.create("booted", booted, Change(0))
-    assert time.process_time() - begin < 4 * bare
-    loaded = store.create("grown", machine(1024), Change(0))
-    set_max_huge_pages(loaded.host, Call(), loaded.host.hstates[9], 500_000, None, [0])
-    begin = time.process_time()
-    store.save(loaded, Change(0))
-    assert time.process_time() - begin < 2 * bare
