@@ -329,7 +329,7 @@ def _restore_and_free(
         _free_to_buddy(host, hs, heads[::-1], result)  # they go onto a list, the last one becomes its head
         return int(heads.size)
     nids = nids_of(host, heads)
-    zone = _paying_zone(host, int(nids[0]))
+    zone = _paying_zone(host, int(nids[0]), int(needs[0]))
     plan = ReleasePlan(1)
     if zone is not None:
         plan = plan_release(host.mem, zone, heads[: leading(nids == nids[0])], needs, hs.blocks)
@@ -368,8 +368,10 @@ def _payers(host: Host, nid: int) -> list[tuple[Zone, bool, int]]:
     ]
 
 
-def _paying_zone(host: Host, nid: int) -> Zone | None:
-    return next((zone for zone, _low, pages in _payers(host, nid) if pages), None)
+def _paying_zone(host: Host, nid: int, need: int) -> Zone | None:
+    """The zone that pays; none when the first one that has something pays only a part of one huge page."""
+    found = next(((zone, pages) for zone, _low, pages in _payers(host, nid) if pages), None)
+    return found[0] if found is not None and found[1] >= need else None
 
 
 def pages_in_one_go(host: Host, hs: HState, heads: Blocks) -> int:
