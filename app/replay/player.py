@@ -47,8 +47,9 @@ class Player:
     """Plays steps on a host.
 
     ``adopting``: steps before the first snapshot, whose memory the boot snapshot already holds.
-    ``exhausted``: the last pool write found a node full.  ``places``: where the model has the huge page that the
-    recording has at a page frame, from its lists of heads.
+    ``exhausted``: the last pool write found a node full.  ``pool``: unpromised free pages of each size that the
+    recording last showed.  ``ends``: recorded and own length of the mappings that took all of a pool.
+    ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
 
     host: Host
@@ -59,6 +60,8 @@ class Player:
     now_ns: int = 0
     pids: dict[int, int] = field(default_factory=dict)
     maps: dict[tuple[int, int], int] = field(default_factory=dict)
+    pool: dict[str, int] = field(default_factory=dict)
+    ends: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     places: dict[int, int] = field(default_factory=dict)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
 
@@ -81,6 +84,11 @@ class Player:
         if self.host.deferred and self.host.deferred_mode == "auto":
             played.released = sum(1 << q.order for q in self.host.deferred)
             self._apply(c.RunFreeHpageWork())
+        if step.after is not None:
+            self.pool = {
+                size: files["free_hugepages"] - files["resv_hugepages"]
+                for size, files in step.after["hugepages"].items()
+            }
         return played
 
     def _apply(self, command: c.Command) -> Outcome:
@@ -252,24 +260,41 @@ class Player:
     # -- huge mappings -----------------------------------------------------------------------------------
 
     def huge_map(self, op: dict[str, Any]) -> Played:
-        """mmap(MAP_HUGETLB)."""
+        """mmap(MAP_HUGETLB).
+
+        A growth to exhaustion may end a few pages apart; what maps all that came of it does so in the model.
+        """
+        hs, count = self.host.hstate(self._order(op)), op["count"]
+        everything = self.exhausted and count == self.pool.get(hs.size)
+        if everything:
+            count = hs.free_huge_pages - hs.resv_huge_pages
+        populate = count if op.get("populate") else 0
         command = c.MapHugePages(
-            self._pid(op["task"]), self._order(op), op["count"], op["shared"], op["noreserve"],
-            op["count"] if op.get("populate") else 0,
-        )  # fmt: skip
-        self.maps[op["task"], op["map"]] = self._apply(command).result["map"]
+            self._pid(op["task"]), hs.order, count, op["shared"], op["noreserve"], populate
+        )
+        key = op["task"], op["map"]
+        self.maps[key] = self._apply(command).result["map"]
+        if everything:
+            self.ends[key] = op["count"], count
         return Played(0)
+
+    def _count(self, op: dict[str, Any], first: int) -> int:
+        """Pages of a part of a mapping: what reaches the recorded end of the mapping reaches the model's."""
+        count = int(op["count"])
+        recorded, own = self.ends.get((op["task"], op["map"]), (None, 0))
+        return own - first if first + count == recorded else count
 
     def huge_touch(self, op: dict[str, Any]) -> Played:
         """Touch pages of a mapping."""
-        done = self._apply(
-            c.TouchHugePages(self._pid(op["task"]), self._map(op), op["count"], op["from"])
-        ).result
+        first = op["from"]
+        command = c.TouchHugePages(self._pid(op["task"]), self._map(op), self._count(op, first), first)
+        done = self._apply(command).result
         return Played(done["touched"], signal=done["signal"])
 
     def huge_unmap(self, op: dict[str, Any]) -> Played:
         """munmap, whole or in part."""
-        first, count = op.get("from", 0), op.get("count")
+        first = op.get("from", 0)
+        count = self._count(op, first) if "count" in op else None
         self._apply(c.UnmapHugePages(self._pid(op["task"]), self._map(op), first, count))
         return Played(0)
 
