@@ -13,6 +13,7 @@ from app.fs import account, templates
 from app.fs.procfs import MIGRATE_NAMES
 from app.mm.mmzone import ZONE_DMA, ZONE_NAMES, Use, Zone
 from app.mm.page_alloc import free_area, free_area_by_type
+from app.mm.pcp import batch_size, pcp_high
 from app.mm.state import Host
 from app.mm.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
@@ -183,8 +184,8 @@ def _bare_tail(host: Host, zone: Zone) -> list[str]:
         lines += [
             f"    cpu: {cpu}",
             "              count: 0",
-            f"              high:  {zone.low}",
-            f"              batch: {1 if zone.type == ZONE_DMA else 63}",
+            f"              high:  {pcp_high(host, zone)}",
+            f"              batch: {batch_size(zone)}",
             f"  vm stats threshold: {min(threshold, THRESHOLD_MAX)}",
         ]
     return [*lines, "  node_unreclaimable:  0"]

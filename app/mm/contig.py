@@ -26,6 +26,7 @@ from app.mm.migrate import migrate_huge_page, migrate_single_pages, used_huge_pa
 from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, MemoryMap, Migrate, Use, Zone
 from app.mm.page_alloc import node_zonelist
 from app.mm.page_isolation import isolate, pages_of_use
+from app.mm.pcp import cache_freed
 from app.mm.state import Call, ContigRange, Host, HState
 from app.mm.tell import counters, vmemmap_of
 from app.mm.units import PAGEBLOCK_PAGES
@@ -319,7 +320,7 @@ def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
     end = min(kept.end_pfn, kept.start_pfn + pages)
     freed = end - kept.start_pfn
     _assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
-    host.cache_freed(_one_zone(host, np.array([kept.start_pfn // PAGEBLOCK_PAGES])), freed)
+    cache_freed(host, _one_zone(host, np.array([kept.start_pfn // PAGEBLOCK_PAGES])), freed)
     kept.start_pfn = end
     if kept.start_pfn == kept.end_pfn:
         del host.contig_ranges[kept.range_id]

@@ -26,6 +26,7 @@ from app.mm.mmzone import (
 )
 from app.mm.page_alloc import (
     NO_BLOCKS,
+    direct_reclaim,
     huge_room,
     node_zonelist,
     room,
@@ -97,19 +98,22 @@ def after(allowed: Sequence[int], nid: int) -> int:
 def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
     """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
 
-    Fast path: the first zone above its low watermark; slow path: above min.  ``k`` counts no gains, and stops before
-    gains could lift a zone over its low mark again.
+    Fast path: the first zone above its low watermark; slow path: above min, at last once more with what direct
+    reclaim got off the lists of CPUs.  ``k`` counts no gains, and stops before gains could lift a zone over its low
+    mark again.
     Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
     """
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
     cost = 512 + nr_nodes
     wanted = min(wanted, host.mem.nr_blocks)
-    for low in (True, False):
+    for mark in ("low", "min", "reclaimed"):
+        if mark == "reclaimed" and not direct_reclaim(host.mem, zones, host.zones):
+            return None
         for passed, zone in enumerate(zones):
-            k = huge_room(zone, zone.low if low else zone.min, ZONE_MOVABLE, cost)
+            k = huge_room(zone, zone.low if mark == "low" else zone.min, ZONE_MOVABLE, cost)
             k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
             if k:
-                return zone, min(k, _pages_before_low(host, zones[:passed] if low else zones))
+                return zone, min(k, _pages_before_low(host, zones[:passed] if mark == "low" else zones))
     return None
 
 

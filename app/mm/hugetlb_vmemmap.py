@@ -19,6 +19,7 @@ from app.mm.page_alloc import (
     take_pages,
     zonelist,
 )
+from app.mm.pcp import cache_freed
 from app.mm.sparse import on_own_memory
 from app.mm.sparse_vmemmap import PTE_RO, PTE_RW, Ptes, make_pte, pte_pfn
 from app.mm.state import Call, Host, HState
@@ -291,7 +292,7 @@ def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> N
     for zone in host.zones:
         count = int(by_zone[zone.index + 1])
         if count:
-            host.cache_freed(zone, count)
+            cache_freed(host, zone, count)
 
 
 # -- restoring --------------------------------------------------------------------------------------------

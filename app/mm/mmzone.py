@@ -87,6 +87,7 @@ class BlockFlag:
     TEMPORARY = 8
     QUEUED = 16  # waits for the deferred-free worker
     HEAD = 32  # first pageblock of a huge page
+    RESTING = 128  # free, but a page of it waits on the list of a CPU
     SPOILT = 64  # has a poisoned page in it (5.14): freeing it loses all of it
 
 
@@ -180,7 +181,8 @@ class MemoryMap:
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
     section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``isolated_blocks``: those isolated
-    now; ``order``: which free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
+    now; ``resting_blocks``: wholly free ones that have pages on the list of a CPU, rising; ``order``: which
+    free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
     not free lies outside; ``detail`` uint8, ``pte`` int64, of shape (rows, 512).  ``kept``: vmemmap pages that an
     optimised huge page keeps.
     """
@@ -211,6 +213,7 @@ class MemoryMap:
         self.dirty = np.zeros(nr_sections, np.bool_)
         self.cma_blocks: Blocks = np.empty(0, np.int64)
         self.isolated_blocks: Blocks = np.empty(0, np.int64)
+        self.resting_blocks: Blocks = np.empty(0, np.int64)
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
         self.lone_span: list[tuple[int, int]] = []
@@ -275,8 +278,10 @@ class MemoryMap:
         return slice(zone.start_pfn // PAGEBLOCK_PAGES, -(-zone.end_pfn // PAGEBLOCK_PAGES))
 
     def free_in(self, zone: Zone, where: Blocks | slice) -> Mask:
-        """Which pageblocks are wholly free memory of a zone."""
+        """Which pageblocks are wholly free memory of a zone, and whole in the buddy."""
         free: Mask = (self.use[where] == Use.BUDDY) & (self.zone[where] == zone.index + 1)
+        if self.resting_blocks.size:
+            free &= self.flags[where] & BlockFlag.RESTING == 0
         return free
 
     def zones_of(self, blocks: Blocks) -> list[Zone]:
@@ -368,6 +373,34 @@ class MemoryMap:
         """Free pageblocks go to the tail of their list, as what comes back from isolation or goes online does."""
         free = blocks[self.use[blocks] == Use.BUDDY]
         self.order.put_last(free, self.zone[free])
+
+    def rest(self, pfns: Pfns) -> None:
+        """Free pages wait on the list of a CPU: pageblocks with one of them are not whole in the buddy."""
+        blocks = np.unique(pfns // PAGEBLOCK_PAGES)
+        whole = blocks[self.use[blocks] == Use.BUDDY]
+        self.flags[whole] |= BlockFlag.RESTING
+        self.resting_blocks = np.union1d(self.resting_blocks, whole)
+        self.mark_dirty(whole)
+        self._widen_lone_span(whole)
+
+    def resting_in(self, zone: Zone) -> Blocks:
+        """The pageblocks of a zone that have pages on the list of a CPU."""
+        blocks: Blocks = self.resting_blocks[self.zone[self.resting_blocks] == zone.index + 1]
+        return blocks
+
+    def take_up(self, zone: Zone) -> None:
+        """What waited on the list of a CPU is in the buddy again: pageblocks that it makes whole are freed last."""
+        blocks = self.resting_in(zone)
+        if blocks.size:
+            self._end_rest(blocks)
+            self.order.put_first(blocks, self.zone[blocks])
+            self._lower_hints(blocks)
+            self._widen_lone_span(blocks)
+
+    def _end_rest(self, blocks: Blocks) -> None:
+        self.flags[blocks] &= 255 - BlockFlag.RESTING
+        self.resting_blocks = np.setdiff1d(self.resting_blocks, blocks)
+        self.mark_dirty(blocks)
 
     def split_off(self, blocks: Blocks) -> None:
         """Pageblocks were taken; their buddies that stay free are blocks of their own now, freed last."""
@@ -499,6 +532,8 @@ class MemoryMap:
 
     def _touched(self, blocks: Blocks, use: Use) -> None:
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
+        if self.resting_blocks.size:
+            self._end_rest(np.intersect1d(blocks, self.resting_blocks))
         self.count_free_cma()
         if self.isolated_blocks.size:
             self._count_isolated()
@@ -511,12 +546,16 @@ class MemoryMap:
 
     def _widen_lone_span(self, blocks: Blocks) -> None:
         near = np.concatenate((blocks, blocks ^ 1))
-        lone = near[(self.use[near] == Use.BUDDY) & (self.use[near ^ 1] != Use.BUDDY)]
+        lone = near[self._whole(near) & ~self._whole(near ^ 1)]
         zone_ids = self.zone[lone]
         for zone_id in np.unique(zone_ids[zone_ids > 0]).tolist():
             found = lone[zone_ids == zone_id]
             start, stop = self.lone_span[zone_id - 1]
             self.lone_span[zone_id - 1] = (min(start, int(found.min())), max(stop, int(found.max()) + 1))
+
+    def _whole(self, blocks: Blocks) -> Mask:
+        whole: Mask = (self.use[blocks] == Use.BUDDY) & (self.flags[blocks] & BlockFlag.RESTING == 0)
+        return whole
 
     def _lower_hints(self, blocks: Blocks) -> None:
         zone_ids = self.zone[blocks]

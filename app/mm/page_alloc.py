@@ -33,6 +33,7 @@ from app.mm.mmzone import (
 from app.mm.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_PAGES
 
 LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
+COMPACT_GAP = 2 * PAGEBLOCK_PAGES  # what compaction for a huge page needs above a mark: compact_gap()
 SCAN_CHUNK = 4096  # pageblocks looked at per step
 NO_PFNS: Pfns = np.empty(0, np.int64)
 NO_BLOCKS: Blocks = np.empty(0, np.int64)
@@ -135,6 +136,7 @@ def alloc_pages(
             allowed = room(zone, zone.low if mark == "low" else zone.min, highest)
             if use == Use.ANON:
                 allowed += zone.nr_cached
+                mem.take_up(zone)
             got = take_pages(mem, zone, min(left, allowed), mt, use)
             if use == Use.ANON:
                 zone.nr_cached = max(0, zone.nr_cached - got.size)
@@ -147,6 +149,14 @@ def alloc_pages(
 
 def take_pages(mem: MemoryMap, zone: Zone, count: int, mt: Migrate, use: Use) -> Pfns:
     """Take up to ``count`` free pages of one zone, no watermark asked."""
+    pfns = _take_pages(mem, zone, count, mt, use)
+    if pfns.size < count and mem.resting_in(zone).size:
+        mem.take_up(zone)
+        pfns = np.concatenate((pfns, _take_pages(mem, zone, count - pfns.size, mt, use)))
+    return pfns
+
+
+def _take_pages(mem: MemoryMap, zone: Zone, count: int, mt: Migrate, use: Use) -> Pfns:
     if mt == Migrate.UNMOVABLE or zone.nr_free_cma == 0:
         return _take_in_order(mem, zone, count, mt, use, SEARCH_ORDER[mt])
     regular, of_area = share_with_cma(zone, count, zone.nr_free - zone.nr_free_cma, zone.nr_free_cma, 1)
@@ -234,8 +244,7 @@ def find_free_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
     have, seen = 0, False
     while start < span.stop and have < count:
         part = slice(start, min(start + chunk, span.stop))
-        free = np.flatnonzero(mem.use[part] == Use.BUDDY) + start
-        free = free[mem.zone[free] == zone.index + 1]
+        free = np.flatnonzero(mem.free_in(zone, part)) + start
         if not seen:  # nothing is free below the first free block: remember it
             mem.block_hint[zone.index] = int(free[0]) if free.size else part.stop
             seen = free.size > 0
@@ -388,21 +397,16 @@ def _find_pages_in_mixed(mem: MemoryMap, zone: Zone, count: int, types: tuple[Mi
     return (blocks[row] * PAGEBLOCK_PAGES + offset)[:count]
 
 
-def pcp_high(zone: Zone, cpus: int, high_fraction: int) -> int:
-    """Pages that the list of one CPU holds: the low watermark, or a fraction of the zone, shared by the node's CPUs.
-
-    Source: mm/page_alloc.c zone_highsize() (5.14).
-    """
-    return (zone.managed // high_fraction if high_fraction else zone.low) // max(1, cpus)
-
-
-def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> None:
-    """Give the pages of the per-CPU lists back to the buddy.
+def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> bool:
+    """Give the pages of the per-CPU lists back to the buddy; whether there were any.
 
     Source: mm/page_alloc.c drain_all_pages() (5.14).
     """
+    drained = False
     for zone in zones:
+        drained |= bool(zone.nr_cached or zone.nr_pcp or mem.resting_in(zone).size)
         zone.nr_cached = 0
+        mem.take_up(zone)
         if zone.nr_pcp == 0:
             continue
         span = mem.blocks_of(zone)
@@ -412,6 +416,21 @@ def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> None:
         mixed = np.flatnonzero(mine & (mem.use[span] == Use.MIXED)) + span.start
         row, offset = np.nonzero(mem.detail[mem.slot[mixed]] == Use.PCP)
         mem.assign_pages(mixed[row] * PAGEBLOCK_PAGES + offset, Use.BUDDY)
+    return drained
+
+
+def direct_reclaim(mem: MemoryMap, zones: Sequence[Zone], everywhere: Sequence[Zone]) -> bool:
+    """``zones`` have no huge page: whether lists of CPUs are drained, so that a last try is worth it.
+
+    Compaction drains each zone that it works in, one with enough memory above low.  Reclaim finds nothing to write
+    back, but counts as progress where a zone has as much above high, and after progress all lists are drained.
+    Source: mm/compaction.c compaction_suitable(), compact_zone(); mm/vmscan.c compaction_ready();
+    mm/page_alloc.c __alloc_pages_direct_reclaim() (5.14).
+    """
+    drained = drain_pcp(mem, [zone for zone in zones if room(zone, zone.low + COMPACT_GAP, ZONE_MOVABLE)])
+    if any(room(zone, zone.high + COMPACT_GAP, ZONE_MOVABLE) for zone in zones):
+        drained |= drain_pcp(mem, everywhere)
+    return drained
 
 
 # -- the canonical split into orders ----------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 
 from app.mm.fault_inject import FaultAttr
 from app.mm.mmzone import Blocks, MemoryMap, Node, Zone
-from app.mm.page_alloc import LOWMEM_RESERVE_RATIO, NO_BLOCKS, pcp_high
+from app.mm.page_alloc import LOWMEM_RESERVE_RATIO, NO_BLOCKS
 from app.mm.profile import KernelProfile
 from app.mm.units import ORDER_1G, size_name
 
@@ -273,14 +273,6 @@ class Host:
     def node_of_block(self, block: int) -> int:
         """Node of a pageblock."""
         return self.mem.zones[int(self.mem.zone[block]) - 1].nid
-
-    def cache_freed(self, zone: Zone, count: int) -> None:
-        """Single pages of a zone were given back: they rest on the list of the CPU, as far as it holds them.
-
-        Source: mm/page_alloc.c free_unref_page_commit() (5.14).
-        """
-        cpus = len(self.nodes[zone.nid].cpus)
-        zone.nr_cached = min(zone.nr_cached + count, pcp_high(zone, cpus, self.percpu_pagelist_high_fraction))
 
     def count(self, counter: str, by: int = 1) -> None:
         """Advance a vmstat counter."""

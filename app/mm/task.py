@@ -14,8 +14,9 @@ from app.mm import commands as c
 from app.mm import hugetlb_reserve as reserve
 from app.mm.errors import BadInput, MMError, NotFound
 from app.mm.hugetlb_reserve import Policy, policy_of
-from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Use, Zone
+from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Pfns, Use, Zone
 from app.mm.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
+from app.mm.pcp import free_movable_pages
 from app.mm.pool import hstate
 from app.mm.rmap import from_runs, to_runs
 from app.mm.state import Call, Host, HState, HugeMap, Task, VmemmapDelta
@@ -89,7 +90,7 @@ def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> dict[str, Any]:
     freed = sum(n for _, n in task.runs)
     for mapping in list(task.maps.values()):
         _unmap(host, call, mapping, 0, mapping.count)
-    host.mem.assign_pages(from_runs(task.runs), Use.BUDDY)
+    _give_back(host, from_runs(task.runs))
     del host.tasks[task.pid]
     call.emit("TaskExited", pid=task.pid)
     return {"pid": task.pid, "freed_pages": freed, "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
@@ -205,11 +206,17 @@ def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> dict[str, Any]:
         keep = np.arange(pfns.size) % 256 < cmd.keep_of_256
     else:
         keep = np.arange(pfns.size) < pfns.size - min(cmd.pages, pfns.size)
-    host.mem.assign_pages(pfns[~keep], Use.BUDDY)
+    _give_back(host, pfns[~keep])
     task.runs = to_runs(pfns[keep])
     freed = int((~keep).sum())
     call.emit("TaskShrank", pid=task.pid, pages=freed)
     return {"pid": task.pid, "pages": freed}
+
+
+def _give_back(host: Host, pfns: Pfns) -> None:
+    movable = host.mem.uses_of(pfns) == Use.ANON
+    host.mem.assign_pages(pfns[~movable], Use.BUDDY)
+    free_movable_pages(host, pfns[movable])
 
 
 def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> dict[str, Any]:
