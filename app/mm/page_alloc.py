@@ -179,7 +179,7 @@ def _take_in_order(
         if left <= 0:
             break
         if whole:
-            steals = mt not in types
+            steals = mt not in types and Migrate.CMA not in types
             blocks = listed_blocks(mem, zone, -(-left // PAGEBLOCK_PAGES), types, largest_first=steals)
             if blocks.size == 0:
                 continue
@@ -196,6 +196,20 @@ def _take_in_order(
         left -= pfns.size
         parts.append(pfns)
     return np.concatenate(parts) if parts else NO_PFNS
+
+
+def take_unmovable_block(mem: MemoryMap, zone: Zone, use: Use) -> Blocks:
+    """Take one whole pageblock for unmovable memory, no watermark asked; none where the zone has none."""
+    for whole, types in SEARCH_ORDER[Migrate.UNMOVABLE]:
+        steals = Migrate.UNMOVABLE not in types
+        block = listed_blocks(mem, zone, 1, types, largest_first=steals) if whole else NO_BLOCKS
+        if block.size:
+            if steals:
+                _steal(mem, block, types)
+            mem.assign_blocks(block, use)
+            mem.split_off(block)
+            return block
+    return NO_BLOCKS
 
 
 def pages_without_steal(mem: MemoryMap, zone: Zone) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from app.mm import sparse_vmemmap
 from app.mm.errors import MMError
 from app.mm.mmzone import ZONE_NORMAL, Blocks, Mask, MemoryMap, Migrate, Use
-from app.mm.page_alloc import NO_PFNS, alloc_pages, find_free_blocks, huge_room, zonelist
+from app.mm.page_alloc import NO_PFNS, alloc_pages, huge_room, take_unmovable_block, zonelist
 from app.mm.sparse_vmemmap import PTE_RW, make_pte, pte_pfn, tables
 from app.mm.state import Call, Host
 from app.mm.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE, SECTION_PAGES
@@ -42,16 +42,14 @@ def alloc_vmemmap(host: Host, call: Call, nid: int, sections: Blocks) -> None:
 
 def _take_block(host: Host, nid: int, section: int) -> bool:
     mem = host.mem
+    use = Use.VMEMMAP_COMPOUND if host.profile.hot_added_frames_lost else Use.VMEMMAP
     zones = zonelist(host.nodes, nid, ZONE_NORMAL)
     for low in (True, False):
         for zone in zones:
             if not huge_room(zone, zone.low if low else zone.min, ZONE_NORMAL, PAGEBLOCK_PAGES):
                 continue
-            block = find_free_blocks(mem, zone, 1)
+            block = take_unmovable_block(mem, zone, use)
             if block.size:
-                compound = host.profile.hot_added_frames_lost
-                mem.assign_blocks(block, Use.VMEMMAP_COMPOUND if compound else Use.VMEMMAP)
-                mem.set_type(block, Migrate.UNMOVABLE)
                 mem.vmemmap_pfn[section] = int(block[0]) * PAGEBLOCK_PAGES
                 return True
     return False

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from app.mm.huge_blocks import find_huge_blocks
 from app.mm.mmzone import MemoryMap, Migrate, Use, Zone
+from app.mm.page_alloc import listed_blocks, take_pages, take_unmovable_block
 from tests.mm.hosts import machine
 
 CHANGES = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 5), st.booleans()), min_size=1, max_size=12)
@@ -52,3 +53,27 @@ def test_the_other_half_of_a_broken_pair_goes_first() -> None:
     host.mem.assign_pages(np.array([pair << 9]), Use.KERNEL)
 
     assert find_huge_blocks(host.mem, zone, 1).tolist() == [pair + 1]
+
+
+def test_a_block_for_unmovable_memory_is_one_of_theirs_or_steals_the_pair_freed_last() -> None:
+    """As hot-added memory takes its vmemmap: __rmqueue_smallest() before __rmqueue_fallback()."""
+    host = machine()
+    mem, zone = host.mem, max(host.zones, key=lambda z: z.managed)
+    own = listed_blocks(mem, zone, mem.nr_blocks, (Migrate.UNMOVABLE,))
+    taken = [int(take_unmovable_block(mem, zone, Use.VMEMMAP)[0]) for _ in own]
+    assert taken == own.tolist()
+    pair = mem.blocks_of(zone).start + 41 & ~1
+    mem.assign_blocks(np.array([pair, pair + 1]), Use.HUGETLB)
+    mem.assign_blocks(np.array([pair, pair + 1]), Use.BUDDY)
+    assert take_unmovable_block(mem, zone, Use.VMEMMAP).tolist() == [pair]
+    assert mem.mt[pair : pair + 2].tolist() == [Migrate.UNMOVABLE] * 2
+    assert take_unmovable_block(mem, zone, Use.VMEMMAP).tolist() == [pair + 1]
+
+
+def test_single_pages_take_a_lone_block_of_an_area_before_a_pair() -> None:
+    host = machine(2 << 30, cmdline="cma=64M@0x40000000-0x44000000")
+    mem, zone = host.mem, host.zones[1]
+    mem.assign_blocks(np.array([0x200 + 7]), Use.ANON)
+    got = take_pages(mem, zone, 2 * (zone.nr_free - zone.nr_free_cma), Migrate.MOVABLE, Use.ANON)
+    inside = got[(got >= 0x40000) & (got < 0x44000)] // 512
+    assert inside[0] == 0x200 + 6
