@@ -19,6 +19,7 @@ from app.mm import (
     hugetlb_page,
     memory_block,
     memory_failure,
+    pcp,
     pool,
     sparse_vmemmap,
     sysctl,
@@ -60,7 +61,9 @@ def apply(host: Host, command: c.Command, now_ns: int = 0) -> Outcome:
     except MMError as error:
         if error.result is None:
             raise
+        pcp.settle(host, call)
         return Outcome(error.result, error, call.events)
+    pcp.settle(host, call)
     if call.injected:
         result["injected_fault"] = True
     return Outcome(result, None, call.events)

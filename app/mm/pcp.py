@@ -10,7 +10,7 @@ import numpy as np
 
 from app.mm.mmzone import Pfns, Use, Zone
 from app.mm.profile import KernelProfile
-from app.mm.state import Host
+from app.mm.state import Call, Host
 from app.mm.units import PAGEBLOCK_PAGES
 
 BATCH_MAX = (1 << 20) // 4096 // 4  # pages, before it is made one less than a power of two
@@ -62,6 +62,17 @@ def free_movable_pages(host: Host, pfns: Pfns) -> None:
             zone.nr_cached = max(0, left - zone.nr_pcp)
             mine = np.flatnonzero(zone_ids == zone.index + 1)
             host.mem.rest(pfns[mine[count - min(left, count) :]])
+
+
+def settle(host: Host, call: Call) -> None:
+    """Restores of a command took frames: from the list first, where vmemmap frames that rest are unmovable, too.
+
+    They are with Debian's 6.x, whose boot memory begins so; on 5.14 they are movable, and of no use to a restore.
+    """
+    if host.profile.deferred_init:
+        for index, frames in call.restored_frames.items():
+            zone = host.zones[index]
+            zone.nr_cached = max(0, zone.nr_cached - frames)
 
 
 def cache_freed(host: Host, zone: Zone, count: int) -> None:

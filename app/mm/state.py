@@ -1,6 +1,7 @@
 """The whole state of a simulated machine as plain data, and the scratch pad of one command."""
 
 import copy
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -298,6 +299,7 @@ class Call:
         events: (type, data) in order.  injected: some refusal was injected by a fault point;
         ``injected_nodes``: nodes whose huge page allocation was.
         full_nodes: nodes that were asked for a huge page in vain.
+        restored_frames: frames that restores took, by zone index.
     """
 
     comm: str = "hugepool"
@@ -307,6 +309,7 @@ class Call:
     injected: bool = False
     injected_nodes: set[int] = field(default_factory=set)
     full_nodes: set[int] = field(default_factory=set)
+    restored_frames: Counter[int] = field(default_factory=Counter)
 
     def emit(self, event: str, **data: Any) -> None:
         """Record an event of the host's history."""
