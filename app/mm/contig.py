@@ -22,14 +22,18 @@ from app.mm.hugetlb_page import (
     take_huge_blocks,
     update_and_free_pages,
 )
+from app.mm.hugetlb_vmemmap import leading
 from app.mm.migrate import migrate_huge_page, migrate_single_pages, used_huge_pages
-from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, MemoryMap, Migrate, Use, Zone
+from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
 from app.mm.page_alloc import node_zonelist
 from app.mm.page_isolation import isolate, pages_of_use
 from app.mm.pcp import cache_freed
 from app.mm.state import Call, ContigRange, Host, HState
 from app.mm.tell import counters, vmemmap_of
 from app.mm.units import PAGEBLOCK_PAGES
+
+NOT_TO_BE_HAD = (Use.RESERVED, Use.BOOT_VMEMMAP, Use.HOLE)
+SEARCH_CHUNK = 4096  # pageblocks looked at per step
 
 
 @dataclass(slots=True)
@@ -169,21 +173,70 @@ def alloc_contig_pages(
     Source: mm/page_alloc.c alloc_contig_pages() (5.14; ranges with huge pages skipped since 6.3).
     """
     for zone in zones:
-        start = _next_candidate(zone.start_pfn, pages)
+        start, no_fresh_page = _next_candidate(zone.start_pfn, pages), False
+        shut = _shut_blocks(host, zone)
         while start + pages <= zone.end_pfn:
-            behind = start + 1
-            if _valid(host, zone, start, pages) and not _fails_without_trace(host, zone, start, pages):
+            behind = _behind_shut(shut, start, pages) or _behind_reserved(host, start, pages) or start + 1
+            if behind == start + 1 and not _fails_without_trace(host, zone, start, pages):
                 try:
                     alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
                     return start
                 except MMError as refusal:
-                    if (
-                        refusal.reason == "unmovable-page"
-                    ):  # so will all that touch what is isolated with this page
+                    no_fresh_page = refusal.reason == "no-contiguous-memory"
+                    if refusal.reason == "unmovable-page":  # so will all that touch what is isolated with it
                         pfn = refusal.facts["pfn"]
                         behind = (int(_blocks_around(host, pfn, pfn + 1)[-1]) + 1) * PAGEBLOCK_PAGES
+                shut = _shut_blocks(host, zone)
+                if no_fresh_page:
+                    shut |= _cannot_be_replaced(host, zone)
             start = _next_candidate(max(behind, start + 1), pages)
     return None
+
+
+def _shut_blocks(host: Host, zone: Zone) -> Mask:
+    """Which pageblocks of the machine no candidate may touch.
+
+    Source: mm/page_alloc.c pfn_range_valid_contig() (5.14; huge pages since 6.3).
+    """
+    mem = host.mem
+    reserved = np.zeros(256, np.bool_)
+    reserved[list(NOT_TO_BE_HAD)] = True
+    reserved[Use.HUGETLB] = host.profile.contig_skips_hugepages
+    shut: Mask = (mem.zone != zone.index + 1) | reserved[mem.use]
+    return shut
+
+
+def _cannot_be_replaced(host: Host, zone: Zone) -> Mask:
+    """Free huge pages that no fresh page was found for: trying them again would fail and change nothing."""
+    mem = host.mem
+    if zone.nr_pcp or zone.nr_cached or mem.resting_in(zone).size:
+        return np.zeros(mem.nr_blocks, np.bool_)
+    settled = (mem.use == Use.HUGETLB) & (mem.mt == Migrate.MOVABLE) & (mem.flags & BlockFlag.GIGANTIC == 0)
+    around = host.profile.isolation_pages // PAGEBLOCK_PAGES
+    settled = settled.reshape(-1, around).all(axis=1).repeat(around)
+    hopeless: Mask = settled & (mem.flags & BlockFlag.FREE != 0)
+    return hopeless
+
+
+def _behind_shut(shut: Mask, start: int, pages: int) -> int:
+    """Where a range that touches a shut pageblock ends, and those behind it that touch one, too; 0: it does not."""
+    first, stop = start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES)
+    touched = np.flatnonzero(shut[first:stop])
+    if touched.size == 0:
+        return 0
+    last = first + int(touched[-1])
+    while last < shut.size and shut[last]:
+        run = shut[last : last + SEARCH_CHUNK]
+        last += leading(run)
+    return last * PAGEBLOCK_PAGES
+
+
+def _behind_reserved(host: Host, start: int, pages: int) -> int:
+    """The page behind the last reserved one of a range; 0: it has none."""
+    blocks = np.arange(start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES))
+    reserved = pages_of_use(host.mem, blocks, *NOT_TO_BE_HAD)
+    reserved = reserved[(reserved >= start) & (reserved < start + pages)]
+    return int(reserved[-1]) + 1 if reserved.size else 0
 
 
 def _next_candidate(pfn: int, pages: int) -> int:
@@ -200,18 +253,6 @@ def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool
         return False
     types = host.mem.mt[_blocks_around(host, start, start + pages)]
     return bool((types == Migrate.MOVABLE).all())
-
-
-def _valid(host: Host, zone: Zone, start: int, pages: int) -> bool:
-    mem = host.mem
-    part = slice(start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES))
-    if np.any(mem.zone[part] != zone.index + 1):
-        return False
-    if host.profile.contig_skips_hugepages and np.any(mem.use[part] == Use.HUGETLB):
-        return False
-    blocks = np.arange(part.start, part.stop)
-    reserved = pages_of_use(mem, blocks, Use.RESERVED, Use.BOOT_VMEMMAP, Use.HOLE)
-    return not np.any((reserved >= start) & (reserved < start + pages))
 
 
 # -- commands ---------------------------------------------------------------------------------------------
