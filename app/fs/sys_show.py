@@ -10,8 +10,9 @@ import numpy as np
 from app.fs import cpu_show
 from app.fs.account import unsigned
 from app.fs.textfile import bitmap_list
+from app.mm import memory_hotplug
 from app.mm.cma import taken_pages
-from app.mm.mmzone import ZONE_MOVABLE, ZONE_NORMAL, SectionState, Use, Zone
+from app.mm.mmzone import ZONE_NORMAL, SectionState, Use, Zone
 from app.mm.state import Host, HState
 from app.mm.units import ORDER_2M, PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES, size_name
 
@@ -164,20 +165,8 @@ def valid_zones(host: Host, block: int) -> str:
         zone = _only_zone(host, block)
         return f"{zone.name if zone else 'none'}\n"
     start = block * host.memory_block_pages
-    end = start + host.memory_block_pages
-    zones = host.nodes[nodes_of_block(host, block)[0]].zones
-    kernel = next((z for z in zones[:ZONE_MOVABLE] if _overlaps(z, start, end)), None)
-    movable = zones[ZONE_MOVABLE]
-    names = [(kernel or zones[ZONE_NORMAL]).name, movable.name]
-    in_movable = _overlaps(movable, start, end)
-    decided = (kernel is None) == in_movable  # it lies in the span of exactly one of the two
-    if (in_movable and kernel is None) or (not decided and host.movable_node):
-        names.reverse()
-    return " ".join(names) + "\n"
-
-
-def _overlaps(zone: Zone, start: int, end: int) -> bool:
-    return bool(zone.present) and zone.start_pfn < end and start < zone.end_pfn
+    nid = nodes_of_block(host, block)[0]
+    return " ".join(memory_hotplug.valid_zones(host, nid, start, start + host.memory_block_pages)) + "\n"
 
 
 def _only_zone(host: Host, block: int) -> Zone | None:

@@ -8,10 +8,8 @@ import numpy as np
 
 from app.mm import sparse
 from app.mm.boot import setup_wmarks
-from app.mm.layout import DMA32_END, DMA_END
+from app.mm.cmdline import parse_cmdline
 from app.mm.mmzone import (
-    ZONE_DMA,
-    ZONE_DMA32,
     ZONE_MOVABLE,
     ZONE_NORMAL,
     Blocks,
@@ -39,9 +37,9 @@ def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str
     """Give a memory block's pages to a zone, free and movable; a vmemmap that lies on them stays."""
     mem = host.mem
     nid = int(mem.section_nid[sections[0]])
-    zone = zone_for_online(host, nid, int(sections[0]) * SECTION_PAGES, word)
     blocks = pageblocks(sections)
     start, end = int(sections[0]) * SECTION_PAGES, (int(sections[-1]) + 1) * SECTION_PAGES
+    zone = zone_for_online(host, nid, start, end, word)
     low = min(zone.start_pfn, start) if zone.spanned else start
     high = max(zone.end_pfn, end) if zone.spanned else end
     zone.start_pfn, zone.spanned = low, high - low
@@ -58,33 +56,50 @@ def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str
     return zone
 
 
-def zone_for_online(host: Host, nid: int, start_pfn: int, word: str) -> Zone:
-    """The zone that onlining puts a block into.
+def zone_for_online(host: Host, nid: int, start_pfn: int, end_pfn: int, word: str) -> Zone:
+    """The zone that onlining puts a range of pages into.
 
-    Source: mm/memory_hotplug.c zone_for_pfn_range(), default_zone_for_pfn() (5.14).
+    Source: mm/memory_hotplug.c zone_for_pfn_range(), default_kernel_zone_for_pfn(), default_zone_for_pfn() (5.14).
     """
     zones = host.nodes[nid].zones
-    kernel = zones[ZONE_DMA if start_pfn < DMA_END else ZONE_DMA32 if start_pfn < DMA32_END else ZONE_NORMAL]
     movable = zones[ZONE_MOVABLE]
+    kernel = next((z for z in zones[:ZONE_NORMAL] if _overlaps(z, start_pfn, end_pfn)), zones[ZONE_NORMAL])
     if word != "online":
         return movable if word == "online_movable" else kernel
-    in_kernel, in_movable = (z.start_pfn <= start_pfn < z.end_pfn for z in (kernel, movable))
+    in_kernel, in_movable = (_overlaps(z, start_pfn, end_pfn) for z in (kernel, movable))
     if in_kernel != in_movable:
         return kernel if in_kernel else movable
     return movable if host.movable_node else kernel
 
 
-def shrink_span(host: Host, zone: Zone) -> None:
-    """The zone ends where its last online section does.
+def valid_zones(host: Host, nid: int, start_pfn: int, end_pfn: int) -> list[str]:
+    """Names of the zones that a range of offline memory may go to, the default first.
+
+    Source: drivers/base/memory.c valid_zones_show() (5.14).
+    """
+    words = ("online", "online_kernel", "online_movable")
+    names = [zone_for_online(host, nid, start_pfn, end_pfn, word).name for word in words]
+    return list(dict.fromkeys(names))
+
+
+def _overlaps(zone: Zone, start_pfn: int, end_pfn: int) -> bool:
+    return zone.spanned > 0 and zone.start_pfn < end_pfn and start_pfn < zone.end_pfn
+
+
+def shrink_span(host: Host, zone: Zone, start_pfn: int, end_pfn: int) -> None:
+    """A zone that began or ended with the range that was removed begins or ends with what is left of it.
 
     Source: mm/memory_hotplug.c shrink_zone_span() (5.14).
     """
-    left = np.flatnonzero(host.mem.zone == zone.index + 1)
+    if start_pfn != zone.start_pfn and end_pfn != zone.end_pfn:
+        return
+    span = host.mem.blocks_of(zone)
+    left = np.flatnonzero(host.mem.zone[span] == zone.index + 1) + span.start
     if left.size == 0:
         zone.start_pfn = zone.spanned = 0
         return
-    start = max(zone.start_pfn, int(left[0]) * PAGEBLOCK_PAGES)
-    end = min(zone.end_pfn, (int(left[-1]) + 1) * PAGEBLOCK_PAGES)
+    start = int(left[0]) * PAGEBLOCK_PAGES if start_pfn == zone.start_pfn else zone.start_pfn
+    end = zone.end_pfn if start_pfn == zone.start_pfn else (int(left[-1]) + 1) * PAGEBLOCK_PAGES
     zone.start_pfn, zone.spanned = start, end - start
 
 
@@ -93,7 +108,9 @@ def memory_changed(host: Host) -> None:
 
     Source: mm/page_alloc.c init_per_zone_wmark_min(), mm/khugepaged.c khugepaged_min_free_kbytes_update() (5.14).
     """
-    own = calculate_min_free_kbytes(host.nodes)
+    own = calculate_min_free_kbytes(
+        host.nodes, thp=parse_cmdline(host.cmdline, host.profile, default_on=False).thp
+    )
     if own > host.user_min_free_kbytes:
         host.min_free_kbytes = own
     setup_wmarks(host)

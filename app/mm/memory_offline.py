@@ -20,10 +20,11 @@ from app.mm.migrate import (
     used_huge_pages,
 )
 from app.mm.mmzone import Blocks, Migrate, SectionState, Use, Zone
+from app.mm.page_alloc import drain_pcp
 from app.mm.page_isolation import all_free, isolate, pages_of_use
 from app.mm.state import Call, Host
 from app.mm.tell import vmemmap_of
-from app.mm.units import BLOCKS_PER_1G, PAGEBLOCK_PAGES
+from app.mm.units import PAGEBLOCK_PAGES, SECTION_PAGES
 
 IDLE_PASSES = 3  # passes without progress after which an offline would never end
 
@@ -51,11 +52,15 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[
     blocks = blocks[host.mem.use[blocks] != Use.OWN_VMEMMAP]
     zone = _one_zone(host, block, blocks)
     progress = OfflineProgress("online")
-    isolate(host, blocks, report=call)
+    drain_pcp(host.mem, [zone])
     try:
-        _empty(host, call, blocks, zone.nid, progress)
+        isolate(host, blocks, report=call)
+        try:
+            _empty(host, call, blocks, zone.nid, progress)
+        except MMError:
+            host.mem.set_type(blocks, Migrate.MOVABLE)
+            raise
     except MMError as error:
-        host.mem.set_type(blocks, Migrate.MOVABLE)
         error.result = told(call, progress)
         call.emit("MemoryBlockOfflineFailed", block=block, errno=error.errno, reason=error.reason)
         raise
@@ -144,9 +149,6 @@ def _refuse_in_flight(host: Host, blocks: Blocks) -> None:
 def _dissolve_all(host: Host, call: Call, blocks: Blocks, progress: OfflineProgress) -> None:
     for hs in host.hstates.values():
         heads = free_huge_pages(host, hs, blocks)
-        if hs.gigantic:  # one touched by the range is dissolved whole
-            around = np.unique(blocks // BLOCKS_PER_1G * BLOCKS_PER_1G)
-            heads = free_huge_pages(host, hs, around)
         done, refusal = dissolve_free_huge_pages(host, call, hs, heads)
         if done:
             progress.dissolved[hs.size] = progress.dissolved.get(hs.size, 0) + done
@@ -164,5 +166,5 @@ def _take_offline(host: Host, sections: Blocks, blocks: Blocks, zone: Zone) -> N
     mem.section_state[sections] = SectionState.OFFLINE
     zone.present -= int(everything.size) * PAGEBLOCK_PAGES
     mem.dirty[sections] = True
-    shrink_span(host, zone)
+    shrink_span(host, zone, int(sections[0]) * SECTION_PAGES, (int(sections[-1]) + 1) * SECTION_PAGES)
     memory_changed(host)

@@ -6,6 +6,8 @@ alloc_huge_page_nodemask(), move_hugetlb_state() (5.14).
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from app.mm import hugetlb_vmemmap
 from app.mm.hugetlb_page import (
     account_pages,
@@ -52,16 +54,19 @@ def migrate_pages(host: Host, pfns: Pfns, use: Use, nids: Sequence[int]) -> int:
 
 
 def used_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:
-    """First pageblocks of huge pages in use that begin in the pageblocks."""
+    """First pageblocks of huge pages in use that lie in the pageblocks, gigantic ones maybe in part."""
     return _huge_pages(host, hs, blocks, free=False)
 
 
 def free_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:
-    """First pageblocks of free huge pages that begin in the pageblocks."""
+    """First pageblocks of free huge pages that lie in the pageblocks, gigantic ones maybe in part."""
     return _huge_pages(host, hs, blocks, free=True)
 
 
 def _huge_pages(host: Host, hs: HState, blocks: Blocks, *, free: bool) -> Blocks:
+    if hs.gigantic:  # each by its first pageblock, wherever that is
+        part = blocks[host.mem.flags[blocks] & BlockFlag.GIGANTIC != 0]
+        blocks = np.unique(part // hs.blocks * hs.blocks)
     flags = host.mem.flags[blocks]
     gigantic = BlockFlag.GIGANTIC if hs.gigantic else 0
     kind = flags & (BlockFlag.HEAD | BlockFlag.GIGANTIC | BlockFlag.QUEUED)

@@ -8,15 +8,13 @@ import numpy.typing as npt
 
 from app.mm import sparse_vmemmap
 from app.mm.errors import NotFound
+from app.mm.memory_hotplug import valid_zones
 from app.mm.mmzone import (
-    ZONE_MOVABLE,
-    ZONE_NORMAL,
     BlockFlag,
     MemoryMap,
     Migrate,
     SectionState,
     Use,
-    Zone,
 )
 from app.mm.sparse_vmemmap import PAGE_RW
 from app.mm.state import Host, Task
@@ -147,21 +145,9 @@ def _block(host: Host, number: int, state: int) -> dict[str, Any]:
 
 
 def _valid_zones(host: Host, number: int, nid: int) -> str:
-    """Zones an offline block may go to, the default first.
-
-    Source: mm/memory_hotplug.c zone_for_pfn_range(), default_zone_for_pfn() (5.14).
-    """
+    """Zones an offline block may go to, the default first."""
     start, end = number * host.memory_block_pages, (number + 1) * host.memory_block_pages
-    zones = host.nodes[max(nid, 0)].zones
-    kernel = next((z for z in zones[:ZONE_NORMAL] if _overlaps(z, start, end)), zones[ZONE_NORMAL])
-    in_kernel, in_movable = _overlaps(kernel, start, end), _overlaps(zones[ZONE_MOVABLE], start, end)
-    movable_first = in_movable if in_kernel != in_movable else host.movable_node
-    pair = (zones[ZONE_MOVABLE].name, kernel.name)
-    return " ".join(pair if movable_first else pair[::-1])
-
-
-def _overlaps(zone: Zone, start: int, end: int) -> bool:
-    return zone.spanned > 0 and zone.start_pfn < end and start < zone.end_pfn
+    return " ".join(valid_zones(host, max(nid, 0), start, end))
 
 
 def _hugepages_in(mem: MemoryMap, part: slice) -> dict[str, int]:

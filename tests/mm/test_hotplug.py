@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from app.fs.render import render
 from app.mm import commands as c
 from app.mm.blockers import blockers
 from app.mm.boot import boot
 from app.mm.errors import MMError
 from app.mm.host import apply, digest, fork
 from app.mm.mmzone import SectionState, Use
+from app.mm.page_view import block as block_view
 from app.mm.spec import HostSpec, NodeSpec
 from app.mm.state import Call, Host
 from tests.mm.hosts import (
@@ -282,3 +284,72 @@ def test_blockers_agree_with_the_attempt_and_change_nothing(kernel: str) -> None
             host = trial
         assert told["can_offline"] == (error is None)
         assert (told["errno"], told["reason"]) == ((error.errno, error.reason) if error else (None, None))
+
+
+def test_a_gigantic_page_in_use_leaves_a_block_that_holds_only_a_part_of_it() -> None:
+    host = machine(8 * GIB, 8 * GIB)
+    for nid, count in ((0, 2), (1, 1)):
+        do(host, c.SetMaxHugePages(18, count, nid))
+    pid = do(host, c.StartTask("process", "db"))["pid"]
+    do(host, c.SetMempolicy(pid, "bind", (0,)))
+    do(host, c.MapHugePages(pid, 18, 1, touch=1))
+    head = next(iter(host.tasks[pid].maps[0].pages.values()))
+    block = head // 64 + 1
+    told = blockers(host, block)
+    assert [(row["size"], row["in_use"], row["pids"]) for row in told["hugepages"] if row["in_use"]] == [
+        ("1048576kB", 1, [pid])
+    ]
+    result = do(host, c.SetBlockState(block, "offline"))
+    assert (result["migrated_hugepages"], result["dissolved"]) == (1, {"1048576kB": 1})
+    assert host.node_of_block(next(iter(host.tasks[pid].maps[0].pages.values()))) == 1
+    assert_laws(host)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words", "block", "word", "zone"),
+    [
+        ((2 * GIB,), "movablecore=1G", 12, "online_kernel", "Normal"),
+        ((2 * GIB,), "movablecore=1G", 12, "online_movable", "Movable"),
+        ((2 * GIB,), "movablecore=1G", 12, "online", "Movable"),
+        ((2 * GIB, 2 * GIB), "", 16, "online", "Normal"),
+    ],
+)
+def test_a_block_goes_to_the_zone_that_overlaps_it_else_to_normal(
+    nodes: tuple[int, ...], words: str, block: int, word: str, zone: str
+) -> None:
+    """default_kernel_zone_for_pfn(): the address decides nothing."""
+    host = machine(*nodes, cmdline=words)
+    do(host, c.SetBlockState(block, "offline"))
+    words_of_sysfs = render(host, f"/sys/devices/system/memory/memory{block}/valid_zones").split()
+    assert words_of_sysfs == block_view(host, block)["valid_zones"].split()
+    assert zone == words_of_sysfs[0] if word == "online" else zone in words_of_sysfs
+    assert do(host, c.SetBlockState(block, word))["zone"] == zone
+    assert_laws(host)
+
+
+@pytest.mark.parametrize("words", ["", "transparent_hugepage=never"])
+def test_onlining_keeps_min_free_kbytes_where_the_memory_is_the_same(words: str) -> None:
+    """khugepaged raises it only when transparent huge pages are on."""
+    host = machine(4 * GIB, cmdline=words)
+    before = host.min_free_kbytes
+    assert (before == 67584) == (words == "")
+    do(host, c.SetBlockState(12, "offline"))
+    do(host, c.SetBlockState(12, "online"))
+    assert abs(host.min_free_kbytes - before) <= 8  # it counts what lies above the marks of the moment
+
+
+def test_a_zone_shrinks_only_at_the_end_that_went() -> None:
+    """shrink_zone_span(): DMA32 of a PC spans the hole below 4 GiB, and keeps doing so."""
+    host = machine(4 * GIB, cmdline="")
+    zone = host.nodes[0].zones[1]
+    start, spanned = zone.start_pfn, zone.spanned
+    assert zone.end_pfn == 1 << 20
+    do(host, c.SetBlockState(10, "offline"))
+    assert (zone.start_pfn, zone.spanned) == (start, spanned)
+    other = machine(6 * GIB, cmdline="movablecore=2G")
+    movable = other.nodes[0].zones[3]
+    first, last = movable.start_pfn // 32768, movable.end_pfn // 32768 - 1
+    end = movable.end_pfn
+    do(other, c.SetBlockState(first, "offline"))
+    assert (movable.start_pfn, movable.end_pfn) == ((first + 1) * 32768, end)
+    assert last > first
