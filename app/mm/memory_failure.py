@@ -34,12 +34,20 @@ def poison_page(host: Host, call: Call, cmd: PoisonPage) -> dict[str, Any]:
 
     Raises:
         MMError: EINVAL no such mode; ENXIO no memory of a running zone; EBUSY kernel memory, a page in flight, a
-            gigantic page in use, no place to migrate to, or (5.15+) a huge page that cannot be dissolved.
+            gigantic page in use, no place to migrate to, or (5.15+) a huge page that cannot be dissolved; ``result``
+            tells of one in use, which its task has lost all the same (``unmapped``, ``migrated``).
     """
     if cmd.mode not in MODES:
         raise BadInput(f"must be hard or soft, not {cmd.mode!r}", where="mode")
     use = _use_of(host, cmd.pfn)
-    action = _act(host, call, cmd.pfn, use, cmd.mode)
+    try:
+        action = _act(host, call, cmd.pfn, use, cmd.mode)
+    except MMError as refusal:
+        if refusal.result is not None:  # the task has lost the page
+            host.poisoned_pages += cmd.mode == "hard"
+            call.emit("PagePoisoned", pfn=cmd.pfn, mode=cmd.mode, action=refusal.result["action"])
+            refusal.result = _told(host, call, cmd, refusal.result["action"])
+        raise
     if action in ("taken", "unmapped", "migrated", "dissolved"):
         host.mem.assign_pages(np.array([cmd.pfn]), Use.POISON)
     if action != "ignored":
@@ -133,8 +141,21 @@ def _hard_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
                       pfn=pfn)  # fmt: skip
     disown_huge(host, hs, head)
     free_huge_page(host, call, hs, head)
+    try:
+        action = _give_up(host, call, hs, head, "unmapped", _dissolve_marked)
+    except MMError:
+        call.printk(f"Memory failure: {pfn:#x}: recovery action for huge page: Failed")
+        raise
     call.printk(f"Memory failure: {pfn:#x}: recovery action for huge page: Recovered")
-    return _give_up(host, call, hs, head)
+    return action
+
+
+def _dissolve_marked(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> str:
+    try:
+        return _dissolve(host, call, hs, head)
+    except MMError:  # the mark stays on it, and it is passed over when pages are handed out
+        put_last(host, hs, head)
+        raise
 
 
 def _soft_free(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> str:
@@ -150,15 +171,22 @@ def _soft_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
     nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
     if not migrate_huge_page(host, call, hs, head, nids):
         raise MMError("EBUSY", f"no huge page to move page {pfn} to", reason="migration-target", pfn=pfn)
-    return _give_up(host, call, hs, head, _soft_free)
+    return _give_up(host, call, hs, head, "migrated", _soft_free)
 
 
-def _give_up(host: Host, call: Call, hs: HState, head: int, act: "_Act | None" = None) -> str:
-    """A huge page that was just freed: out of the pool, or out of what the worker made of it."""
+def _give_up(host: Host, call: Call, hs: HState, head: int, had: str, act: "_Act") -> str:
+    """A huge page that was just freed: out of the pool, or out of what the worker made of it.
+
+    A refusal's ``result`` has the ``action`` that took it from its task, ``had``: that is not undone.
+    """
     run_free_hpage_work(host, call)
     if host.mem.use[head] != Use.HUGETLB:
         return "dissolved"
-    return act(host, call, hs, head, head) if act else _dissolve(host, call, hs, head)
+    try:
+        return act(host, call, hs, head, head)
+    except MMError as refusal:
+        refusal.result = {"action": had}
+        raise
 
 
 def _dissolve(host: Host, call: Call, hs: HState, head: int) -> str:

@@ -134,6 +134,28 @@ def test_a_used_huge_page_moves_when_soft_and_is_cut_off_when_hard(kernel: str) 
     assert_laws(host)
 
 
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_later_kernels_keep_what_a_refused_page_in_use_went_through(kernel: str, mode: str) -> None:
+    """KERNEL-BEHAVIOUR 5.7: migrate or unmap, then dissolve; the failure does not undo the first."""
+    host = pool(kernel, 5)
+    pid = do(host, c.CreateTask("hugetlb", count=1, touch=1))["pid"]
+    old = host.tasks[pid].maps[0].pages[0]
+    fail_restores(host)
+    refused = apply(host, c.PoisonPage(old * 512 + 3, mode))
+    assert refused.error is not None
+    assert (refused.error.errno, refused.error.reason) == ("EBUSY", "injected-fault")
+    assert refused.result["action"] == ("migrated" if mode == "soft" else "unmapped")
+    assert host.poisoned_pages == (mode == "hard")
+    assert host.tasks[pid].maps[0].pages.get(0) != old
+    assert bool(host.tasks[pid].maps[0].pages) == (mode == "soft")
+    assert row(host)[:2] == (5, 4 if mode == "soft" else 5)
+    assert_laws(host)
+    lines = [data["line"] for event, data in refused.events if event == "KernelMessagePrinted"]
+    assert any(line.endswith("recovery action for huge page: Failed") for line in lines) == (mode == "hard")
+    assert host.hstates[9].free_lists[0].items()[0] == old or mode == "soft"
+
+
 def test_single_pages_free_movable_and_of_the_kernel() -> None:
     host = machine(1 * GIB)
     pid = do(host, c.CreateTask("anon", pages=10))["pid"]
