@@ -14,10 +14,11 @@ from app.mm.host import apply, fork
 from app.mm.memory_block import block_sections
 from app.mm.memory_hotplug import pageblocks
 from app.mm.migrate import free_huge_pages, used_huge_pages
-from app.mm.mmzone import MOVABLE_USES, BlockFlag, Blocks, Pfns, Use
+from app.mm.mmzone import MOVABLE_USES, BlockFlag, Blocks, Migrate, Pfns, Use
 from app.mm.page_isolation import pages_of_use, unmovable_pages, word_of
 from app.mm.page_view import USE_WORDS
 from app.mm.state import Host, HState
+from app.mm.units import PAGEBLOCK_PAGES
 
 
 def blockers(host: Host, block: int) -> dict[str, Any]:
@@ -69,9 +70,14 @@ def verdict(host: Host, block: int) -> dict[str, Any]:
 def _unmovable(host: Host, blocks: Blocks) -> list[dict[str, Any]]:
     """Unmovable pages by use, the most frequent first; holes are told apart."""
     pfns = unmovable_pages(host, blocks)
+    in_area = host.mem.mt[pfns // PAGEBLOCK_PAGES] == Migrate.CMA
+    areas, pfns = pfns[in_area], pfns[~in_area]
     uses = host.mem.uses_of(pfns)
     rows = []
-    for use in (Use(number) for number in np.unique(uses).tolist() if number != Use.HOLE):
+    if areas.size:  # each stands for its pageblock
+        pages = int(areas.size) * PAGEBLOCK_PAGES
+        rows.append({"use": "cma", "pages": pages, "first_pfn": int(areas[0]), "pids": []})
+    for use in (Use(n) for n in np.unique(uses).tolist() if n not in (Use.HOLE, Use.OFFLINE)):
         mine = pfns[uses == use]
         word = USE_WORDS.get(use, word_of(use))
         rows.append(

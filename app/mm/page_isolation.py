@@ -47,13 +47,18 @@ def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: C
     ``report``: where a page that is in the way is dumped, as REPORT_FAILURE asks for; ranges do without.
 
     Raises:
-        MMError: EBUSY naming the first unmovable page; nothing is isolated.
+        MMError: EBUSY naming the first unmovable page; nothing is isolated, but the pageblocks before it were for a
+            moment, and have the type that was asked for.
     """
     mem = host.mem
     found = unmovable_pages(host, blocks, mt)
     if found.size:
         pfn = int(found[0])
-        word = word_of(Use(mem.page_use(pfn)))
+        in_area = mem.mt[pfn // PAGEBLOCK_PAGES] == Migrate.CMA
+        word = "cma" if in_area else word_of(Use(mem.page_use(pfn)))
+        before = blocks[blocks < pfn // PAGEBLOCK_PAGES]
+        mem.set_type(before, Migrate.ISOLATE)
+        mem.set_type(before, mt)
         if report is not None:
             report.printk("page dumped because: unmovable page")
         raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason="unmovable-page", pfn=pfn,

@@ -11,7 +11,7 @@ from app.mm.commands import UnplugMemory
 from app.mm.contig import Watch, alloc_contig_range, progress_of
 from app.mm.errors import BadInput, MMError
 from app.mm.memory_block import block_sections, is_online
-from app.mm.memory_hotplug import memory_changed, pageblocks
+from app.mm.memory_hotplug import pageblocks
 from app.mm.mmzone import ZONE_MOVABLE, Migrate, Use
 from app.mm.page_isolation import pages_of_use
 from app.mm.state import Call, Host
@@ -45,8 +45,6 @@ def unplug(host: Host, call: Call, cmd: UnplugMemory) -> dict[str, Any]:
             done += 1
         else:
             failures.append(failure)
-    if done:
-        memory_changed(host)
     told = {
         "block": cmd.block,
         "requested_pages": cmd.pages,

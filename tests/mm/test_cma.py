@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from app.mm import commands as c
+from app.mm.blockers import blockers
 from app.mm.boot import boot
 from app.mm.cma import area_of, cma_word, taken_pages
 from app.mm.errors import MMError
@@ -216,11 +217,13 @@ def test_every_node_gets_its_share_of_hugetlb_cma() -> None:
 
 def test_a_block_with_a_part_of_an_area_does_not_go_offline_nor_to_other_ranges() -> None:
     host = with_area()
-    with pytest.raises(MMError, match="cannot be moved") as offline:
-        apply(host, c.SetBlockState(8, "offline"))
-    ranged = apply(host, c.AllocContigRange(BASE, BASE + 512)).error
-    assert ranged is not None
-    assert {(e.errno, e.reason) for e in (offline.value, ranged)} == {("EBUSY", "unmovable-page")}
+    for command in (c.SetBlockState(8, "offline"), c.AllocContigRange(BASE, BASE + 512)):
+        refused = apply(host, command).error
+        assert refused is not None
+        assert (refused.errno, refused.reason) == ("EBUSY", "unmovable-page")
+        assert "is cma memory and cannot be moved" in refused.detail
+    told = blockers(host, 8)["unmovable"]
+    assert told == [{"use": "cma", "pages": PAGES, "first_pfn": BASE, "pids": []}]
     do(host, c.AllocContigRange(BASE, BASE + 512, "CMA"))
     assert host.mem.use[BASE // 512] == Use.CONTIG
     assert_laws(host)

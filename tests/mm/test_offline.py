@@ -7,8 +7,9 @@ from app.mm import commands as c
 from app.mm.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
 from app.mm.errors import MMError
 from app.mm.host import apply, digest, fork
-from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Use
+from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Migrate, Use
 from app.mm.page_alloc import allocatable, lone_free_blocks
+from app.mm.page_isolation import unmovable_pages
 from app.mm.state import Call, Host
 from tests.mm.hosts import (
     GIB,
@@ -188,8 +189,6 @@ def test_movable_pages_of_tasks_are_migrated() -> None:
     ("block", "word", "errno", "reason"),
     [
         (0, "offline", "EINVAL", "memory-holes"),
-        (32, "offline", "EBUSY", "unmovable-page"),
-        (55, "offline", "EBUSY", "unmovable-page"),
         (BLOCK, "online", "EINVAL", None),
         (BLOCK, "Offline", "EINVAL", None),
         (26, "offline", "ENOENT", None),
@@ -203,6 +202,34 @@ def test_refusals_leave_no_trace(block: int, word: str, errno: str, reason: str 
         apply(fork(host), c.SetBlockState(block, word))
     assert (refusal.value.errno, refusal.value.reason) == (errno, reason)
     assert digest(host) == before
+
+
+@pytest.mark.parametrize("block", [32, 55])
+def test_an_unmovable_page_is_told_on_the_console(block: int) -> None:
+    host = movable_machine()
+    refused = apply(host, c.SetBlockState(block, "offline"))
+    assert refused.error is not None
+    assert (refused.error.errno, refused.error.reason) == ("EBUSY", "unmovable-page")
+    assert refused.result["state"] == "online"
+    assert ("KernelMessagePrinted", {"line": "page dumped because: unmovable page"}) in refused.events
+    assert_laws(host)
+
+
+def test_pageblocks_before_an_unmovable_page_become_movable() -> None:
+    """KERNEL-BEHAVIOUR 8.2: they were isolated for a moment, and isolation forgets types."""
+    host, block = movable_machine("6.1"), 36  # in ZONE_NORMAL
+    part = np.arange(block * 64, block * 64 + 64)
+    host.mem.assign_blocks(part[40:41], Use.SYSTEM)
+    before, behind = part[:40], part[40:]
+    assert unmovable_pages(host, part)[0] == part[40] * 512
+    host.mem.set_type(behind[1:9], Migrate.UNMOVABLE)
+    types = host.mem.mt[behind].copy()
+    host.mem.set_type(before, Migrate.UNMOVABLE)
+    outcome = apply(host, c.SetBlockState(block, "offline"))
+    assert outcome.error is not None
+    assert (host.mem.mt[before] == Migrate.MOVABLE).all()
+    assert np.array_equal(host.mem.mt[behind], types)
+    assert_laws(host)
 
 
 def test_underflow_of_the_persistent_size_until_6_8_and_none_on_6_12() -> None:

@@ -51,7 +51,9 @@ def test_huge_pages_of_the_part_are_replaced_and_the_pool_keeps_its_size(kernel:
 
 def test_all_of_a_block_can_be_unplugged_and_the_block_then_goes() -> None:
     host = plugged(pool=20)
+    marks = [(zone.min, zone.low, zone.high) for zone in host.zones]
     do(host, c.UnplugMemory(BLOCK, 32768))
+    assert [(zone.min, zone.low, zone.high) for zone in host.zones] == marks  # only managed pages change
     with pytest.raises(MMError, match="only 0 pages"):
         apply(host, c.UnplugMemory(BLOCK, 1024))
     assert_laws(host)
