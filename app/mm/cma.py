@@ -199,7 +199,9 @@ def cma_alloc(
             if error.errno != "EBUSY":
                 break
             continue
+        host.count("cma_alloc_success")
         return int(start)
+    host.count("cma_alloc_fail")
     return failure
 
 

@@ -89,6 +89,7 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
         _carry_surplus(host, hs, head, target)
     move_huge_owner(host, hs, head, target)
     free_huge_page(host, call, hs, head)
+    host.count("pgmigrate_success", hs.pages if host.profile.migration_counts_base_pages else 1)
     if host.deferred_mode == "auto" and not host.profile.restore_waits:  # the worker keeps up
         run_free_hpage_work(host, call)
     call.emit("HugePageMigrated", size=hs.size, pfn=head * 512, target_pfn=target * 512)

@@ -43,6 +43,7 @@ class KernelProfile:
         restore_waits: restoring waits for an RCU grace period, so that an offline overtakes the worker (6.12).
         worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
         device_zone: zoneinfo lists an empty Device zone, protection has five entries (Debian 6.x).
+        migration_counts_base_pages: pgmigrate_success counts the base pages of a huge page (6.1), else one.
         pcp_flush_max_shift: a full list of a CPU gives at most this power of two of batches back; None: any (5.14).
         pcp_flush_counts: as many as were freed in a row (6.7+); else the part doubles from time to time.
         kernel_image_pages: reserved pages of a freshly booted kernel, for hosts made from a spec.
@@ -80,6 +81,7 @@ class KernelProfile:
     worker_waited_by_isolation: bool
     movable_min_clamped: bool
     device_zone: bool
+    migration_counts_base_pages: bool
     pcp_flush_max_shift: int | None
     pcp_flush_counts: bool
     restore_gfp_text: str
@@ -127,6 +129,7 @@ _5_14 = KernelProfile(
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
     device_zone=False,
+    migration_counts_base_pages=False,
     pcp_flush_max_shift=None,
     pcp_flush_counts=False,
     restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
@@ -165,6 +168,7 @@ _6_1 = KernelProfile(
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
     device_zone=True,
+    migration_counts_base_pages=True,
     pcp_flush_max_shift=5,
     pcp_flush_counts=False,
     restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
@@ -203,6 +207,7 @@ _6_12 = KernelProfile(
     worker_waited_by_isolation=True,
     movable_min_clamped=True,
     device_zone=True,
+    migration_counts_base_pages=True,
     pcp_flush_max_shift=5,
     pcp_flush_counts=True,
     restore_gfp_text="0x4cc0(GFP_KERNEL|__GFP_RETRY_MAYFAIL)",

@@ -153,6 +153,14 @@ def test_without_a_2_mib_page_for_the_replacement_nothing_happens() -> None:
     assert_laws(host)
 
 
+def test_allocations_of_an_area_are_counted() -> None:
+    """cma_alloc_success and cma_alloc_fail of n_cma, steps 15 and 68: one for each call."""
+    host = with_area()
+    do(host, c.AllocCma("reserved", 4096))
+    assert apply(host, c.AllocCma("reserved", PAGES)).error is not None
+    assert [host.counters.get(f"cma_alloc_{word}") for word in ("success", "fail")] == [1, 1]
+
+
 def test_ranges_of_an_area_are_first_fit_and_freed_latest_first() -> None:
     host = with_area()
     starts = [do(host, c.AllocCma("reserved", 512))["start_pfn"] for _ in range(3)]

@@ -127,6 +127,17 @@ def test_used_huge_pages_move_to_fresh_ones_when_the_pool_has_no_free_page(kerne
     assert_laws(host)
 
 
+@pytest.mark.parametrize(("kernel", "moved"), [("5.14", 64), ("6.1", 32768)])
+def test_migrations_of_huge_pages_are_counted(kernel: str, moved: int) -> None:
+    """pgmigrate_success of g_offline_inuse step 14: pages on 5.14, their base pages on 6.1."""
+    host = movable_machine(kernel, 64)
+    do(host, c.CreateTask("hugetlb", count=64, touch=64))
+    assert huge_in_block(host) == 64
+    before = host.counters.get("pgmigrate_success", 0)
+    do(host, c.SetBlockState(BLOCK, "offline"))
+    assert host.counters["pgmigrate_success"] - before == moved
+
+
 def test_6_12_finds_moved_pages_with_the_worker_and_gives_up_when_none_is_unpromised() -> None:
     # g_offline_inuse (ii) on 6.12 with the feature: "failure to dissolve huge pages".
     host = movable_machine("6.12", 64)
