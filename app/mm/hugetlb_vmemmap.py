@@ -203,12 +203,12 @@ def _remap_free_now(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pf
         return
     mem = host.mem
     regular = _all_regular(mem, hs, heads) if fresh is None else np.zeros(heads.size, np.bool_)
-    _free_regular(host, hs, heads[regular])
-    _remap_words(host, hs, heads[~regular], fresh)
+    lost = _free_regular(host, hs, heads[regular])
+    lost += _remap_words(host, hs, heads[~regular], fresh)
     mem.flags[heads] |= BlockFlag.OPTIMIZED
     mem.mark_dirty(heads)
     hs.nr_optimized += int(heads.size)
-    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages
+    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages - lost
 
 
 def _all_regular(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
@@ -221,10 +221,10 @@ def _all_regular(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
     return regular
 
 
-def _free_regular(host: Host, hs: HState, heads: Blocks) -> None:
-    """Free the frames behind regular tables: whole patterns of the pageblocks that hold the vmemmap."""
+def _free_regular(host: Host, hs: HState, heads: Blocks) -> int:
+    """Free the frames behind regular tables: whole patterns of the pageblocks that hold the vmemmap; those lost."""
     if heads.size == 0:
-        return
+        return 0
     mem = host.mem
     sections = vmemmap_sections(hs, heads)
     if hs.gigantic:
@@ -242,12 +242,13 @@ def _free_regular(host: Host, hs: HState, heads: Blocks) -> None:
     mem.assign_masked(blocks[~lossy], mask[~lossy], Use.BUDDY)
     mem.assign_masked(blocks[lossy], mask[lossy], Use.LOST)
     _count_freed(host, blocks[~lossy], mask[~lossy].sum(axis=1))
+    return int(mask[lossy].sum())
 
 
-def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> None:
-    """Rewrite the page-table words of huge pages and free the frames they mapped before."""
+def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> int:
+    """Rewrite the page-table words of huge pages and free the frames they mapped before; those lost."""
     if heads.size == 0:
-        return
+        return 0
     mem, kept = host.mem, host.mem.kept
     sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, heads))
     ptes = _ptes(mem, hs, heads)
@@ -260,16 +261,16 @@ def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> N
         ptes[:, 0] = make_pte(fresh, PTE_RW)
     ptes[:, kept:] = make_pte(shared, PTE_RO)
     _set_ptes(mem, hs, heads, ptes)
-    _release_frames(host, freed.ravel())
+    return _release_frames(host, freed.ravel())
 
 
-def _release_frames(host: Host, frames: Pfns) -> None:
+def _release_frames(host: Host, frames: Pfns) -> int:
     """Give vmemmap frames to the zones they lie in; boot frames become managed (MemTotal grows).
 
     On 5.14 the frames of a hot-added section are tail pages of one unsplit order-9 block and get lost.
     Source: include/linux/bootmem_info.h free_bootmem_page(), mm/sparse-vmemmap.c free_vmemmap_page() (5.14).
     """
-    mem = host.mem
+    mem, before = host.mem, int(frames.size)
     if host.profile.hot_added_frames_lost and mem.hot_added.any():
         lost = mem.uses_of(frames) == Use.VMEMMAP_COMPOUND
         mem.assign_pages(frames[lost], Use.LOST)
@@ -277,6 +278,7 @@ def _release_frames(host: Host, frames: Pfns) -> None:
     mem.assign_pages(frames, Use.BUDDY)
     blocks, counts = np.unique(frames >> 9, return_counts=True)
     _count_freed(host, blocks, counts)
+    return before - int(frames.size)
 
 
 def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.mm.mmzone import BlockFlag, MemoryMap
+from app.mm.mmzone import BlockFlag, MemoryMap, Use
 from app.mm.units import (
     BLOCKS_PER_SECTION,
     PAGE_SHIFT,
@@ -62,6 +62,13 @@ def split_vmemmap_huge_pmd(mem: MemoryMap, sections: Sections, frames: Ptes) -> 
     mem.pte_slot[sections] = REGULAR
     mem.pte_pfn[sections] = frames
     mem.dirty[sections] = True
+
+
+def lost_frames(mem: MemoryMap) -> int:
+    """Vmemmap frames of hot-added sections that were freed and got lost (5.14)."""
+    blocks = np.unique(mem.vmemmap_pfn[mem.hot_added & (mem.vmemmap_pfn >= 0)] // PTRS_PER_PTE)
+    mixed = blocks[mem.use[blocks] == Use.MIXED]
+    return int((mem.detail[mem.slot[mixed]] == Use.LOST).sum())
 
 
 def tables(mem: MemoryMap, sections: Sections) -> Ptes:

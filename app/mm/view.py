@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app.mm import sparse_vmemmap
 from app.mm.cma import areas
 from app.mm.fault_inject import POINTS
 from app.mm.host import fault_view
@@ -156,16 +157,20 @@ def _hugepages_of_node(hs: HState, nid: int) -> dict[str, int]:
 
 
 def vmemmap_totals(machine: Host) -> dict[str, int]:
-    """What vmemmap freeing has done: ``bytes_saved`` is what is left once the page tables are paid for."""
+    """What vmemmap freeing has done: ``bytes_saved`` is what is left once the page tables are paid for.
+
+    Frames that it lost on the way (5.14, hot-added memory) are not freed, and stay lost when pages are given back.
+    """
     mem = machine.mem
     tables = int(np.count_nonzero(mem.pte_slot))
     freed = sum(hs.nr_optimized * hs.nr_free_vmemmap_pages for hs in machine.hstates.values())
+    lost = sparse_vmemmap.lost_frames(mem) if machine.profile.hot_added_frames_lost else 0
     return {
         "sections": int(np.count_nonzero(mem.vmemmap_pfn >= 0)),
         "sections_split": tables,
         "page_table_pages": tables,
-        "pages_freed": freed,
-        "bytes_saved": (freed - tables) * PAGE_SIZE,
+        "pages_freed": max(0, freed - lost),
+        "bytes_saved": (freed - lost - tables) * PAGE_SIZE,
     }
 
 

@@ -13,6 +13,7 @@ from app.mm.mmzone import SectionState, Use
 from app.mm.page_view import block as block_view
 from app.mm.spec import HostSpec, NodeSpec
 from app.mm.state import Call, Host
+from app.mm.view import vmemmap_totals
 from tests.mm.hosts import (
     GIB,
     KERNELS,
@@ -75,6 +76,16 @@ def test_only_5_14_loses_the_frames_of_the_first_optimisation(kernel: str) -> No
     assert free_pages(host) - free == -7 - lost - 400 * each
     assert total_pages(host) == total  # frames of added memory were counted already
     assert_laws(host)
+
+
+def test_frames_that_got_lost_are_no_savings() -> None:
+    host = plugged()
+    told = resize(host, 10).result["vmemmap"]
+    assert (told["pages_freed"], told["page_table_pages"]) == (0, 1)
+    assert vmemmap_totals(host)["pages_freed"] == 0
+    assert vmemmap_totals(host)["bytes_saved"] == -4096
+    resize(host, 0)
+    assert vmemmap_totals(host)["bytes_saved"] == -61 * 4096  # 60 are lost for good
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
