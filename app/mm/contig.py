@@ -173,7 +173,7 @@ def alloc_contig_pages(
     Source: mm/page_alloc.c alloc_contig_pages() (5.14; ranges with huge pages skipped since 6.3).
     """
     for zone in zones:
-        start, no_fresh_page = _next_candidate(zone.start_pfn, pages), False
+        start = _next_candidate(zone.start_pfn, pages)
         shut = _shut_blocks(host, zone)
         while start + pages <= zone.end_pfn:
             behind = _behind_shut(shut, start, pages) or _behind_reserved(host, start, pages) or start + 1
@@ -182,13 +182,12 @@ def alloc_contig_pages(
                     alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
                     return start
                 except MMError as refusal:
-                    no_fresh_page = refusal.reason == "no-contiguous-memory"
+                    shut = _shut_blocks(host, zone)
+                    if refusal.reason == "no-contiguous-memory":
+                        shut |= _cannot_be_replaced(host, zone)
                     if refusal.reason == "unmovable-page":  # so will all that touch what is isolated with it
                         pfn = refusal.facts["pfn"]
                         behind = (int(_blocks_around(host, pfn, pfn + 1)[-1]) + 1) * PAGEBLOCK_PAGES
-                shut = _shut_blocks(host, zone)
-                if no_fresh_page:
-                    shut |= _cannot_be_replaced(host, zone)
             start = _next_candidate(max(behind, start + 1), pages)
     return None
 

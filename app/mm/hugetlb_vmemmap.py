@@ -333,8 +333,8 @@ def restore(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns | No
         if taken is None:
             count = mine.size * per_page
             taken = alloc_pages(mem, zones, count, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
-        for zone in zones:
-            call.restored_frames[zone.index] += int((mem.zone[taken >> 9] == zone.index + 1).sum())
+        by_zone = np.bincount(mem.zone[taken >> 9]).tolist()
+        call.restored_frames.update({zone_id - 1: count for zone_id, count in enumerate(by_zone) if count})
         sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, mine))
         ptes = _ptes(mem, hs, mine)
         ptes[:, kept:] = make_pte(taken.reshape(mine.size, per_page), PTE_RW)

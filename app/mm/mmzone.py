@@ -279,9 +279,7 @@ class MemoryMap:
 
     def free_in(self, zone: Zone, where: Blocks | slice) -> Mask:
         """Which pageblocks are wholly free memory of a zone, and whole in the buddy."""
-        free: Mask = (self.use[where] == Use.BUDDY) & (self.zone[where] == zone.index + 1)
-        if self.resting_blocks.size:
-            free &= self.flags[where] & BlockFlag.RESTING == 0
+        free: Mask = self._whole(where) & (self.zone[where] == zone.index + 1)
         return free
 
     def zones_of(self, blocks: Blocks) -> list[Zone]:
@@ -553,8 +551,10 @@ class MemoryMap:
             start, stop = self.lone_span[zone_id - 1]
             self.lone_span[zone_id - 1] = (min(start, int(found.min())), max(stop, int(found.max()) + 1))
 
-    def _whole(self, blocks: Blocks) -> Mask:
-        whole: Mask = (self.use[blocks] == Use.BUDDY) & (self.flags[blocks] & BlockFlag.RESTING == 0)
+    def _whole(self, where: Blocks | slice) -> Mask:
+        whole: Mask = self.use[where] == Use.BUDDY
+        if self.resting_blocks.size:
+            whole &= self.flags[where] & BlockFlag.RESTING == 0
         return whole
 
     def _lower_hints(self, blocks: Blocks) -> None:

@@ -13,12 +13,12 @@ from app.mm.profile import KernelProfile
 from app.mm.state import Call, Host
 from app.mm.units import PAGEBLOCK_PAGES
 
-BATCH_MAX = (1 << 20) // 4096 // 4  # pages, before it is made one less than a power of two
+BATCH_ZONE_SHARE = 256  # pages of a zone that its batch is a quarter of, at most: 1 MiB
 
 
 def batch_size(zone: Zone) -> int:
     """Pages that go to the buddy or come from it at once: 63 for zones of 256 MiB and more."""
-    batch = max(1, min(zone.managed >> 10, 4 * BATCH_MAX) // 4)
+    batch = max(1, min(zone.managed >> 10, BATCH_ZONE_SHARE) // 4)
     return max(1, (1 << (batch + batch // 2).bit_length() - 1) - 1)
 
 
