@@ -48,7 +48,7 @@ test: $(STAMP) ## Run the tests; PYTEST_ARGS replaces the options
 lint: $(STAMP) ## Linter, formatter, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict app
+	$(BIN)/mypy --strict app/hugepool
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
@@ -58,12 +58,12 @@ format: $(STAMP) ## Format, and fix what the linter can fix
 
 .PHONY: check
 check: lint ## The one gate: lint, the OpenAPI file, every test
-	$(BIN)/python -m app.openapi --check
+	$(BIN)/python -m hugepool.openapi --check
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: openapi
 openapi: $(STAMP) ## Write openapi/openapi.json anew
-	$(BIN)/python -m app.openapi
+	$(BIN)/python -m hugepool.openapi
 
 .PHONY: bench
 bench: $(STAMP) ## Measure the cost budgets

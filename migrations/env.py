@@ -1,4 +1,4 @@
-"""Alembic's entry: compares with the tables of app.store and migrates the service's own database.
+"""Alembic's entry: compares with the tables of hugepool.store and migrates the service's own database.
 
 A caller that has a connection passes it as ``config.attributes["connection"]``; everyone else (the
 ``alembic`` command) gets the database of ``HUGEPOOL_DATABASE_URL``.
@@ -7,8 +7,8 @@ A caller that has a connection passes it as ``config.attributes["connection"]``;
 from alembic import context
 from sqlalchemy import Connection, Engine, create_engine, event, pool
 
-from app.settings import Settings
-from app.store.tables import metadata
+from hugepool.settings import Settings
+from hugepool.store.tables import metadata
 
 
 def _engine(url: str) -> Engine:

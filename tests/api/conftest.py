@@ -12,8 +12,8 @@ import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from app.main import create_app
-from app.settings import Settings
+from hugepool.main import create_app
+from hugepool.settings import Settings
 
 NR = "hugepages/2048kB/nr_hugepages"
 FIXED = {"type", "title", "status", "detail", "instance", "errno", "errno_number"}

@@ -11,9 +11,9 @@ import httpx
 import pytest
 import uvicorn
 
-from app.api import event_stream
-from app.main import create_app
-from app.settings import Settings
+from hugepool.api import event_stream
+from hugepool.main import create_app
+from hugepool.settings import Settings
 from tests.api.conftest import NR, HostApi, refused
 
 

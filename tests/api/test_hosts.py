@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.fs.archive import make_archive
+from hugepool.fs.archive import make_archive
 from tests.api.conftest import Api, HostApi, problem_of, refused, serving
 
 TRACE = Path(__file__).parent.parent / "data" / "traces" / "i_boot_2m-6.1-HVOon.json.gz"

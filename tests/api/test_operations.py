@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import openapi
-from app.service import StoreFailure
+from hugepool import openapi
+from hugepool.service import StoreFailure
 from tests.api.conftest import NR, Api, problem_of, refused, serving
 
 

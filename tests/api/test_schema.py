@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.main import create_app
-from app.settings import Settings
+from hugepool.main import create_app
+from hugepool.settings import Settings
 from tests.api.conftest import NR, Api, HostApi, problem_of
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic_core import to_json
 
-from app.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
-from app.mm.host import fork
-from app.whatif.plans import Question
-from app.whatif.plans import ask as ask_plan
+from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
+from hugepool.mm.host import fork
+from hugepool.whatif.plans import Question
+from hugepool.whatif.plans import ask as ask_plan
 from tests.api.conftest import NR, Api, problem_of, serving
 from tests.whatif.ask import ask, question
 

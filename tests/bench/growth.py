@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.service import Service
+from hugepool.service import Service
 from tests.bench.machines import GIB, NS_PER_PAGE, TIB, Bench, bench, seconds, settings_of
 from tests.bench.report import Figure
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from app.mm.commands import SetMaxHugePages
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.units import ORDER_2M
-from app.service import Service, Terms
-from app.settings import Settings
+from hugepool.mm.commands import SetMaxHugePages
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.units import ORDER_2M
+from hugepool.service import Service, Terms
+from hugepool.settings import Settings
 
 GIB = 1 << 30
 TIB = 1 << 40

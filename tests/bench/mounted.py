@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from app.mirror.mount import CannotMount, library
+from hugepool.mirror.mount import CannotMount, library
 from tests.bench.machines import FREEING, bench
 from tests.bench.report import Figure
 from tests.bench.server import LOOPBACK, PATIENCE_SECONDS, serving
@@ -46,7 +46,7 @@ def mounting(port: int, host: str) -> Iterator[Path]:
         command = [
             sys.executable,
             "-m",
-            "app.cli",
+            "hugepool.cli",
             "mount",
             "--url",
             f"http://{LOOPBACK}:{port}",

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.main import create_app
+from hugepool.main import create_app
 from tests.bench.machines import settings_of
 
 LOOPBACK = "127.0.0.1"

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client import Client, Refused, Unreachable
+from hugepool.client import Client, Refused, Unreachable
 from tests.docs.server import free_port, running
 
 SPEC = {"cmdline": "hugetlb_free_vmemmap=on", "nodes": [{"memory": "1G"}]}
@@ -38,7 +38,7 @@ def test_a_host_is_created_forked_listed_and_deleted(client: Client, host: str) 
 def test_a_list_longer_than_a_page_is_read_to_its_end(
     client: Client, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.client.PAGE", 3)
+    monkeypatch.setattr("hugepool.client.PAGE", 3)
     blocks = [block["block"] for block in client.memory_blocks(host)]
     assert blocks == list(range(8))
 
@@ -174,7 +174,7 @@ def test_names_are_encoded_and_cannot_leave_their_place(client: Client) -> None:
 
 
 def test_the_client_imports_httpx_and_the_standard_library_only() -> None:
-    text = (Path(__file__).parents[2] / "app" / "client.py").read_text()
+    text = (Path(__file__).parents[2] / "app" / "hugepool" / "client.py").read_text()
     imported = {
         line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.harness.server import serving
+from hugepool.harness.server import serving
 
 # However slow the machine is, pages show answers and no jobs.
 SETTINGS = {"HUGEPOOL_WHAT_IF_WAIT_SECONDS": "120"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.whatif.ask import ask
-from app.whatif.document import read_scenario
+from hugepool.whatif.ask import ask
+from hugepool.whatif.document import read_scenario
 from tests.docs.console import ROOT, environment
 
 SCRIPTS = sorted((ROOT / "examples" / "curl").glob("*.sh"))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.replay.run import replay
-from app.whatif.steps import STEPS
+from hugepool.replay.run import replay
+from hugepool.whatif.steps import STEPS
 from tests.docs.console import ROOT
 
-APP = ROOT / "app"
+APP = ROOT / "app" / "hugepool"
 TRACES = ROOT / "tests" / "data" / "traces"
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODEL = ROOT / "docs" / "model.md"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app.fs.archive import Limits, TooLarge, make_archive, read_archive
-from app.fs.collect import collect
-from app.fs.paths import is_link, relevant
-from app.mm.errors import BadInput
+from hugepool.fs.archive import Limits, TooLarge, make_archive, read_archive
+from hugepool.fs.collect import collect
+from hugepool.fs.paths import is_link, relevant
+from hugepool.mm.errors import BadInput
 
 FILES = {
     "/proc/meminfo": "MemTotal: 1 kB\n",

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from app.fs.machine import read_machine
-from app.fs.render import render
-from app.mm.boot import boot
-from app.mm.commands import CreateTask, SetMaxHugePages
-from app.mm.host import apply
-from app.mm.snapshot import restore_machine
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host
+from hugepool.fs.machine import read_machine
+from hugepool.fs.render import render
+from hugepool.mm.boot import boot
+from hugepool.mm.commands import CreateTask, SetMaxHugePages
+from hugepool.mm.host import apply
+from hugepool.mm.snapshot import restore_machine
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, Host
 
 FOLDER = Path(__file__).parents[1] / "data" / "traces"
 NODE = "/sys/devices/system/node/node"

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from app.fs.machine import read_machine
-from app.fs.render import is_directory, listdir, render
-from app.fs.textfile import bitmap_list
-from app.mm.boot import boot
-from app.mm.commands import CreateTask, SetMaxHugePages
-from app.mm.errors import MMError, NotFound
-from app.mm.host import apply
-from app.mm.snapshot import restore_machine
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host
+from hugepool.fs.machine import read_machine
+from hugepool.fs.render import is_directory, listdir, render
+from hugepool.fs.textfile import bitmap_list
+from hugepool.mm.boot import boot
+from hugepool.mm.commands import CreateTask, SetMaxHugePages
+from hugepool.mm.errors import MMError, NotFound
+from hugepool.mm.host import apply
+from hugepool.mm.snapshot import restore_machine
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, Host
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"

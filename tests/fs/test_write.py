@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from app.fs import parse
-from app.fs.write import Writer, parse_write
-from app.mm import commands as c
-from app.mm.boot import boot
-from app.mm.errors import MMError, NotFound
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host
+from hugepool.fs import parse
+from hugepool.fs.write import Writer, parse_write
+from hugepool.mm import commands as c
+from hugepool.mm.boot import boot
+from hugepool.mm.errors import MMError, NotFound
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, Host
 
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 GIGANTIC = "/sys/kernel/mm/hugepages/hugepages-1048576kB"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.harness import host as host_module
-from app.harness.child import ChildFailed
-from app.harness.host import SimulatedHost
-from app.harness.server import Server
+from hugepool.harness import host as host_module
+from hugepool.harness.child import ChildFailed
+from hugepool.harness.host import SimulatedHost
+from hugepool.harness.server import Server
 from tests.mirror.helpers import POOL, skip_without_fuse
 
 NR = f"{POOL}/nr_hugepages"

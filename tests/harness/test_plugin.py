@@ -275,7 +275,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 def test_a_server_that_does_not_come_up_is_told_with_what_it_said(run: Run) -> None:
     result = run("""
         import pytest
-        from app.harness import server
+        from hugepool.harness import server
 
         @pytest.fixture(autouse=True, scope="session")
         def no_database():
@@ -305,8 +305,8 @@ def test_a_run_that_uses_no_fixture_starts_nothing_and_imports_nothing(run: Run)
 
         def test_modules(pytestconfig):
             assert pytestconfig.pluginmanager.has_plugin("hugepool")
-            loaded = {name for name in sys.modules if name.split(".")[0] in {"app", "httpx", "numpy", "fastapi"}}
-            assert loaded == {"app", "app.pytest_plugin"}
+            loaded = {name for name in sys.modules if name.split(".")[0] in {"hugepool", "httpx", "numpy", "fastapi"}}
+            assert loaded == {"hugepool", "hugepool.pytest_plugin"}
 
         def test_children():
             assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.jobs import Board, Limits, NoRoom, NoSuchJob, State
+from hugepool.jobs import Board, Limits, NoRoom, NoSuchJob, State
 from tests.jobs import work
 
 SECONDS = 60.0
@@ -166,7 +166,7 @@ def test_workers_end_when_the_process_that_began_them_is_killed(tmp_path: Path) 
     script = f"""
         import time
         from pathlib import Path
-        from app.jobs import Board, Limits
+        from hugepool.jobs import Board, Limits
         from tests.jobs import work
         if __name__ == "__main__":
             Board(Limits(workers=2)).submit("endless", work.endless, Path({str(tmp_path)!r}), range(2), list)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.jobs import Report
+from hugepool.jobs import Report
 
 
 def square(shared: int, item: int, _report: Report) -> int:

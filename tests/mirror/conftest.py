@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.client import Client
-from app.harness.server import Server
+from hugepool.client import Client
+from hugepool.harness.server import Server
 from tests.mirror.helpers import Lab, lab_on
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.client import Client, Json
-from app.mirror.mount import CannotMount, library
+from hugepool.client import Client, Json
+from hugepool.mirror.mount import CannotMount, library
 
 POOL = "sys/kernel/mm/hugepages/hugepages-2048kB"
 MEMORY = "sys/devices/system/memory"
@@ -71,7 +71,7 @@ def skip_without_fuse() -> None:
 def hugepool(url: str, *arguments: str) -> Sequence[str]:
     """The command line of a hugepool command against a service."""
     command, *rest = arguments
-    return [sys.executable, "-m", "app.cli", command, "--url", url, *rest]
+    return [sys.executable, "-m", "hugepool.cli", command, "--url", url, *rest]
 
 
 def run(url: str, *arguments: str, **more: object) -> "subprocess.CompletedProcess[str]":

@@ -16,7 +16,7 @@ NOBODY = 65534
 REBUILD = """
 import sys
 from pathlib import Path
-from app.mirror.namespace import lay_over, separate
+from hugepool.mirror.namespace import lay_over, separate
 source, target, beside = map(Path, sys.argv[1:])
 separate()
 before = beside.read_text()
@@ -159,7 +159,7 @@ def test_a_folder_that_the_machine_has_not_is_made_in_a_copy_of_its_parent(tmp_p
 
 
 def test_without_the_right_to_a_namespace_it_says_so() -> None:
-    code = "from app.mirror.namespace import separate; separate()"
+    code = "from hugepool.mirror.namespace import separate; separate()"
     done = subprocess.run(
         [
             "unshare",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from app.client import Client
-from app.mirror import export as export_module
-from app.mirror.export import MARK, CannotExport, export
-from app.mirror.view import Mirror
+from hugepool.client import Client
+from hugepool.mirror import export as export_module
+from hugepool.mirror.export import MARK, CannotExport, export
+from hugepool.mirror.view import Mirror
 from tests.mirror.helpers import MEMORY, POOL, Lab, run
 
 

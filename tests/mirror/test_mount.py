@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from app.client import Client
-from app.mirror import mount as mount_module
-from app.mirror.mount import CannotMount, library
+from hugepool.client import Client
+from hugepool.mirror import mount as mount_module
+from hugepool.mirror.mount import CannotMount, library
 from tests.docs.server import free_port, running
 from tests.mirror.helpers import (
     MEMORY,
@@ -196,5 +196,6 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_the_command_line_comes_up_without_fuse_being_loaded() -> None:
-    code = "import sys, app.cli, app.mirror.operations, app.mirror.view; sys.exit('mfusepy' in sys.modules)"
+    modules = "sys, hugepool.cli, hugepool.mirror.operations, hugepool.mirror.view"
+    code = f"import {modules}; sys.exit('mfusepy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

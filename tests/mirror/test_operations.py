@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.client import Client, Refused, Unreachable
-from app.mirror.operations import HostFiles
-from app.mirror.view import Mirror
+from hugepool.client import Client, Refused, Unreachable
+from hugepool.mirror.operations import HostFiles
+from hugepool.mirror.view import Mirror
 from tests.docs.server import free_port, running
 from tests.mirror.helpers import MEMORY, POOL, SPEC, Lab
 

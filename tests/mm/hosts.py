@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from app.mm.boot import boot
-from app.mm.check import check
-from app.mm.commands import ClearFault, Command, SetFault, SetMaxHugePages
-from app.mm.host import Outcome, apply
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host
+from hugepool.mm.boot import boot
+from hugepool.mm.check import check
+from hugepool.mm.commands import ClearFault, Command, SetFault, SetMaxHugePages
+from hugepool.mm.host import Outcome, apply
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, Host
 
 MIB = 1 << 20
 GIB = 1 << 30

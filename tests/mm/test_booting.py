@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from app.mm.boot import boot
-from app.mm.errors import BadInput
-from app.mm.mmzone import Use
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call
+from hugepool.mm.boot import boot
+from hugepool.mm.errors import BadInput
+from hugepool.mm.mmzone import Use
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call
 from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, boot_lines, machine, row
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.mm import commands as c
-from app.mm import hugetlb_page
-from app.mm.errors import MMError
-from app.mm.host import apply
-from app.mm.mmzone import Use, Zone
-from app.mm.state import Host
+from hugepool.mm import commands as c
+from hugepool.mm import hugetlb_page
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply
+from hugepool.mm.mmzone import Use, Zone
+from hugepool.mm.state import Host
 from tests.mm.hosts import KERNELS, MIB, ON, assert_laws, do, machine, row
 
 one_source = hugetlb_page.huge_source

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from app.mm import commands as c
-from app.mm.blockers import blockers
-from app.mm.boot import boot
-from app.mm.cma import area_of, cma_word, taken_pages
-from app.mm.errors import MMError
-from app.mm.host import apply, digest, fork
-from app.mm.mmzone import BlockFlag, Migrate, Use
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host
+from hugepool.mm import commands as c
+from hugepool.mm.blockers import blockers
+from hugepool.mm.boot import boot
+from hugepool.mm.cma import area_of, cma_word, taken_pages
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.mmzone import BlockFlag, Migrate, Use
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, Host
 from tests.mm.hosts import (
     GIB,
     ON,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.mm import commands as c
-from app.mm import contig
-from app.mm.host import apply, digest, fork
-from app.mm.state import Host
+from hugepool.mm import commands as c
+from hugepool.mm import contig
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.state import Host
 from tests.mm.hosts import GIB, MIB, assert_laws, do, machine
 
 

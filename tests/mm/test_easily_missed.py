@@ -2,12 +2,12 @@
 
 import pytest
 
-from app.mm import commands as c
-from app.mm.boot import boot
-from app.mm.errors import MMError
-from app.mm.host import apply
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call
+from hugepool.mm import commands as c
+from hugepool.mm.boot import boot
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call
 from tests.mm.hosts import (
     GIB,
     KERNELS,

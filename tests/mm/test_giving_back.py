@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.mm import commands as c
-from app.mm.errors import MMError
-from app.mm.host import apply
-from app.mm.hugetlb_vmemmap import available_for_restore
+from hugepool.mm import commands as c
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply
+from hugepool.mm.hugetlb_vmemmap import available_for_restore
 from tests.mm.hosts import (
     GIB,
     KERNELS,

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from app.mm import commands as c
-from app.mm.errors import BadInput, MMError
-from app.mm.host import apply, digest, fork
-from app.mm.mmzone import Use
-from app.mm.sparse_vmemmap import walk
+from hugepool.mm import commands as c
+from hugepool.mm.errors import BadInput, MMError
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.mmzone import Use
+from hugepool.mm.sparse_vmemmap import walk
 from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, free_pages, machine, resize, row, total_pages
 
 # Recorded guests: net cost and MemTotal per first-time page.

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from app.fs.render import render
-from app.mm import commands as c
-from app.mm.blockers import blockers
-from app.mm.boot import boot
-from app.mm.errors import MMError
-from app.mm.host import apply, digest, fork
-from app.mm.mmzone import SectionState, Use
-from app.mm.page_view import block as block_view
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host
-from app.mm.view import vmemmap_totals
+from hugepool.fs.render import render
+from hugepool.mm import commands as c
+from hugepool.mm.blockers import blockers
+from hugepool.mm.boot import boot
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.mmzone import SectionState, Use
+from hugepool.mm.page_view import block as block_view
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, Host
+from hugepool.mm.view import vmemmap_totals
 from tests.mm.hosts import (
     GIB,
     KERNELS,

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.fs.machine import read_machine
-from app.mm import commands as c
-from app.mm.buddy_fill import Filler, fill_zone
-from app.mm.errors import BadInput
-from app.mm.host import apply
-from app.mm.huge_blocks import find_huge_blocks
-from app.mm.image import MachineImage, ZoneImage
-from app.mm.mmzone import MemoryMap, Migrate, Use, Zone
-from app.mm.page_alloc import find_free_blocks, free_area
-from app.mm.snapshot import restore_machine
-from app.mm.state import Call
-from app.mm.vmstat import block_states, mem_total_pages
+from hugepool.fs.machine import read_machine
+from hugepool.mm import commands as c
+from hugepool.mm.buddy_fill import Filler, fill_zone
+from hugepool.mm.errors import BadInput
+from hugepool.mm.host import apply
+from hugepool.mm.huge_blocks import find_huge_blocks
+from hugepool.mm.image import MachineImage, ZoneImage
+from hugepool.mm.mmzone import MemoryMap, Migrate, Use, Zone
+from hugepool.mm.page_alloc import find_free_blocks, free_area
+from hugepool.mm.snapshot import restore_machine
+from hugepool.mm.state import Call
+from hugepool.mm.vmstat import block_states, mem_total_pages
 from tests.mm.hosts import assert_laws, machine
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from app.mm import commands as c
-from app.mm.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
-from app.mm.errors import MMError
-from app.mm.host import apply, digest, fork
-from app.mm.mmzone import ZONE_MOVABLE, BlockFlag, Migrate, Use
-from app.mm.page_alloc import allocatable, lone_free_blocks
-from app.mm.page_isolation import unmovable_pages
-from app.mm.state import Call, Host
+from hugepool.mm import commands as c
+from hugepool.mm.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.mmzone import ZONE_MOVABLE, BlockFlag, Migrate, Use
+from hugepool.mm.page_alloc import allocatable, lone_free_blocks
+from hugepool.mm.page_isolation import unmovable_pages
+from hugepool.mm.state import Call, Host
 from tests.mm.hosts import (
     GIB,
     KERNELS,

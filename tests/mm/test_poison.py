@@ -2,11 +2,11 @@
 
 import pytest
 
-from app.mm import commands as c
-from app.mm.errors import MMError
-from app.mm.host import apply, digest
-from app.mm.mmzone import BlockFlag, Use
-from app.mm.state import Host
+from hugepool.mm import commands as c
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply, digest
+from hugepool.mm.mmzone import BlockFlag, Use
+from hugepool.mm.state import Host
 from tests.mm.hosts import (
     GIB,
     KERNELS,

@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.mm import commands as c
-from app.mm.check import check
-from app.mm.errors import MMError
-from app.mm.host import apply, digest, fork
-from app.mm.mmzone import BlockFlag
-from app.mm.state import Host
+from hugepool.mm import commands as c
+from hugepool.mm.check import check
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.mmzone import BlockFlag
+from hugepool.mm.state import Host
 from tests.mm.hosts import MIB, free_pages, machine, row, total_pages
 
 COUNTS = st.one_of(st.integers(0, 40), st.integers(0, 400), st.just(2**64 - 1))

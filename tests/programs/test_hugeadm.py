@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.client import Client
+from hugepool.client import Client
 from tests.mirror.helpers import SPEC, Lab, lab_on, skip_without_fuse
 from tests.programs.running import in_lab, output, skip_without
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.client import Json
+from hugepool.client import Json
 from tests.mirror.helpers import MEMORY, Lab, run, skip_without_fuse
 from tests.programs.running import beside, in_lab, output, skip_without
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.client import Client
+from hugepool.client import Client
 from tests.mirror.helpers import MEMORY, SPEC, Lab, lab_on, mounting, shell, skip_without_fuse, types_of
 
 SIZES = "sys/kernel/mm/hugepages"

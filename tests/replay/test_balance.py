@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.replay.balance import change, free_pages, stat_threshold
+from hugepool.replay.balance import change, free_pages, stat_threshold
 
 THRESHOLD = 12
 

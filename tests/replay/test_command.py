@@ -4,7 +4,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from app.cli import app
+from hugepool.cli import app
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.mm.errors import BadInput
-from app.replay.run import replay, replay_trace
-from app.replay.trace import load
+from hugepool.mm.errors import BadInput
+from hugepool.replay.run import replay, replay_trace
+from hugepool.replay.trace import load
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 MODELLED = tuple(f"{letter}_" for letter in "abcdefghijmnopqr")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.mm.spec import HostSpec, NodeSpec
-from app.service import Service, Terms
-from app.settings import Settings
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.service import Service, Terms
+from hugepool.settings import Settings
 
 NOW_NS = 1_700_000_000_000_000_000
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.mm import commands as c
-from app.mm import view
-from app.mm.state import Host
-from app.service import HostNotFound, Service, Terms, WouldWait
+from hugepool.mm import commands as c
+from hugepool.mm import view
+from hugepool.mm.state import Host
+from hugepool.service import HostNotFound, Service, Terms, WouldWait
 
 Make = Callable[[], Service]
 

@@ -8,20 +8,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from app.mm import commands as c
-from app.mm.host import digest
-from app.mm.spec import HostSpec, NodeSpec
-from app.service import Idempotency, Reply, Service, Terms
-from app.settings import Settings
+from hugepool.mm import commands as c
+from hugepool.mm.host import digest
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.service import Idempotency, Reply, Service, Terms
+from hugepool.settings import Settings
 
 Make = Callable[[], Service]
 SMALL = HostSpec((NodeSpec(1 << 30),))
 
 WRITER = """
 import sys
-from app.mm import commands as c
-from app.service import Service, Terms
-from app.settings import Settings
+from hugepool.mm import commands as c
+from hugepool.service import Service, Terms
+from hugepool.settings import Settings
 service = Service(Settings(database_url=sys.argv[1]))
 service.start()
 for count in range(1, 100_000):
@@ -126,8 +126,9 @@ def test_the_same_commands_give_the_same_machine_in_another_process(
     service: Service, settings: Settings, tmp_path: Path
 ) -> None:
     script = (
-        "import sys; from app.service import *; from app.settings import Settings; from app.mm.host import digest;"
-        "from app.mm import commands as c; from app.mm.spec import HostSpec, NodeSpec;"
+        "import sys; from hugepool.service import *; from hugepool.settings import Settings;"
+        "from hugepool.mm.host import digest;"
+        "from hugepool.mm import commands as c; from hugepool.mm.spec import HostSpec, NodeSpec;"
         "s = Service(Settings(database_url=sys.argv[1])); s.start();"
         "s.create('lab', HostSpec((NodeSpec(2 << 30), NodeSpec(2 << 30)), cmdline='hugetlb_free_vmemmap=on'), Terms());"
         "s.execute('lab', c.SetMaxHugePages(9, 300), Terms());"

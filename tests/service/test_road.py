@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from app import service as module
-from app.mm import commands as c
-from app.mm.errors import BadInput, MMError
-from app.mm.host import digest
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Host
-from app.service import (
+from hugepool import service as module
+from hugepool.mm import commands as c
+from hugepool.mm.errors import BadInput, MMError
+from hugepool.mm.host import digest
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Host
+from hugepool.service import (
     ForkOf,
     HostNotFound,
     Idempotency,
@@ -21,7 +21,7 @@ from app.service import (
     StoreFailure,
     Terms,
 )
-from app.settings import Settings
+from hugepool.settings import Settings
 
 HOUR_NS = 3600 * 10**9
 SMALL = HostSpec((NodeSpec(1 << 30),))
@@ -254,7 +254,7 @@ def test_a_failed_transaction_throws_the_host_in_memory_away(
         raise StoreFailure("disk full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("app.store.hosts.idempotency.keep", fails)
+        broken.setattr("hugepool.store.hosts.idempotency.keep", fails)
         with pytest.raises(StoreFailure):
             service.execute("lab", c.SetMaxHugePages(9, 10), keyed("k"))
     assert state(service) == before

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from app import service as module
-from app import worker as worker_module
-from app.mm import commands as c
-from app.service import ForkOf, Service, Terms
-from app.worker import DeferredFreeWorker
+from hugepool import service as module
+from hugepool import worker as worker_module
+from hugepool.mm import commands as c
+from hugepool.service import ForkOf, Service, Terms
+from hugepool.worker import DeferredFreeWorker
 
 Make = Callable[[], Service]
 DEADLINE_SECONDS = 20.0

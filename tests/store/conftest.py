@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
-from app.store.engine import Database
-from app.store.hosts import HostStore
-from app.store.migrate import upgrade
+from hugepool.settings import Settings
+from hugepool.store.engine import Database
+from hugepool.store.hosts import HostStore
+from hugepool.store.migrate import upgrade
 
 
 @pytest.fixture

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from app.mm import commands as c
-from app.mm.boot import boot
-from app.mm.errors import MMError
-from app.mm.fault_inject import POINTS, FaultAttr
-from app.mm.host import apply, digest, fork
-from app.mm.mmzone import Node, Zone
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, CmaArea, Host, HState, HugeMap, QueuedFree, Task
-from app.mm.units import ULONG_MAX
-from app.store import tables as t
-from app.store.engine import Database
-from app.store.hosts import Change, HostStore, Loaded
-from app.store.rows import MORE_STATE, snapshot
+from hugepool.mm import commands as c
+from hugepool.mm.boot import boot
+from hugepool.mm.errors import MMError
+from hugepool.mm.fault_inject import POINTS, FaultAttr
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.mmzone import Node, Zone
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, CmaArea, Host, HState, HugeMap, QueuedFree, Task
+from hugepool.mm.units import ULONG_MAX
+from hugepool.store import tables as t
+from hugepool.store.engine import Database
+from hugepool.store.hosts import Change, HostStore, Loaded
+from hugepool.store.rows import MORE_STATE, snapshot
 
 G = 1 << 30
 ON = "hugetlb_free_vmemmap=on"

@@ -11,12 +11,12 @@ from sqlalchemy import create_engine, insert, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-import app
-from app.mm.units import ULONG_MAX
-from app.settings import Settings
-from app.store import migrate
-from app.store import tables as t
-from app.store.engine import Database
+import hugepool
+from hugepool.mm.units import ULONG_MAX
+from hugepool.settings import Settings
+from hugepool.store import migrate
+from hugepool.store import tables as t
+from hugepool.store.engine import Database
 
 
 def test_alembic_check_finds_no_difference(database: Database) -> None:
@@ -44,7 +44,7 @@ def test_the_schema_can_be_taken_down_again(database: Database) -> None:
 
 def test_processes_that_start_at_once_all_succeed(settings: Settings) -> None:
     script = (
-        "import sys; from app.settings import Settings; from app.service import Service;"
+        "import sys; from hugepool.settings import Settings; from hugepool.service import Service;"
         "s = Service(Settings(database_url=sys.argv[1])); s.start(); print(s.ready()['migrations']['ok']); s.close()"
     )
     running = [
@@ -59,10 +59,10 @@ def test_processes_that_start_at_once_all_succeed(settings: Settings) -> None:
 def test_migrations_are_found_inside_an_installed_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "50% off" / "app"
+    package = tmp_path / "50% off" / "hugepool"
     package.mkdir(parents=True)
-    shutil.copytree(Path(app.__file__).parent.parent / "migrations", package / "migrations")
-    monkeypatch.setattr(app, "__file__", str(package / "__init__.py"))
+    shutil.copytree(Path(hugepool.__file__).parents[2] / "migrations", package / "migrations")
+    monkeypatch.setattr(hugepool, "__file__", str(package / "__init__.py"))
     assert migrate.config().get_main_option("script_location") == str(package / "migrations")
     assert migrate.head() == "0003"
 

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.mm.boot import boot
-from app.mm.hugetlb import set_max_huge_pages
-from app.mm.mmzone import MemoryMap
-from app.mm.sparse_vmemmap import tables
-from app.mm.spec import HostSpec, NodeSpec
-from app.mm.state import Call, Host
-from app.store.engine import Database
-from app.store.hosts import Change, HostStore
-from app.store.packing import pack, rows_of_set, set_of_rows, unpack
-from app.store.sections import COLUMNS, decode, encode, stored_sections
+from hugepool.mm.boot import boot
+from hugepool.mm.hugetlb import set_max_huge_pages
+from hugepool.mm.mmzone import MemoryMap
+from hugepool.mm.sparse_vmemmap import tables
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.state import Call, Host
+from hugepool.store.engine import Database
+from hugepool.store.hosts import Change, HostStore
+from hugepool.store.packing import pack, rows_of_set, set_of_rows, unpack
+from hugepool.store.sections import COLUMNS, decode, encode, stored_sections
 
 ARRAYS = ("use", "mt", "flags", "nfree", "zone", "section_state", "section_nid", "hot_added", "vmemmap_pfn",
           "pte_pfn")  # fmt: skip

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from app.whatif.run import Hosts, run
-from app.whatif.scenario import Scenario, check
+from hugepool.whatif.run import Hosts, run
+from hugepool.whatif.scenario import Scenario, check
 
 ON = "hugetlb_free_vmemmap=on"
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import to_json
 from typer.testing import CliRunner, Result
 
-from app.cli import app
+from hugepool.cli import app
 from tests.whatif.ask import ask, question
 
 GROW = {"resize": {"count": 8}, "expect": {"result.allocated": 8}}

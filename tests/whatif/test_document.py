@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.whatif.document import WrongFile, read_scenario
+from hugepool.whatif.document import WrongFile, read_scenario
 
 GOOD = """\
 host:

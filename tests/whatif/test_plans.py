@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.forms.plans import (
+from hugepool.forms.plans import (
     ChurnBody,
     HeadroomBody,
     MaxPoolBody,
@@ -13,15 +13,15 @@ from app.forms.plans import (
     PlacementBody,
     SavingsBody,
 )
-from app.fs.render import render
-from app.mm import commands as c
-from app.mm.errors import MMError
-from app.mm.host import apply, digest, fork
-from app.mm.mmzone import BlockFlag
-from app.mm.state import Host
-from app.mm.view import block_states
-from app.whatif.plans import PLANS, Question, ask
-from app.whatif.plans.search import largest
+from hugepool.fs.render import render
+from hugepool.mm import commands as c
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.mmzone import BlockFlag
+from hugepool.mm.state import Host
+from hugepool.mm.view import block_states
+from hugepool.whatif.plans import PLANS, Question, ask
+from hugepool.whatif.plans.search import largest
 from tests.mm.hosts import GIB, KERNELS, MIB, do, machine, resize
 
 ORDER = 9

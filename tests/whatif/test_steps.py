@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from app.fs.render import render
-from app.mm.errors import BadInput, MMError
-from app.mm.host import digest
-from app.mm.state import Host
-from app.whatif.run import play, run
-from app.whatif.steps import STEPS
+from hugepool.fs.render import render
+from hugepool.mm.errors import BadInput, MMError
+from hugepool.mm.host import digest
+from hugepool.mm.state import Host
+from hugepool.whatif.run import play, run
+from hugepool.whatif.steps import STEPS
 from tests.mm.hosts import GIB, machine
 from tests.whatif.ask import Json, ask, question, rows, scenario, spec
 

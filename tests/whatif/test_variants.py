@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.mm.errors import BadInput
-from app.whatif.variants import Question as SharedQuestion
-from app.whatif.variants import expand, items, one, row, table, work
+from hugepool.mm.errors import BadInput
+from hugepool.whatif.variants import Question as SharedQuestion
+from hugepool.whatif.variants import expand, items, one, row, table, work
 from tests.mm.hosts import GIB, machine
 from tests.whatif.ask import Json, ask, question, scenario
 

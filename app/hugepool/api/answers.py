@@ -1,0 +1,85 @@
+"""From what the service says to an HTTP answer.  Answers are serialised once; nothing is validated again."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from anyio.to_thread import run_sync
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from hugepool.api.errors import refusal
+from hugepool.api.terms import Conditions, etag, unchanged
+from hugepool.mm.commands import Command
+from hugepool.mm.state import Host
+from hugepool.service import Reply, Service, WouldWait
+
+JSON = "application/json"
+
+
+def service_of(request: Request) -> Service:
+    """The service of the application that got the request."""
+    service: Service = request.app.state.service
+    return service
+
+
+def document(value: Any, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(to_json(value), status, headers, media_type=JSON)
+
+
+def read(request: Request, host: str, view: Callable[[Host], Any], *, wait: bool = True) -> Response:
+    """Show what ``view`` makes of a host; 304 when the client has this revision already."""
+    value, revision = service_of(request).read(host, view, wait=wait)
+    return tagged(request, value, revision)
+
+
+async def at_hand(answer: Callable[[bool], Response]) -> Response:
+    """What ``answer`` makes: here if it need not wait (it is called with False), else in a thread.
+
+    For what is asked most: the way to a thread and back costs more than the answer.
+    """
+    try:
+        return answer(False)
+    except WouldWait:
+        return await run_sync(answer, True)
+
+
+def tagged(request: Request, value: Any, revision: int) -> Response:
+    """A JSON answer with the revision it shows, or 304."""
+    headers = {"ETag": etag(revision)}
+    if unchanged(request.headers.get("if-none-match"), revision):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return document(value, headers=headers)
+
+
+def change(
+    request: Request,
+    host: str,
+    command: Command,
+    conditions: Conditions,
+    body: BaseModel | None = None,
+) -> Response:
+    """Send a command down the road and answer with what came of it."""
+    reply = service_of(request).execute(host, command, conditions.terms(request, body))
+    return outcome(request, reply)
+
+
+def outcome(
+    request: Request, reply: Reply, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    """A change's result, or its refusal with what was kept; either with the revision after it."""
+    headers = {**(headers or {}), **reply_headers(reply)}
+    if reply.error is not None:
+        return refusal(request, reply.error, reply.result, headers)
+    return document(reply.result, status, headers)
+
+
+def reply_headers(reply: Reply) -> dict[str, str]:
+    """Headers that every answer to a change carries."""
+    headers = {"ETag": etag(reply.revision)}
+    if reply.replayed:
+        headers["Idempotent-Replay"] = "true"
+    return headers

@@ -1,0 +1,193 @@
+"""What /openapi.json says beyond the code, and the page that shows it."""
+
+from html import escape
+from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from hugepool.api.errors import PROBLEM_JSON
+from hugepool.api.schemas import Problem
+
+TAGS = [
+    {
+        "name": "hosts",
+        "description": "Simulated machines: booted from a spec, read from a real one, or copied.",
+    },
+    {"name": "huge pages", "description": "Pools by size, and resizing them."},
+    {"name": "memory blocks", "description": "Memory as hotplug sees it."},
+    {"name": "contiguous ranges", "description": "alloc_contig_range, and the search for a range."},
+    {"name": "tasks", "description": "Who uses the memory."},
+    {"name": "vmemmap", "description": "The page tables of the vmemmap, and single pages."},
+    {"name": "deferred frees", "description": "Huge pages that wait for the kernel's worker."},
+    {"name": "faults", "description": "Fault injection in the kernel's words."},
+    {"name": "files", "description": "/proc and /sys of a host, as text."},
+    {"name": "history", "description": "Console, events, and the audit of all counters."},
+    {"name": "what-if", "description": "Steps on a throw-away copy of a host, all answered."},
+    {"name": "plans", "description": "Questions of planners, answered by trying on copies of a host."},
+    {"name": "jobs", "description": "Long work of this process: how far it is, its result, cancelling it."},
+    {"name": "service", "description": "Health, version, metrics."},
+]
+ABOUT = {
+    HTTPStatus.FORBIDDEN: "The file's mode does not allow it (EACCES).",
+    HTTPStatus.NOT_FOUND: "There is no such host, size, node, block, page, task or fault point (ENOENT).",
+    HTTPStatus.CONFLICT: "Taken (EEXIST) or busy (EBUSY).",
+    HTTPStatus.PRECONDITION_FAILED: "The host has another revision than If-Match says; nothing changed.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request body is larger than this service reads (EFBIG).",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The request body is not sent as JSON (EINVAL).",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Malformed or impossible input (EINVAL); nothing changed.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "A bug of hugepool; rolled back.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Too busy right now (EAGAIN); try again.",
+    HTTPStatus.INSUFFICIENT_STORAGE: "No memory (ENOMEM). With `result`, what was done before is kept.",
+}
+EXAMPLES = {
+    HTTPStatus.INSUFFICIENT_STORAGE: {
+        "type": "urn:hugepool:errno:ENOMEM",
+        "title": "Cannot allocate memory",
+        "status": 507,
+        "detail": "6 of 16 huge pages could not be freed: no memory for their vmemmap on node 0",
+        "instance": "/v1/hosts/lab/hugepages/2048kB/nr_hugepages",
+        "errno": "ENOMEM",
+        "errno_number": 12,
+        "reason": "vmemmap-restore",
+        "node": 0,
+        "pages_needed": 6,
+        "pages_available": 2,
+    },
+    HTTPStatus.NOT_FOUND: {
+        "type": "urn:hugepool:errno:ENOENT",
+        "title": "No such file or directory",
+        "status": 404,
+        "detail": "no host 'lab'",
+        "instance": "/v1/hosts/lab",
+        "errno": "ENOENT",
+        "errno_number": 2,
+    },
+    HTTPStatus.UNPROCESSABLE_ENTITY: {
+        "type": "urn:hugepool:errno:EINVAL",
+        "title": "Invalid argument",
+        "status": 422,
+        "detail": "count: must be a whole number",
+        "instance": "/v1/hosts/lab/hugepages/2048kB/nr_hugepages",
+        "errno": "EINVAL",
+        "errno_number": 22,
+        "errors": [{"field": "count", "message": "must be a whole number"}],
+    },
+}
+_ALWAYS = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE)
+_BODY = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+REVISION = {
+    "description": "The host's revision, as `If-Match` and `If-None-Match` take it.",
+    "schema": {"type": "string"},
+    "example": '"7"',
+}
+REPLAY = {
+    "description": "`true` when the answer was stored for this Idempotency-Key.",
+    "schema": {"type": "string", "enum": ["true"]},
+}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Responses:
+    """Documentation of refusals as problem documents."""
+    return {int(status): _problem(HTTPStatus(status)) for status in statuses}
+
+
+def _problem(status: HTTPStatus) -> dict[str, Any]:
+    media: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    if status in EXAMPLES:
+        media["example"] = EXAMPLES[status]
+    return {"description": ABOUT[status], "content": {PROBLEM_JSON: media}}
+
+
+def reading(example: Any = None, status: int = 200) -> Responses:
+    """Documentation of a read of a host: the answer, 304, and what may be refused."""
+    answer: dict[str, Any] = {"description": "As it is now.", "headers": {"ETag": REVISION}}
+    if example is not None:
+        answer["content"] = {"application/json": {"example": example}}
+    unchanged = {"description": "The client has this revision already.", "headers": {"ETag": REVISION}}
+    return {status: answer, 304: unchanged, **problems(404, *_ALWAYS)}
+
+
+def changing(*refusals: int, example: Any = None, status: int = 200, body: bool = True) -> Responses:
+    """Documentation of a change of a host: the answer, and what may be refused."""
+    answer: dict[str, Any] = {
+        "description": "Done, and durable.",
+        "headers": {"ETag": REVISION, "Idempotent-Replay": REPLAY},
+    }
+    if example is not None:
+        answer["content"] = {"application/json": {"example": example}}
+    known = {404, 412, *_ALWAYS, *refusals, *(_BODY if body else ())}
+    return {status: answer, **problems(*sorted(known))}
+
+
+# -- the schema --------------------------------------------------------------------------------------------
+
+
+class DocumentedAPI(FastAPI):
+    """An application whose schema has the problem document among its components."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The schema; built once."""
+        schema = super().openapi()
+        parts = schema.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" not in parts:
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            parts.update(problem.pop("$defs", {}))
+            parts["Problem"] = problem
+            schema["components"]["schemas"] = dict(sorted(parts.items()))
+        return schema
+
+
+# -- the page ----------------------------------------------------------------------------------------------
+
+CDN = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
+ASSETS = "/docs/assets"
+
+
+def local_assets() -> Path | None:
+    """Where the installed package that ships Swagger UI has its files; None without it."""
+    found = find_spec("fastapi_offline")
+    places = found.submodule_search_locations if found else None
+    return Path(places[0]) / "static" if places else None
+
+
+def serve_docs(app: FastAPI) -> None:
+    """Serve /docs: Swagger UI from an installed package, else its CDN, over a plain list of operations."""
+    assets = local_assets()
+    if assets is not None:
+        app.mount(ASSETS, StaticFiles(directory=assets), name="assets")
+    source = CDN if assets is None else ASSETS
+
+    def show_docs(request: Request) -> HTMLResponse:
+        page = get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="hugepool",
+            swagger_js_url=f"{source}/swagger-ui-bundle.js",
+            swagger_css_url=f"{source}/swagger-ui.css",
+            swagger_favicon_url="data:,",
+            swagger_ui_parameters={"docExpansion": "list", "displayRequestDuration": True},
+        )
+        text = bytes(page.body).decode()
+        plain = plain_list(request.app.openapi())
+        return HTMLResponse(text.replace('<div id="swagger-ui">', f'<div id="swagger-ui">{plain}', 1))
+
+    app.add_api_route("/docs", show_docs, include_in_schema=False)
+
+
+def plain_list(schema: dict[str, Any]) -> str:
+    """The operations as a table: what is seen without scripts, and replaced by Swagger UI when it loads."""
+    rows = "".join(
+        f"<tr><td><b>{escape(method.upper())}</b></td><td><code>{escape(path)}</code></td>"
+        f"<td>{escape(operation.get('summary', ''))}</td></tr>"
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    )
+    intro = '<h1>hugepool</h1><p>The whole description is in <a href="/openapi.json">/openapi.json</a>.</p>'
+    return f"{intro}<table>{rows}</table>"

@@ -1,0 +1,54 @@
+"""Fault injection in the kernel's words."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from hugepool.api import activity_schemas, examples, schemas
+from hugepool.api.answers import change, read
+from hugepool.api.documentation import changing, reading
+from hugepool.api.fields import HostInPath
+from hugepool.api.terms import Changing, IfNoneMatch
+from hugepool.forms.bodies import FaultBody
+from hugepool.mm import view
+from hugepool.mm.commands import ClearFault, SetFault
+from hugepool.mm.fault_inject import POINTS
+
+router = APIRouter(prefix="/v1/hosts/{host}/faults", tags=["faults"])
+PointInPath = Annotated[
+    str,
+    Path(description="Where requests fail.", json_schema_extra={"enum": list(POINTS)}, examples=[POINTS[0]]),
+]
+MAX_POINT = 40
+
+
+@router.get("", response_model=activity_schemas.FaultList, responses=reading())
+def list_faults(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
+    """All fault points, armed or not."""
+    return read(request, host, lambda machine: {"items": view.faults(machine)})
+
+
+@router.get("/{point}", response_model=schemas.Fault, responses=reading())
+def get_fault(request: Request, host: HostInPath, point: PointInPath, _: IfNoneMatch = None) -> Response:
+    """One fault point, and how often it has failed a request."""
+    return read(request, host, lambda machine: view.fault(machine, point))
+
+
+@router.put("/{point}", response_model=schemas.Fault, responses=changing())
+def set_fault(
+    request: Request,
+    host: HostInPath,
+    point: PointInPath,
+    conditions: Changing,
+    body: FaultBody = examples.FAULT,
+) -> Response:
+    """Arm a fault point.  The same host and seed fail the same requests."""
+    command = SetFault(point[:MAX_POINT], body.probability, body.interval, body.times, body.space)
+    return change(request, host, command, conditions, body)
+
+
+@router.delete("/{point}", response_model=activity_schemas.Disarmed, responses=changing(body=False))
+def clear_fault(request: Request, host: HostInPath, point: PointInPath, conditions: Changing) -> Response:
+    """Disarm a fault point; an unarmed one stays as it is."""
+    return change(request, host, ClearFault(point[:MAX_POINT]), conditions)

@@ -1,0 +1,94 @@
+"""The file mirror: /proc and /sys of a host as text, and write(2) on them."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from hugepool.api.answers import document, outcome, reply_headers, service_of
+from hugepool.api.documentation import Responses, changing, reading
+from hugepool.api.fields import HostInPath
+from hugepool.api.terms import Changing, IfNoneMatch, etag, unchanged
+from hugepool.fs import render, write
+from hugepool.mm.commands import Demote, SetMaxHugePages
+from hugepool.mm.state import Host
+from hugepool.service import Reply
+
+router = APIRouter(prefix="/v1/hosts/{host}/fs", tags=["files"])
+FileInPath = Annotated[
+    str, Path(description="A path of the host, without the leading /.", examples=["proc/meminfo"])
+]
+RawBody = Annotated[
+    bytes,
+    Body(
+        media_type="application/octet-stream",
+        description="What write(2) is given.",
+        openapi_examples={"size": {"summary": "A pool of 1024 pages", "value": "1024"}},
+    ),
+]
+OUTCOME = "Hugepool-Outcome"
+READ: Responses = reading()
+READ[200] = {
+    "description": "The file as the kernel prints it, or what a folder holds.",
+    "content": {"text/plain": {"schema": {"type": "string"}}, "application/json": {}},
+}
+WRITE: Responses = changing(403, 409, 507, status=HTTPStatus.NO_CONTENT)
+WRITE[HTTPStatus.NO_CONTENT] = {
+    "description": "The kernel's write succeeds, also when the pool ended elsewhere than asked.",
+    "headers": {
+        OUTCOME: {"description": "What was asked and what came of it.", "schema": {"type": "string"}}
+    },
+}
+
+
+@router.get("/{path:path}", responses=READ, response_class=PlainTextResponse)
+def read_file(request: Request, host: HostInPath, path: FileInPath, _: IfNoneMatch = None) -> Response:
+    """One file as text, byte for byte in the kernel's format; of a folder, its entries as JSON."""
+    value, revision = service_of(request).read(host, lambda machine: _show(machine, "/" + path.strip("/")))
+    headers = {"ETag": etag(revision)}
+    if unchanged(request.headers.get("if-none-match"), revision):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    if isinstance(value, str):
+        return PlainTextResponse(value, headers=headers)
+    return document(value, headers=headers)
+
+
+def _show(machine: Host, path: str) -> str | dict[str, Any]:
+    if not render.is_directory(machine, path):
+        return render.render(machine, path)
+    return {"entries": [_entry(entry) for entry in render.listdir(machine, path)]}
+
+
+def _entry(entry: render.Entry) -> dict[str, str]:
+    """An entry of a folder; only a symlink has a target."""
+    shown = {"name": entry.name, "type": entry.type, "mode": entry.mode}
+    return shown if entry.target is None else {**shown, "target": entry.target}
+
+
+@router.put("/{path:path}", status_code=HTTPStatus.NO_CONTENT, responses=WRITE)
+def write_file(
+    request: Request, host: HostInPath, path: FileInPath, conditions: Changing, body: RawBody = b""
+) -> Response:
+    """write(2) on a file, with its own parse rules and errnos.
+
+    A pool size that could not be reached is no error here, as it is none in the kernel: the outcome is in the
+    header `Hugepool-Outcome`.
+    """
+    target = "/" + path.strip("/")
+    service = service_of(request)
+    asked, revision = service.read(host, lambda machine: write.parse_write(machine, target, body))
+    if asked.command is None:
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"ETag": etag(revision)})
+    reply = service.execute(host, asked.command, conditions.terms(request, body))
+    if reply.error is not None and not (asked.hides_refusal and reply.result is not None):
+        return outcome(request, reply)
+    headers = reply_headers(reply)
+    if isinstance(asked.command, SetMaxHugePages | Demote):
+        headers[OUTCOME] = _outcome(asked.requested, reply)
+    return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+
+
+def _outcome(requested: int | None, reply: Reply) -> str:
+    after = (reply.result or {}).get("after", {})
+    return f"requested={requested}; nr_hugepages={after.get('nr_hugepages')}"

@@ -1,0 +1,106 @@
+"""Hosts: create, import, list, show, delete."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+from fastapi.responses import Response
+
+from hugepool.api import examples, schemas
+from hugepool.api.answers import at_hand, document, outcome, reply_headers, service_of, tagged
+from hugepool.api.documentation import changing, problems, reading
+from hugepool.api.errors import refusal
+from hugepool.api.fields import HostInPath, Limit
+from hugepool.api.paging import Cursor, name_cursor, name_of
+from hugepool.api.terms import Changing, Creating, IfNoneMatch
+from hugepool.forms.bodies import HostBody
+from hugepool.forms.fields import host_name
+from hugepool.fs.archive import read_archive
+from hugepool.fs.machine import read_machine
+from hugepool.mm import view
+from hugepool.mm.image import MachineImage
+from hugepool.mm.spec import HostSpec
+from hugepool.mm.state import Host
+from hugepool.service import ForkOf, Reply
+
+router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
+Name = Annotated[str, Query(description="Name of the new host.", examples=["prod-17"])]
+Kernel = Annotated[
+    str | None, Query(max_length=20, description="Rule set of a kernel version; else guessed from the files.")
+]
+Archive = Annotated[
+    bytes, Body(media_type="application/gzip", description="A `.tar.gz` of files of /proc and /sys.")
+]
+CREATED = changing(409, status=201)
+CREATED.pop(412)
+
+
+@router.post("", status_code=201, response_model=schemas.Host, responses=CREATED)
+def create_host(request: Request, conditions: Creating, body: HostBody = examples.HOST) -> Response:
+    """Boot a machine from a spec, read a real one from its files, or copy a host."""
+    reply = service_of(request).create(body.name, _source(body), conditions.terms(request, body), _summary)
+    return _created(request, body.name, reply)
+
+
+@router.post("/import", status_code=201, response_model=schemas.Host, responses=CREATED)
+def import_host(
+    request: Request, conditions: Creating, name: Name, body: Archive, kernel: Kernel = None
+) -> Response:
+    """Read a real machine from a `.tar.gz` of its /proc and /sys.
+
+    meminfo, zoneinfo and buddyinfo are needed; pagetypeinfo, vmstat, cmdline, and the hugepages, node and
+    memory folders of /sys are used when they are there.
+    """
+    image = read_machine(read_archive(body), kernel)
+    reply = service_of(request).create(
+        host_name(name, "query name"), image, conditions.terms(request, body), _summary
+    )
+    return _created(request, name, reply)
+
+
+@router.get("", response_model=schemas.HostPage, responses=problems(422, 500, 503))
+def list_hosts(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Hosts in order of their names."""
+    items, last = service_of(request).list(limit, name_of(cursor))
+    return document({"items": items, "next_cursor": None if last is None else name_cursor(last)})
+
+
+@router.get("/{host}", response_model=schemas.Host, responses=reading())
+async def get_host(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
+    """A host: its memory, zones, huge pages, vmemmap, memory blocks, and every fault that is armed."""
+
+    def answer(wait: bool) -> Response:  # at_hand gives it
+        shown, revision = service_of(request).show(host, view.host, wait=wait)
+        return tagged(request, {**shown, "revision": revision}, revision)
+
+    return await at_hand(answer)
+
+
+@router.delete("/{host}", status_code=204, responses=changing(status=204, body=False))
+def delete_host(request: Request, host: HostInPath, conditions: Changing) -> Response:
+    """Forget a host and its history."""
+    reply = service_of(request).delete(host, conditions.terms(request, None))
+    headers = reply_headers(reply)
+    if reply.error is not None:
+        return refusal(request, reply.error, reply.result, headers)
+    return Response(status_code=204, headers=headers)
+
+
+def _source(body: HostBody) -> HostSpec | MachineImage | ForkOf:
+    if body.files is not None:
+        return read_machine(body.files, body.kernel)
+    if body.spec is not None:
+        return body.spec.spec()
+    return ForkOf(body.fork_of or "")
+
+
+def _summary(machine: Host, about: dict[str, Any]) -> dict[str, Any]:
+    """What creating answers: the same as reading the new host."""
+    return {**about, **view.host(machine)}
+
+
+def _created(request: Request, name: str, reply: Reply) -> Response:
+    if reply.error is not None or reply.result is None:
+        return outcome(request, reply)
+    body = {**reply.result, "revision": reply.revision}
+    headers = {"Location": f"/v1/hosts/{name}", **reply_headers(reply)}
+    return document(body, 201, headers)

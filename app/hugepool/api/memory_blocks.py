@@ -1,0 +1,99 @@
+"""Memory blocks, as hotplug sees memory."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from hugepool.api import contig_schemas, examples, schemas
+from hugepool.api.answers import change, outcome, read, service_of
+from hugepool.api.documentation import changing, reading
+from hugepool.api.fields import HostInPath
+from hugepool.api.paging import Cursor, page, position
+from hugepool.api.terms import Changing, IfNoneMatch
+from hugepool.forms.bodies import AddMemoryBody, BlockStateBody, UnplugBody
+from hugepool.mm import blockers, page_view
+from hugepool.mm.commands import RemoveMemory, SetBlockState
+
+router = APIRouter(prefix="/v1/hosts/{host}/memory-blocks", tags=["memory blocks"])
+BlockLimit = Annotated[int, Query(ge=1, le=10_000, description="Most entries in one answer.")]
+BlockInPath = Annotated[int, Path(description="Number of the memory block.", examples=[8])]
+
+
+@router.get("", response_model=schemas.MemoryBlockPage, responses=reading())
+def list_memory_blocks(
+    request: Request, host: HostInPath, limit: BlockLimit = 1000, cursor: Cursor = None, _: IfNoneMatch = None
+) -> Response:
+    """Memory blocks in order of address."""
+    after = position(cursor)
+    return read(
+        request,
+        host,
+        lambda machine: page(page_view.blocks(machine, after, limit + 1), limit, "block"),
+    )
+
+
+@router.get("/{block}", response_model=schemas.MemoryBlock, responses=reading())
+def get_memory_block(
+    request: Request, host: HostInPath, block: BlockInPath, _: IfNoneMatch = None
+) -> Response:
+    """One memory block: its state, the zones it may go to, and what lies in it."""
+    return read(request, host, lambda machine: page_view.block(machine, block))
+
+
+@router.get("/{block}/blockers", response_model=contig_schemas.Blockers, responses=reading())
+def get_blockers(request: Request, host: HostInPath, block: BlockInPath, _: IfNoneMatch = None) -> Response:
+    """Why a memory block would not go offline now, found without changing anything."""
+    return read(request, host, lambda machine: blockers.blockers(machine, block))
+
+
+@router.post(
+    "", status_code=201, response_model=contig_schemas.AddedMemory, responses=changing(409, 507, status=201)
+)
+def add_memory(
+    request: Request, host: HostInPath, conditions: Changing, body: AddMemoryBody = examples.ADD_MEMORY
+) -> Response:
+    """Plug memory into a node, as offline blocks; `auto_online_blocks` can bring them online at once."""
+    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
+    if reply.error is not None or reply.result is None:
+        return outcome(request, reply)
+    first = reply.result["blocks"][0]
+    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/memory-blocks/{first}"})
+
+
+@router.post("/{block}/unplug", response_model=contig_schemas.Unplugged, responses=changing(409, 507))
+def unplug_memory(
+    request: Request,
+    host: HostInPath,
+    block: BlockInPath,
+    conditions: Changing,
+    body: UnplugBody = examples.UNPLUG,
+) -> Response:
+    """Take a part of a memory block out, as the virtio-mem driver does: a caller of alloc_contig_range.
+
+    A refusal keeps what was done, told in `result`; each try on a huge page whose vmemmap cannot be restored has
+    grown the pool by one.
+    """
+    return change(request, host, body.command(block), conditions, body)
+
+
+@router.delete("/{block}", response_model=contig_schemas.RemovedMemory, responses=changing(409, body=False))
+def remove_memory(request: Request, host: HostInPath, block: BlockInPath, conditions: Changing) -> Response:
+    """Unplug an offline memory block; its vmemmap and page tables go back to the system."""
+    return change(request, host, RemoveMemory(block), conditions)
+
+
+@router.put("/{block}/state", response_model=contig_schemas.BlockChange, responses=changing(409, 507))
+def set_memory_block_state(
+    request: Request,
+    host: HostInPath,
+    block: BlockInPath,
+    conditions: Changing,
+    body: BlockStateBody = examples.BLOCK_STATE,
+) -> Response:
+    """Take a memory block offline or bring it online, as a write to its `state` does.
+
+    An offline that fails keeps what it did, told in `result`: pages migrated stay migrated, huge pages dissolved
+    are gone from the pool.
+    """
+    return change(request, host, SetBlockState(block, body.state), conditions, body)

@@ -1,0 +1,75 @@
+"""Tasks: who uses the memory."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from hugepool.api import activity_schemas, examples
+from hugepool.api.answers import change, outcome, read, service_of
+from hugepool.api.documentation import changing, reading
+from hugepool.api.fields import HostInPath, Limit
+from hugepool.api.paging import Cursor, page, position
+from hugepool.api.terms import Changing, IfNoneMatch
+from hugepool.forms.bodies import TaskBody, TouchBody
+from hugepool.mm import view
+from hugepool.mm.commands import ExitTask, TouchHugePages
+
+router = APIRouter(prefix="/v1/hosts/{host}/tasks", tags=["tasks"])
+PidInPath = Annotated[int, Path(description="Number of the process.", examples=[1000])]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=activity_schemas.StartedTask,
+    responses=changing(507, status=201, example=examples.STARTED),
+)
+def create_task(
+    request: Request, host: HostInPath, conditions: Changing, body: TaskBody = examples.TASK
+) -> Response:
+    """Start a process that uses memory, all or nothing.
+
+    mmap beyond the pool is refused with ENOMEM.  A fault on an exhausted pool is no refusal: the answer says
+    `"signal": "SIGBUS"` and how many pages were touched.
+    """
+    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
+    where = None if reply.result is None else {"Location": f"/v1/hosts/{host}/tasks/{reply.result['pid']}"}
+    return outcome(request, reply, 201, where)
+
+
+@router.get("", response_model=activity_schemas.TaskPage, responses=reading())
+def list_tasks(
+    request: Request, host: HostInPath, limit: Limit = 100, cursor: Cursor = None, _: IfNoneMatch = None
+) -> Response:
+    """Processes in order of their pid."""
+    after = position(cursor)
+    return read(
+        request,
+        host,
+        lambda machine: page(view.tasks(machine, after, limit + 1), limit, "pid"),
+    )
+
+
+@router.get("/{pid}", response_model=activity_schemas.Task, responses=reading())
+def get_task(request: Request, host: HostInPath, pid: PidInPath, _: IfNoneMatch = None) -> Response:
+    """One process."""
+    return read(request, host, lambda machine: view.task(machine, pid))
+
+
+@router.post("/{pid}/touch", response_model=activity_schemas.Touched, responses=changing())
+def touch_huge_pages(
+    request: Request,
+    host: HostInPath,
+    pid: PidInPath,
+    conditions: Changing,
+    body: TouchBody = examples.TOUCH,
+) -> Response:
+    """Fault in the next untouched huge pages of a mapping; stops with `SIGBUS` when there are no more."""
+    return change(request, host, TouchHugePages(pid, body.map, body.count), conditions, body)
+
+
+@router.delete("/{pid}", response_model=activity_schemas.ExitedTask, responses=changing(body=False))
+def exit_task(request: Request, host: HostInPath, pid: PidInPath, conditions: Changing) -> Response:
+    """End a process: its memory is unmapped and freed; some frees may wait for the kernel's worker."""
+    return change(request, host, ExitTask(pid), conditions)

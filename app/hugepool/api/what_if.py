@@ -1,0 +1,39 @@
+"""What-if questions: steps on a throw-away copy of a host."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic_core import to_json
+
+from hugepool.api import examples, what_if_schemas
+from hugepool.api.answers import service_of
+from hugepool.api.documentation import Responses
+from hugepool.api.long_work import Prefer, answer, answered
+from hugepool.mm.host import fork
+from hugepool.whatif import variants
+from hugepool.whatif.scenario import Scenario, check, json_schema
+
+router = APIRouter(prefix="/v1/what-if", tags=["what-if"])
+ASKED = answered()
+SCHEMA: Responses = {200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}}
+
+
+@router.post("", response_model=what_if_schemas.Answer | what_if_schemas.Table, responses=ASKED)
+def ask_what_if(request: Request, body: Scenario = examples.WHAT_IF, prefer: Prefer = None) -> Response:
+    """Run steps on a copy of a host and answer all of them; nothing is stored.
+
+    A refused step is reported and the next one runs.  With `variants`, the answer is a table: a row for each.
+    Work that takes long is answered with 202 and goes on as a job.
+    """
+    check(body)
+    wanted = variants.expand(body)
+    service = service_of(request)
+    hosts = {name: service.read(name, fork)[0] for name in variants.names(body, wanted)}
+    question = variants.Question(dict(body.given), hosts)
+    finish = variants.table if wanted else variants.one
+    return answer(request, prefer, "what-if", variants.work, question, variants.items(wanted), finish)
+
+
+@router.get("/scenario.schema.json", response_class=Response, responses=SCHEMA)
+async def show_scenario_schema() -> Response:
+    """The JSON Schema of a what-if question, for editors and other tools."""
+    return Response(to_json(json_schema()), media_type="application/schema+json")

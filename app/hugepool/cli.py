@@ -1,0 +1,335 @@
+"""``hugepool serve | import | export | mount | exec | run | replay``: the command line.
+
+Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none, ``run`` only for
+scenarios about stored hosts.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic_core import from_json, to_json
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hugepool.client import Client
+    from hugepool.replay.run import Report
+    from hugepool.whatif.document import ScenarioFile, WrongFile
+
+app = typer.Typer(help="A Linux host's hugetlb pool, simulated page by page.", no_args_is_help=True)
+console = Console()
+errors = Console(stderr=True)
+
+Url = Annotated[str, typer.Option(envvar="HUGEPOOL_URL", help="Where the service listens.")]
+Host = Annotated[str, typer.Argument(help="Name of a host of the service.")]
+REPORT_WIDTH = 250  # a table takes what it needs; a narrow terminal breaks its lines
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        console.print(f"hugepool {version('hugepool')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """A Linux host's hugetlb pool, simulated page by page."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    database_url: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database.")] = None,
+) -> None:
+    """Migrate the database and serve the HTTP interface."""
+    import uvicorn
+    from pydantic import ValidationError
+
+    from hugepool.main import create_app
+    from hugepool.settings import Settings
+    from hugepool.store.errors import StoreFailure
+
+    given: dict[str, Any] = {"host": host, "port": port, "database_url": database_url}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as wrong:
+        for error in wrong.errors():
+            errors.print(f"{error['loc'][0]}: {error['msg']}", highlight=False)
+        raise typer.Exit(2) from None
+    try:
+        application = create_app(settings)
+        application.state.service.start()  # what cannot be opened is told in one line
+    except StoreFailure as failure:
+        raise _failed(failure) from None
+    config = uvicorn.Config(
+        application,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level.lower(),
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    server = uvicorn.Server(config)
+    application.state.streams.stopping = lambda: server.should_exit
+    with suppress(KeyboardInterrupt):  # Ctrl-C is raised once more when all is closed
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_machine(
+    name: Annotated[str, typer.Option(help="Name of the new host.")] = "imported",
+    root: Annotated[Path, typer.Option(help="Folder that holds proc and sys.")] = Path("/"),
+    kernel: Annotated[str | None, typer.Option(help="Rules to use: 5.14, 6.1 or 6.12.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the archive here instead of sending it.")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Make a host of a real machine: reads its /proc and /sys and sends them to the service."""
+    from hugepool.fs.collect import collect, make_archive
+
+    with console.status("reading") as status:
+        found = collect(root, lambda path: status.update(f"reading {path}"))
+    console.print(f"{len(found.files)} files read, {len(found.unreadable)} could not be")
+    data = make_archive(found.files)
+    if save is not None:
+        save.write_bytes(data)
+        console.print(f"archive of {len(data)} bytes written to {save}")
+        return
+    with calling(url) as client, console.status(f"sending {len(data)} bytes to {url}"):
+        answer = client.import_archive(name, data, kernel)
+    memory = answer["memory"]
+    console.print(
+        f"host {answer['name']!r} ({answer['kernel']}): {memory['total_bytes'] >> 20} MiB, "
+        f"{len(answer['nodes'])} nodes, {memory['free_bytes'] >> 20} MiB free"
+    )
+
+
+@contextmanager
+def calling(url: str) -> Iterator["Client"]:
+    """A client of the service; its two errors end the command with exit status 1."""
+    from hugepool.client import Client, Refused, Unreachable
+
+    try:
+        with Client(url) as client:
+            yield client
+    except Unreachable as error:
+        errors.print(f"{error}\nstart one with: hugepool serve", highlight=False)
+        raise typer.Exit(1) from None
+    except Refused as error:
+        errors.print(f"refused: {error.detail}", highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command("export")
+def export_tree(
+    host: Host,
+    folder: Annotated[Path, typer.Argument(help="Where the tree is written; made when missing.")],
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Write a host's files as a plain tree, for programs that take another root.
+
+    lsmem --sysroot DIR, HWLOC_FSROOT=DIR lstopo, prometheus-node-exporter --path.procfs DIR/proc --path.sysfs DIR/sys
+    """
+    from hugepool.mirror.export import CannotExport, export
+    from hugepool.mirror.view import Mirror
+
+    with calling(url) as client, console.status("reading") as status:
+        try:
+            mirror = Mirror(client, host)
+            files = export(mirror, folder, lambda path: status.update(f"reading {path}"), force=force)
+        except (CannotExport, OSError) as error:
+            raise _failed(error) from None
+    console.print(f"{files} files of host {host!r} in {folder}", highlight=False, soft_wrap=True)
+
+
+@app.command("mount")
+def mount_tree(
+    host: Host,
+    folder: Annotated[
+        Path, typer.Argument(help="An empty folder to mount on.", exists=True, file_okay=False)
+    ],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Mount a host's files (FUSE): reads and writes go to the service.  Ctrl-C, SIGTERM or umount ends it."""
+    from hugepool.mirror.mount import CannotMount, mount
+    from hugepool.mirror.view import Mirror
+
+    def ready() -> None:
+        console.print(f"host {host!r} is mounted on {folder}", highlight=False, soft_wrap=True)
+
+    with calling(url) as client:
+        client.host(host)  # a mistake in the name is told before anything is mounted
+        try:
+            mount(Mirror(client, host), folder, ready)
+        except CannotMount as error:
+            raise _failed(error) from None
+
+
+@app.command("exec")
+def exec_program(
+    host: Host,
+    program: Annotated[list[str], typer.Argument(help="The program and its arguments, behind --.")],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Run a program that sees a host's files in place of this machine's, which stay untouched.  Needs root.
+
+    Exit status: that of the program, 128 + n when signal n ended it.
+    """
+    from hugepool.mirror.execute import execute
+    from hugepool.mirror.mount import CannotMount
+    from hugepool.mirror.namespace import CannotCover
+
+    with calling(url) as client:
+        client.host(host)
+    try:
+        status = execute(url, host, program, lambda text: errors.print(text, highlight=False, soft_wrap=True))
+    except (CannotMount, CannotCover) as error:
+        raise _failed(error) from None
+    raise typer.Exit(status)
+
+
+def _failed(error: Exception) -> typer.Exit:
+    errors.print(str(error), highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+@app.command("run")
+def run_scenarios(
+    files: Annotated[list[Path], typer.Argument(help="Scenario files: YAML or JSON.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as HTTP gives them.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here.")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Run what-if scenarios and check what they expect; those about a stored host are asked of the service.
+
+    Exit status: 0 all is as expected, 1 something is not, 2 a file is wrong or could not be run.
+    """
+    from hugepool.whatif import report
+    from hugepool.whatif.document import WrongFile, read_scenario
+
+    try:
+        scenarios = [read_scenario(path) for path in files]
+    except WrongFile as wrong:
+        raise _wrong_file(wrong) from None
+    told, status = [], 0
+    for scenario in scenarios:
+        try:
+            answer = _answer(scenario, url)
+        except WrongFile as wrong:  # the others are run, and their answers kept
+            status = _wrong_file(wrong).exit_code
+            continue
+        told.append((scenario, from_json(answer)))
+        if as_json:
+            sys.stdout.write(("\n" if len(told) > 1 else "") + answer.decode())
+        else:
+            Console(width=REPORT_WIDTH).print(report.show(*told[-1]), crop=False, highlight=False)
+    if junit is not None:
+        try:
+            junit.write_bytes(report.junit(told))
+        except OSError as error:
+            raise _wrong_file(WrongFile(f"{junit}: {error.strerror}")) from None
+    if status or not all(answer["ok"] for _, answer in told):
+        raise typer.Exit(status or 1)
+
+
+def _wrong_file(wrong: "WrongFile") -> typer.Exit:
+    for finding in wrong.findings:
+        errors.print(finding, markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(2)
+
+
+def _answer(file: "ScenarioFile", url: str) -> bytes:
+    """The answer's bytes, the same whoever makes it; progress is shown meanwhile."""
+    from hugepool.client import Client, Refused, Unreachable
+    from hugepool.mm.errors import MMError
+    from hugepool.whatif import variants
+    from hugepool.whatif.ask import NoAnswer, ask
+    from hugepool.whatif.document import WrongFile
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task(escape(file.title), total=None)
+
+        def told(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        try:
+            if not variants.names(file.scenario, file.variants):
+                return to_json(ask(file, told))
+            with Client(url) as client:
+                return client.what_if(to_json(file.scenario.given), told)
+        except (MMError, Refused) as error:
+            raise WrongFile(f"{file.path}: {error.errno}: {error.detail}") from None
+        except (NoAnswer, Unreachable) as error:
+            raise WrongFile(f"{file.path}: {error}") from None
+
+
+@app.command()
+def replay(
+    traces: Annotated[list[Path], typer.Argument(help="Recordings: .json or .json.gz files.")],
+    show: Annotated[int, typer.Option(help="Counters that are off to show per recording.")] = 1,
+) -> None:
+    """Play recordings of real kernels on the model and compare every counter.
+
+    Exit status: 0 nothing is off, 1 something is, 2 a file is not a recording.
+    """
+    from hugepool.mm.errors import BadInput
+    from hugepool.replay.run import replay as replay_file
+
+    reports: list[Report] = []
+    for path in traces:
+        try:
+            reports.append(replay_file(path))
+        except BadInput as error:
+            errors.print(str(error), highlight=False)
+            raise typer.Exit(2) from None
+    console.print(_table(reports), soft_wrap=True)
+    for report in reports:
+        _print_findings(report, show)
+    if any(report.count("off") for report in reports):
+        raise typer.Exit(1)
+
+
+def _table(reports: "list[Report]") -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recording", no_wrap=True, overflow="fold")
+    for column in ("steps", "compared", "exact", "within rule", "off", "not modelled"):
+        table.add_column(column, justify="right")
+    for report in reports:
+        counts = [str(report.count(verdict)) for verdict in ("exact", "within", "off")]
+        missing = str(sum(report.not_modelled.values()))
+        table.add_row(report.name, str(report.steps), str(len(report.rows)), *counts, missing)
+    return table
+
+
+def _print_findings(report: "Report", show: int) -> None:
+    if not report.came_up:
+        console.print(
+            f"{report.name}: the recorded guest did not come up; nothing to replay", highlight=False
+        )
+    for kind, count in report.not_modelled.items():
+        console.print(f"{report.name}: {count} steps not modelled: {kind}", highlight=False)
+    for row in [row for row in report.rows if row.verdict == "off"][:show]:
+        console.print(
+            f"{report.name}: step {row.step}: {row.counter}: kernel {row.kernel}, model {row.model}",
+            highlight=False,
+        )
+
+
+if __name__ == "__main__":
+    app(prog_name="hugepool")

@@ -1,0 +1,346 @@
+"""Request bodies, and the engine's commands that they stand for."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from hugepool.forms.fields import Body, Count, HostName, NodeId, Size, Text, Whole, refuse
+from hugepool.mm import commands
+from hugepool.mm.errors import BadInput
+from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.units import PAGE_SIZE, order_of
+
+MAX_TOUCH = 1 << 22
+MAX_COUNT = 1 << 22  # 8 TiB of 2 MiB pages: a mapping is kept page by page
+Kernel = Annotated[Text, Field(max_length=20, description="Rule set of a kernel version.", examples=["5.14"])]
+HugeSize = Literal["2048kB", "1048576kB"]
+
+
+# -- hosts -----------------------------------------------------------------------------------------------
+
+
+class NodeBody(Body):
+    """One NUMA node."""
+
+    memory: Size
+    cpus: Annotated[Whole, Field(ge=0, le=8192)] = 1
+    movable: Annotated[bool, Field(strict=True, description="All of it is ZONE_MOVABLE.")] = False
+    hotplug: Annotated[bool, Field(strict=True, description="Memory that can be taken out.")] = False
+
+
+class ConfigBody(Body):
+    """How the kernel was built."""
+
+    HUGETLB_PAGE_FREE_VMEMMAP_DEFAULT_ON: Annotated[bool, Field(strict=True)] = False
+    struct_page_size: Annotated[Whole, Field(ge=8, le=256, description="Bytes of one `struct page`.")] = 64
+
+
+class SpecBody(Body):
+    """A machine to boot."""
+
+    nodes: Annotated[list[NodeBody], Field(min_length=1, max_length=64)]
+    kernel: Kernel = "5.14"
+    cmdline: Annotated[
+        Text, Field(max_length=4096, description="Kernel command line, parsed and obeyed.")
+    ] = ""
+    config: ConfigBody = ConfigBody()
+    memory_block_size: Size | None = None
+    min_free_kbytes: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**63, description="What injected faults are drawn from.")] = 0
+
+    def spec(self) -> HostSpec:
+        """The engine's word for it."""
+        nodes = tuple(NodeSpec(n.memory, n.cpus, n.movable, n.hotplug) for n in self.nodes)
+        return HostSpec(
+            nodes=nodes,
+            kernel=self.kernel,
+            cmdline=self.cmdline,
+            default_on=self.config.HUGETLB_PAGE_FREE_VMEMMAP_DEFAULT_ON,
+            struct_page_size=self.config.struct_page_size,
+            memory_block_size=self.memory_block_size,
+            min_free_kbytes=self.min_free_kbytes,
+            seed=self.seed,
+        )
+
+
+ORIGINS = ("spec", "files", "fork_of")
+
+
+def _one_origin(schema: dict[str, Any]) -> None:
+    schema["oneOf"] = [{"required": [origin]} for origin in ORIGINS]
+    for origin in ORIGINS:  # as null they are as good as absent, which oneOf cannot say
+        field = schema["properties"][origin]
+        options = field.pop("anyOf")
+        field.update(next(option for option in options if option.get("type") != "null"))
+        field.pop("default", None)
+
+
+class HostBody(Body):
+    """A new host: booted from `spec`, read from the `files` of a real machine, or a copy (`fork_of`)."""
+
+    model_config = ConfigDict(json_schema_extra=_one_origin)
+
+    name: HostName
+    spec: SpecBody | None = None
+    files: dict[Text, Text] | None = Field(None, description="Text of a machine's files by absolute path.")
+    fork_of: HostName | None = None
+    kernel: Kernel | None = Field(None, description="Beside `files`: the rule set, else guessed from them.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "HostBody":
+        given = [origin for origin in ORIGINS if getattr(self, origin) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise refuse("origin", f"must have exactly one of spec, files and fork_of, not {found}")
+        if self.kernel is not None and self.files is None:
+            raise refuse("origin", "may have kernel only beside files; with spec it is spec.kernel")
+        return self
+
+
+# -- huge pages ------------------------------------------------------------------------------------------
+
+
+class PoolSizeBody(Body):
+    """A new pool size: for all nodes, for one (`node`), or spread over some (`mempolicy`)."""
+
+    count: Count
+    node: NodeId | None = None
+    mempolicy: Annotated[list[NodeId], Field(min_length=1, max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "PoolSizeBody":
+        if self.node is not None and self.mempolicy is not None:
+            raise refuse("nodes", "may have node or mempolicy, not both")
+        return self
+
+    def command(self, order: int) -> commands.SetMaxHugePages:
+        """The engine's word for it."""
+        nodes = None if self.mempolicy is None else tuple(self.mempolicy)
+        return commands.SetMaxHugePages(order, self.count, self.node, nodes)
+
+
+class OvercommitBody(Body):
+    """How many surplus huge pages may be made on demand."""
+
+    count: Count
+
+
+class DemoteBody(Body):
+    """How many gigantic pages to split, on one node or wherever they are."""
+
+    count: Count
+    node: NodeId | None = None
+
+    def command(self, order: int) -> commands.Demote:
+        """The engine's word for it."""
+        return commands.Demote(order, self.count, self.node)
+
+
+# -- memory blocks and contiguous ranges -------------------------------------------------------------------
+
+
+class BlockStateBody(Body):
+    """The word written to a memory block's `state`."""
+
+    state: Literal["offline", "online", "online_kernel", "online_movable"]
+
+
+class AddMemoryBody(Body):
+    """Memory to plug into a node: whole memory blocks."""
+
+    node: NodeId
+    memory: Size
+    start_pfn: (
+        Annotated[Whole, Field(ge=0, lt=2**34, description="Where; else behind the machine's RAM.")] | None
+    ) = None
+
+    def command(self) -> commands.AddMemory:
+        """The engine's word for it."""
+        if self.memory % PAGE_SIZE:
+            raise BadInput("must be a multiple of the memory block size", where="memory")
+        return commands.AddMemory(self.node, self.memory // PAGE_SIZE, self.start_pfn)
+
+
+class UnplugBody(Body):
+    """How much of a memory block to take out, in whole sub-blocks."""
+
+    memory: Size
+
+    def command(self, block: int) -> commands.UnplugMemory:
+        """The engine's word for it."""
+        if self.memory % PAGE_SIZE:
+            raise BadInput("must be a multiple of a sub-block", where="memory")
+        return commands.UnplugMemory(block, self.memory // PAGE_SIZE)
+
+
+class PoisonBody(Body):
+    """Whether a page turned bad (`hard`), or is to be taken out before it does (`soft`)."""
+
+    mode: Literal["hard", "soft"]
+
+
+class ContigBody(Body):
+    """A range to take (`start_pfn`, `end_pfn`), or the size of one to find (`nr_pages`) on a node or in an area."""
+
+    start_pfn: Annotated[Whole, Field(ge=0, lt=2**40)] | None = None
+    end_pfn: Annotated[Whole, Field(ge=0, le=2**40, description="First page behind the range.")] | None = None
+    migratetype: Literal["MOVABLE", "CMA"] = "MOVABLE"
+    nr_pages: Annotated[Whole, Field(ge=1, le=2**40)] | None = None
+    node: NodeId | None = None
+    cma: Annotated[Text, Field(max_length=64, description="CMA area to take the pages from.")] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "ContigBody":
+        given = self.start_pfn is not None and self.end_pfn is not None
+        either = self.start_pfn is not None or self.end_pfn is not None
+        if (self.nr_pages is not None) == either or given != either:
+            raise refuse("range", "needs start_pfn and end_pfn, or nr_pages")
+        if self.cma is not None and (self.nr_pages is None or self.node is not None):
+            raise refuse("range", "with cma, needs nr_pages and nothing else")
+        return self
+
+    def command(self) -> commands.AllocContigRange | commands.AllocContigPages | commands.AllocCma:
+        """The engine's word for it."""
+        if self.cma is not None:
+            return commands.AllocCma(self.cma, self.nr_pages or 0)
+        if self.start_pfn is not None and self.end_pfn is not None:
+            return commands.AllocContigRange(self.start_pfn, self.end_pfn, self.migratetype)
+        return commands.AllocContigPages(self.nr_pages or 0, self.node)
+
+
+# -- tasks -----------------------------------------------------------------------------------------------
+
+
+class PolicyBody(Body):
+    """A memory policy: at most one of these."""
+
+    bind: list[NodeId] | None = None
+    interleave: list[NodeId] | None = None
+    preferred: list[NodeId] | None = None
+    local: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "PolicyBody":
+        if len(self.model_dump(exclude_none=True)) > 1:
+            raise refuse("policy", "may have one of bind, interleave, preferred and local")
+        return self
+
+    def words(self) -> tuple[str, tuple[int, ...]]:
+        """Mode and nodes."""
+        for mode, nodes in self.model_dump(exclude_none=True).items():
+            return mode, () if nodes is True else tuple(nodes)
+        return "default", ()
+
+
+class _TaskBody(Body):
+    comm: Annotated[
+        Text, Field(min_length=1, max_length=15, pattern=r"^[!-~]+$", description="Name of the process.")
+    ] = "task"
+    policy: PolicyBody = PolicyBody()
+
+
+class HugetlbTaskBody(_TaskBody):
+    """A process that maps huge pages and touches some of them."""
+
+    kind: Literal["hugetlb"]
+    size: HugeSize = "2048kB"
+    count: Annotated[Whole, Field(ge=1, le=MAX_COUNT, description="Huge pages mapped.")]
+    touch: Annotated[Whole, Field(ge=0, le=MAX_TOUCH, description="Huge pages faulted in at once.")] = 0
+    shared: Annotated[bool, Field(strict=True)] = False
+    noreserve: Annotated[bool, Field(strict=True)] = False
+
+    def command(self) -> commands.CreateTask:
+        """The engine's word for it."""
+        mode, nodes = self.policy.words()
+        return commands.CreateTask(
+            kind=self.kind,
+            comm=self.comm,
+            order=order_of(self.size) or 0,
+            count=self.count,
+            touch=self.touch,
+            shared=self.shared,
+            noreserve=self.noreserve,
+            policy_mode=mode,
+            policy_nodes=nodes,
+        )
+
+
+class _PagesTaskBody(_TaskBody):
+    memory: Size
+    node: NodeId | None = None
+
+    @property
+    def pages(self) -> int:
+        """Pages of 4 KiB, a started one in full."""
+        return -(-self.memory // PAGE_SIZE)
+
+
+class AnonTaskBody(_PagesTaskBody):
+    """A process with movable memory."""
+
+    kind: Literal["anon"]
+    mlock: Annotated[bool, Field(strict=True)] = False
+
+    def command(self) -> commands.CreateTask:
+        """The engine's word for it."""
+        mode, nodes = self.policy.words()
+        return commands.CreateTask(
+            kind=self.kind,
+            comm=self.comm,
+            pages=self.pages,
+            mlock=self.mlock,
+            node=self.node,
+            policy_mode=mode,
+            policy_nodes=nodes,
+        )
+
+
+class KernelTaskBody(_PagesTaskBody):
+    """Unmovable pages of the kernel."""
+
+    kind: Literal["kernel"]
+
+    def command(self) -> commands.CreateTask:
+        """The engine's word for it."""
+        mode, nodes = self.policy.words()
+        return commands.CreateTask(
+            kind=self.kind,
+            comm=self.comm,
+            pages=self.pages,
+            node=self.node,
+            policy_mode=mode,
+            policy_nodes=nodes,
+        )
+
+
+TaskBody = HugetlbTaskBody | AnonTaskBody | KernelTaskBody
+
+
+class TouchBody(Body):
+    """Fault in the next untouched huge pages of a mapping."""
+
+    count: Annotated[Whole, Field(ge=0, le=MAX_TOUCH)]
+    map: Annotated[Whole, Field(ge=0, le=2**31, description="Number of the mapping within the task.")] = 0
+
+
+# -- deferred frees and faults -----------------------------------------------------------------------------
+
+
+class DeferredModeBody(Body):
+    """Who works off the queue: the service's worker (`auto`), or only a drain (`manual`)."""
+
+    mode: Literal["auto", "manual"]
+
+
+class FaultBody(Body):
+    """Fault injection in the kernel's words."""
+
+    probability: Annotated[Whole, Field(ge=0, le=100, description="Percent.")] = 100
+    interval: Annotated[Whole, Field(ge=1, le=2**31 - 1, description="Every n-th request may fail.")] = 1
+    times: Annotated[Whole, Field(ge=-1, le=2**31 - 1, description="Failures left; -1 no limit.")] = -1
+    space: Annotated[
+        Whole,
+        Field(
+            ge=0, le=2**31 - 1, description="Failing begins with the page of this number; 0 and 1: at once"
+        ),
+    ] = 0

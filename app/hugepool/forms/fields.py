@@ -1,0 +1,91 @@
+"""The kinds of values that documents are made of."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from hugepool.mm.errors import BadInput
+from hugepool.mm.units import ULONG_MAX, memparse
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAME_RULE = "must be 1 to 63 of a-z, 0-9 and -, and not begin with -"
+MAX_SIZE_TEXT = 40
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+
+def refuse(kind: str, why: str) -> PydanticCustomError:
+    """A validation error in our own words."""
+    return PydanticCustomError(kind, "{why}", {"why": why})
+
+
+def _whole_number(value: Any) -> Any:
+    """JSON has whole numbers and others: "8", 8.0 and true are no whole numbers."""
+    if type(value) is not int:
+        raise refuse("int_type", "must be a whole number")
+    return value
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        if len(value) > MAX_SIZE_TEXT:
+            raise refuse("size", "is too long for a size: write bytes, or a number with K, M, G or T")
+        try:
+            return memparse(value)
+        except BadInput as error:
+            raise refuse("size", error.detail.encode("ascii", "replace").decode()) from None
+    if type(value) is not int:
+        raise refuse("size", 'must be bytes as a whole number, or a size such as "64G"')
+    if not 0 <= value <= ULONG_MAX:
+        raise refuse("size", "must be between 0 and 2**64-1 bytes")
+    return value
+
+
+def _text(value: str) -> str:
+    """Half of a surrogate pair is no text: nothing could store it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise refuse("text", "must be valid Unicode text") from None
+    return value
+
+
+def _host_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise refuse("host_name", NAME_RULE)
+    return value
+
+
+def host_name(value: str, where: str) -> str:
+    """A name for a new host.  Raises BadInput that names the field."""
+    if not NAME.fullmatch(value):
+        raise BadInput(NAME_RULE, where=where)
+    return value
+
+
+SIZE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": ULONG_MAX},
+        {"type": "string", "pattern": r"^(0[xX][0-9a-fA-F]{1,12}|[0-9]{1,6}[kKmMgGtT]?)$"},
+    ],
+    "description": 'Bytes, or a string as the kernel command line writes sizes: `"64G"`, `"512M"`.',
+    "examples": ["64G", 68719476736],
+}
+
+Whole = Annotated[int, BeforeValidator(_whole_number, json_schema_input_type=int)]
+Count = Annotated[Whole, Field(ge=0, le=ULONG_MAX)]
+NodeId = Annotated[Whole, Field(ge=0, le=1023, description="Number of a NUMA node.")]
+Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(SIZE_SCHEMA)]
+Text = Annotated[str, AfterValidator(_text)]
+HostName = Annotated[
+    str,
+    AfterValidator(_host_name),
+    Field(json_schema_extra={"pattern": NAME_PATTERN}, description="Name of the host.", examples=["lab"]),
+]

@@ -1,0 +1,144 @@
+"""The texts of /proc/meminfo, vmstat, cmdline, mounts and of nodeN/{meminfo,vmstat,numastat}.
+
+Source: fs/proc/meminfo.c, mm/vmstat.c vmstat_show(), drivers/base/node.c (5.14), byte for byte.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from hugepool.fs import account, templates
+from hugepool.fs.procfs import MEMINFO_END, node_end
+from hugepool.mm.state import Host
+from hugepool.mm.units import ORDER_1G
+
+Numbers = dict[str, int]
+UINT_MAX = (1 << 32) - 1
+
+
+def meminfo(host: Host) -> str:
+    """/proc/meminfo."""
+    carried = account.carried_kb(host)
+    names = carried if "meminfo" in host.carried else templates.MEMINFO[host.profile.name]
+    values = carried | account.meminfo(host)
+    ends = host.carried.get("columns", {}).get("meminfo", {})
+    return "".join(_line(name, values.get(name, 0), ends.get(name, MEMINFO_END)) for name in names)
+
+
+def _line(name: str, value: int, end: int) -> str:
+    """``name:``, the number right-aligned at column ``end``, and the unit; a long number moves the end."""
+    unit = "" if name.startswith("HugePages_") else " kB"
+    label = f"{name}:".ljust(16)
+    return f"{label}{value:>{max(0, end - len(label))}d}{unit}\n"
+
+
+def node_meminfo(host: Host, nid: int) -> str:
+    """nodeN/meminfo; the HugePages lines are of the default size, without Rsvd."""
+    imported = host.carried.get("node_meminfo", {}).get(str(nid))
+    carried = imported or _bare_node(host, nid)
+    names = imported or templates.NODE_MEMINFO[host.profile.name]
+    values = carried | _node_memory(host, nid, carried)
+    ends = host.carried.get("columns", {}).get("node_meminfo", {})
+    return "".join(
+        f"Node {nid} " + _line(name, values.get(name, 0), ends.get(name, node_end(name))) for name in names
+    )
+
+
+def _bare_node(host: Host, nid: int) -> Numbers:
+    return templates.BARE_SYSTEM_KB if nid == host.memory_nodes()[0] and not host.carried else {}
+
+
+def _node_memory(host: Host, nid: int, carried: Numbers) -> Numbers:
+    node = host.nodes[nid]
+    late = account.lag(host, "node_meminfo").get(str(nid), {})
+    total = node.managed * 4 + late.get("MemTotal", 0)
+    free = max(0, node.nr_free * 4 + late.get("MemFree", 0))
+    hs = host.hstates[host.default_order]
+    anon = account.anon_lines(host, carried, [account.anon_by_node(host)[nid]])
+    return anon | {
+        "MemTotal": total,
+        "MemFree": free,
+        "MemUsed": total - free,
+        "HugePages_Total": hs.nr_node[nid] & UINT_MAX,
+        "HugePages_Free": hs.free_node[nid] & UINT_MAX,
+        "HugePages_Surp": hs.surplus_node[nid] & UINT_MAX,
+    }
+
+
+# -- vmstat ----------------------------------------------------------------------------------------------
+
+
+def vmstat(host: Host) -> str:
+    """/proc/vmstat: zone counters, node counters, events."""
+    imported: Numbers = host.carried.get("vmstat", {})
+    kernel = host.profile.name
+    names: Iterable[str] = imported or (
+        templates.ZONE_STATS[kernel] + templates.NODE_STATS[kernel] + templates.VM_EVENTS[kernel]
+    )
+    # The host's counters began with those of the import.
+    values = dict.fromkeys(names, 0) | (imported or _bare_stats()) | host.counters
+    anon = account.added_up(account.anon_by_zone(host).values())
+    values = account.with_tasks(values, anon, kernel)
+    values |= account.free_counters(host, values)
+    values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.zones)
+    return _counters(names, values)
+
+
+def _bare_stats() -> Numbers:
+    return templates.BARE_SYSTEM_STATS | templates.BARE_SYSTEM_ZONE_STATS
+
+
+def _counters(names: Iterable[str], values: Mapping[str, int]) -> str:
+    return "".join(f"{name} {account.unsigned(values.get(name, 0))}\n" for name in names)
+
+
+def node_vmstat(host: Host, nid: int) -> str:
+    """nodeN/vmstat: the zone counters summed over the node, then the node counters."""
+    imported: Numbers = host.carried.get("node_vmstat", {}).get(str(nid), {})
+    zones, node = _zone_sums(host, nid), account.node_stats(host, nid)
+    names: Iterable[str] = imported or (*zones, *node)
+    values = dict.fromkeys(names, 0) | zones | node | imported
+    values = account.with_tasks(values, account.anon_by_node(host)[nid], host.profile.name)
+    late = sum(account.lag(host, "zoneinfo").get(f"{nid}/{zone.name}", 0) for zone in host.nodes[nid].zones)
+    values["nr_free_pages"] = max(0, host.nodes[nid].nr_free + late)
+    values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.nodes[nid].zones)
+    return _counters(names, values)
+
+
+def _zone_sums(host: Host, nid: int) -> Numbers:
+    """Counters of a node's zones, added up."""
+    sums = dict.fromkeys(account.zone_stat_names(host), 0)
+    for zone in host.nodes[nid].zones:
+        for name, count in account.zone_stats(host, zone).items():
+            sums[name] = sums.get(name, 0) + count
+    return sums
+
+
+def numastat(host: Host, nid: int) -> str:
+    """nodeN/numastat: six lines of two words."""
+    imported: Numbers = host.carried.get("numastat", {}).get(str(nid), {})
+    sums = _zone_sums(host, nid)
+    values = {name: sums.get(event, 0) for name, event in templates.NUMASTAT.items()} | imported
+    return _counters(values, values)
+
+
+# -- short ones ------------------------------------------------------------------------------------------
+
+
+def mounts(host: Host) -> str:
+    """/proc/mounts: hugetlbfs of the default size is mounted, as systemd does it."""
+    size = "1024M" if host.default_order == ORDER_1G else "2M"
+    return (
+        "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n"
+        "sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0\n"
+        f"hugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize={size} 0 0\n"
+    )
+
+
+def transparent_hugepage(host: Host) -> str:
+    """/sys/kernel/mm/transparent_hugepage/enabled, as the command line set it."""
+    chosen = "always"
+    for word in host.cmdline.split():
+        name, _, value = word.partition("=")
+        if name == "transparent_hugepage" and value in {"always", "madvise", "never"}:
+            chosen = value
+    words = [f"[{word}]" if word == chosen else word for word in ("always", "madvise", "never")]
+    return " ".join(words) + "\n"

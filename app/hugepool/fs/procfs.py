@@ -1,0 +1,319 @@
+"""The texts of /proc as records: meminfo, zoneinfo, buddyinfo, pagetypeinfo, vmstat, version.
+
+Source: fs/proc/meminfo.c, mm/vmstat.c (5.14, 6.1, 6.12), and recordings of these kernels.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from hugepool.fs.textfile import MAX_PAGES, Line, lines
+from hugepool.mm.errors import BadInput
+from hugepool.mm.units import NR_ORDERS, PAGEBLOCK_ORDER, ULONG_MAX, pages_by_order
+
+MAX_NODES = 1024
+MEMINFO_END = 24  # the column where numbers end: the label takes 16, the number 8
+NODE_POOL_END = 22  # HugePages lines of a node
+MIGRATE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
+MAX_KB = MAX_PAGES * 4
+
+_ZONE_HEAD = re.compile(r"Node ([0-9]+), zone +(\S+)")
+_KEY_VALUE = re.compile(r" +([A-Za-z_][A-Za-z0-9_]*(?: [a-z_]+)*):? +(\S+)")
+_PROTECTION = re.compile(r" +protection: \((.*)\)")
+_MEMINFO = re.compile(r"([A-Za-z][A-Za-z0-9_()]*): +(\S+)( kB)?")
+_NODE_MEMINFO = re.compile(r"Node ([0-9]+) ([A-Za-z][A-Za-z0-9_()]*): +(\S+)( kB)?")
+_TYPE_LINE = re.compile(r"Node +([0-9]+), zone +(\S+), type +(\S+)((?: +>?[0-9]+){11}) *")
+_BLOCKS_LINE = re.compile(r"Node ([0-9]+), zone +(\S+)((?: +\S+)+) *")
+_VERSION = re.compile(r"Linux version ([0-9]{1,3})\.([0-9]{1,4})\b")
+UNSIGNED = frozenset({"HugePages_Surp", "Committed_AS", "VmallocTotal", "VmallocUsed", "VmallocChunk"})
+
+ZoneKey = tuple[int, str]
+
+
+@dataclass(slots=True)
+class ZoneText:
+    """One zone of /proc/zoneinfo.
+
+    ``node_stats`` and ``stats`` in file order; ``tail``: the raw lines from ``pagesets`` on, without
+    ``start_pfn``; ``levels``: all lines between ``pages free`` and ``protection``, by name.
+    """
+
+    line: Line
+    nid: int
+    name: str
+    free: int = -1
+    levels: dict[str, int] = field(default_factory=dict)
+    protection: list[int] = field(default_factory=list)
+    node_stats: dict[str, int] = field(default_factory=dict)
+    stats: dict[str, int] = field(default_factory=dict)
+    tail: list[str] = field(default_factory=list)
+    pcp: int = 0
+    cpus: list[int] = field(default_factory=list)
+    start_pfn: int = -1
+
+
+def parse_meminfo(path: str, text: str) -> dict[str, int]:
+    """Every line of /proc/meminfo, in order; kB where the line says so, else counts."""
+    found: dict[str, int] = {}
+    for line in lines(path, text):
+        match = _MEMINFO.fullmatch(line.text.rstrip())
+        if match is None:
+            line.fail(f"{line.text[:60]!r} is not a line of meminfo such as 'MemFree:  1024 kB'")
+        _put_meminfo(line, found, match[1], match[2])
+    return found
+
+
+def parse_node_meminfo(path: str, text: str, nid: int) -> dict[str, int]:
+    """Every line of a node's meminfo, in order, without the ``Node N`` in front."""
+    found: dict[str, int] = {}
+    for line in lines(path, text):
+        match = _NODE_MEMINFO.fullmatch(line.text.rstrip())
+        if match is None or match[1] != str(nid):
+            line.fail(f"{line.text[:60]!r} is not a line such as 'Node {nid} MemFree:  1024 kB'")
+        _put_meminfo(line, found, match[2], match[3])
+    return found
+
+
+def node_end(name: str) -> int:
+    """The column where a node's meminfo ends a line's number, counted behind ``Node N ``."""
+    return NODE_POOL_END if name.startswith("HugePages_") else MEMINFO_END
+
+
+def columns(text: str, *, of_node: bool) -> dict[str, int]:
+    """Where the numbers of a meminfo end, for lines where that is not the kernel's own column."""
+    found: dict[str, int] = {}
+    for line in text.split("\n"):
+        match = (_NODE_MEMINFO if of_node else _MEMINFO).fullmatch(line.rstrip())
+        if match is None:
+            continue
+        name, number = (2, 3) if of_node else (1, 2)
+        end = match.end(number) - match.start(name)
+        usual = node_end(match[name]) if of_node else MEMINFO_END
+        if end != usual and end != 16 + len(match[number]):
+            found[match[name]] = end
+    return found
+
+
+def _put_meminfo(line: Line, found: dict[str, int], name: str, word: str) -> None:
+    if name in found:
+        line.fail(f"{name} is there twice")
+    if name in {"MemTotal", "MemFree"}:
+        found[name] = line.count(word, name, MAX_KB)
+    else:
+        found[name] = line.count(word, name, ULONG_MAX if name in UNSIGNED else (1 << 63) - 1)
+
+
+def parse_counters(path: str, text: str) -> dict[str, int]:
+    """Lines of a name and a number, in order: vmstat and numastat."""
+    found: dict[str, int] = {}
+    for line in lines(path, text):
+        words = line.text.split()
+        if len(words) != 2:
+            line.fail(f"a name and a number are expected, found {len(words)} words")
+        if words[0] in found:
+            line.fail(f"{words[0]} is there twice")
+        found[words[0]] = line.count(words[1], words[0], ULONG_MAX)
+    return found
+
+
+def parse_buddyinfo(path: str, text: str) -> dict[ZoneKey, list[int]]:
+    """Free blocks per order 0..10 by node and zone."""
+    found: dict[ZoneKey, list[int]] = {}
+    for line in lines(path, text):
+        head = _ZONE_HEAD.match(line.text)
+        if head is None:
+            line.fail(f"{line.text[:60]!r} is not a line such as 'Node 0, zone Normal 1 2 3'")
+        words = line.text[head.end() :].split()
+        if len(words) != NR_ORDERS:
+            line.fail(f"{NR_ORDERS} columns are expected (orders 0 to 10), found {len(words)}")
+        counts = [line.pages(word, f"order {order}") for order, word in enumerate(words)]
+        if pages_by_order(counts) > MAX_PAGES:
+            line.fail("the free blocks add up to more than 64 TiB")
+        key = (_nid(line, head[1]), head[2])
+        if key in found:
+            line.fail(f"zone {key[1]} of node {key[0]} is there twice")
+        found[key] = counts
+    return found
+
+
+def _nid(line: Line, word: str) -> int:
+    return line.count(word, "the node number", MAX_NODES - 1)
+
+
+# -- zoneinfo --------------------------------------------------------------------------------------------
+
+
+def parse_zoneinfo(path: str, text: str) -> list[ZoneText]:
+    """All zones, empty ones included, in file order.
+
+    Raises:
+        BadInput: a line that zoneinfo does not have, a zone that is there twice or is cut off.
+    Source: mm/vmstat.c zoneinfo_show_print() (5.14, 6.1, 6.12).
+    """
+    zones: list[ZoneText] = []
+    seen: set[ZoneKey] = set()
+    part = "free"
+    for line in lines(path, text):
+        head = _ZONE_HEAD.fullmatch(line.text.rstrip())
+        if head:
+            zones.append(_new_zone(line, seen, (_nid(line, head[1]), head[2])))
+            part = "free"
+        elif not zones:
+            line.fail("the first line of zoneinfo must be 'Node 0, zone DMA' or alike")
+        else:
+            part = _PARTS[part](zones[-1], line)
+    for zone in zones:
+        _check_whole(zone)
+    return zones
+
+
+def _new_zone(line: Line, seen: set[ZoneKey], key: ZoneKey) -> ZoneText:
+    if key in seen:
+        line.fail(f"zone {key[1]} of node {key[0]} is there twice")
+    seen.add(key)
+    return ZoneText(line, *key)
+
+
+def _pair(line: Line) -> tuple[str, int]:
+    match = _KEY_VALUE.fullmatch(line.text.rstrip())
+    if match is None:
+        line.fail(f"{line.text.strip()[:60]!r} is not a name and a number")
+    return match[1], line.count(match[2], match[1], ULONG_MAX)
+
+
+def _put(line: Line, into: dict[str, int], key: str, number: int) -> None:
+    if key in into:
+        line.fail(f"{key} is there twice in this zone")
+    into[key] = number
+
+
+def _part_free(zone: ZoneText, line: Line) -> str:
+    if line.text.strip() == "per-node stats":
+        return "free"
+    name, number = _pair(line)
+    if name != "pages free":
+        _put(line, zone.node_stats, name, number)
+        return "free"
+    zone.free = line.pages(str(number), "pages free")
+    return "levels"
+
+
+def _part_levels(zone: ZoneText, line: Line) -> str:
+    match = _PROTECTION.fullmatch(line.text.rstrip())
+    if match is None:
+        name, number = _pair(line)
+        _put(line, zone.levels, name, line.pages(str(number), name))
+        return "levels"
+    words = match[1].split(", ")
+    if len(words) not in {4, 5}:
+        line.fail(f"protection has {len(words)} entries; x86-64 has 4, or 5 with a Device zone")
+    zone.protection = [line.pages(word, "a protection entry") for word in words]
+    return "stats"
+
+
+def _part_stats(zone: ZoneText, line: Line) -> str:
+    if line.text.strip() == "pagesets":
+        zone.tail.append(line.text.rstrip())
+        return "tail"
+    name, number = _pair(line)
+    _put(line, zone.stats, name, number)
+    return "stats"
+
+
+def _part_tail(zone: ZoneText, line: Line) -> str:
+    name, number = _pair(line)
+    if name == "start_pfn":
+        zone.start_pfn = line.pages(str(number), "start_pfn")
+        return "end"
+    if name == "count":
+        zone.pcp += line.pages(str(number), "count")
+    elif name == "cpu":
+        zone.cpus.append(line.count(str(number), "cpu", 65535))
+    zone.tail.append(line.text.rstrip())
+    return "tail"
+
+
+def _part_end(zone: ZoneText, line: Line) -> str:
+    line.fail(f"nothing is expected after start_pfn of zone {zone.name}, found {line.text.strip()[:60]!r}")
+
+
+_PARTS = {
+    "free": _part_free,
+    "levels": _part_levels,
+    "stats": _part_stats,
+    "tail": _part_tail,
+    "end": _part_end,
+}
+
+
+def _check_whole(zone: ZoneText) -> None:
+    missing = [
+        name for name in ("min", "low", "high", "spanned", "present", "managed") if name not in zone.levels
+    ]
+    if zone.free < 0:
+        missing.insert(0, "pages free")
+    if not zone.protection:
+        missing.append("protection")
+    if not missing and zone.levels["present"] and zone.start_pfn < 0:
+        missing.append("start_pfn")
+    if missing:
+        zone.line.fail(f"zone {zone.name} of node {zone.nid} is cut off: no {', '.join(missing)}")
+
+
+# -- pagetypeinfo ----------------------------------------------------------------------------------------
+
+
+def parse_pagetypeinfo(path: str, text: str) -> dict[ZoneKey, list[int]]:
+    """Pageblocks per migratetype, in the order of ``MIGRATE_NAMES``, by node and zone.
+
+    The free blocks per type are checked for form only: buddyinfo has their sum.
+    Source: mm/vmstat.c pagetypeinfo_show() (5.14); a count above 100000 is written ``>100000``.
+    """
+    found: dict[ZoneKey, list[int]] = {}
+    columns: list[str] = []
+    for line in lines(path, text):
+        words = line.text.split()
+        if line.text.startswith("Page block order:") and words[-1] != str(PAGEBLOCK_ORDER):
+            line.fail(f"pageblocks of order {words[-1][:20]}; x86-64 has order {PAGEBLOCK_ORDER}")
+        elif line.text.startswith("Number of blocks type"):
+            columns = words[4:]
+            if unknown := set(columns) - set(MIGRATE_NAMES):
+                line.fail(f"unknown migratetype {min(unknown)[:40]!r}")
+        elif line.text.startswith("Node") and not _TYPE_LINE.fullmatch(line.text):
+            key, counts = _block_types(line, columns)
+            if key in found:
+                line.fail(f"zone {key[1]} of node {key[0]} is there twice")
+            found[key] = counts
+        elif not line.text.startswith(("Page", "Free pages count", "Node")):
+            line.fail(f"{line.text[:60]!r} is not a line of pagetypeinfo")
+    return found
+
+
+def free_lists(text: str) -> dict[ZoneKey, dict[str, list[int]]]:
+    """Free blocks per order by name of their migratetype, by node and zone.
+
+    ``text`` is what ``parse_pagetypeinfo`` has accepted.
+    """
+    found: dict[ZoneKey, dict[str, list[int]]] = {}
+    for match in filter(None, map(_TYPE_LINE.fullmatch, text.splitlines())):
+        counts = [int(word.lstrip(">")) for word in match[4].split()]
+        found.setdefault((int(match[1]), match[2]), {})[match[3]] = counts
+    return found
+
+
+def _block_types(line: Line, columns: list[str]) -> tuple[ZoneKey, list[int]]:
+    match = _BLOCKS_LINE.fullmatch(line.text)
+    if match is None or not columns:
+        line.fail(f"{line.text[:60]!r} is not a line of pagetypeinfo")
+    words = match[3].split()
+    if len(words) != len(columns):
+        line.fail(f"{len(columns)} columns are expected, found {len(words)}")
+    by_name = {name: line.pages(word, name) for name, word in zip(columns, words, strict=True)}
+    return (_nid(line, match[1]), match[2]), [by_name.get(name, 0) for name in MIGRATE_NAMES]
+
+
+def parse_version(path: str, text: str) -> tuple[int, int]:
+    """Major and minor number of ``Linux version 6.1.0 ...``."""
+    match = _VERSION.match(text)
+    if match is None:
+        raise BadInput("does not begin with 'Linux version X.Y'", where=f"{path}:1")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,69 @@
+"""Reading a host's files: ``render`` for a file, ``listdir`` for a folder."""
+
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from hugepool.fs.tree import File, Folder, Item, Link, children, walk
+from hugepool.mm.errors import MMError, NotFound
+from hugepool.mm.state import Host
+
+
+class Entry(NamedTuple):
+    """One name in a folder; ``type``: file, directory or symlink; ``mode``: permissions in octal.
+
+    ``target`` is where a symlink leads, as readlink(2) tells it: relative to the link's folder.
+    """
+
+    name: str
+    type: str
+    mode: str
+    target: str | None = None
+
+
+def is_directory(host: Host, path: str) -> bool:
+    """Whether the path is a folder (or a link to one).  Raises NotFound when nothing is there."""
+    item, _ = walk(host, path)
+    return isinstance(item, Folder)
+
+
+def render(host: Host, path: str) -> str:
+    """The text of a file, as the kernel prints it.
+
+    Raises:
+        NotFound: no such file, or a folder.
+        MMError: EACCES for a write-only file.
+    """
+    item, args = walk(host, path)
+    if isinstance(item, Folder):
+        raise NotFound(f"{path} is a directory", reason="is-a-directory")
+    if item.show is None:
+        raise MMError("EACCES", f"{path} is write-only", reason="write-only")
+    return item.show(host, args)
+
+
+def listdir(host: Host, path: str) -> list[Entry]:
+    """The entries of a folder by name, numbers in names in their order.
+
+    Raises:
+        NotFound: no such folder, or a file.
+    """
+    item, args = walk(host, path)
+    if not isinstance(item, Folder):
+        raise NotFound(f"{path} is not a directory", reason="not-a-directory")
+    found = [_entry(name, child) for name, child in children(host, item, args)]
+    return sorted(found, key=_by_number)
+
+
+def _entry(name: str, item: Item) -> Entry:
+    if isinstance(item, File):
+        return Entry(name, "file", f"{item.mode:04o}")
+    if isinstance(item, Link):
+        kind = PurePosixPath(item.target).parent.name  # nodes and memory blocks lie side by side
+        return Entry(name, "symlink", "0777", f"../../{kind}/{name}")
+    return Entry(name, "directory", "0755")
+
+
+def _by_number(entry: Entry) -> tuple[str, int, str]:
+    stem = entry.name.rstrip("0123456789")
+    digits = entry.name[len(stem) :]
+    return stem, int(digits) if digits else -1, entry.name

@@ -1,0 +1,191 @@
+"""The texts of /proc/zoneinfo, buddyinfo and pagetypeinfo.
+
+Source: mm/vmstat.c zoneinfo_show_print(), frag_show_print(), pagetypeinfo_show() (5.14, 6.1, 6.12), byte for
+byte.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from hugepool.fs import account, templates
+from hugepool.fs.procfs import MIGRATE_NAMES
+from hugepool.mm.mmzone import ZONE_DMA, ZONE_NAMES, Use, Zone
+from hugepool.mm.page_alloc import free_area, free_area_by_type
+from hugepool.mm.pcp import batch_size, pcp_high
+from hugepool.mm.state import Host
+from hugepool.mm.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+
+Record = dict[str, Any]
+THRESHOLD_MAX = 125
+
+
+def populated(host: Host) -> Iterator[Zone]:
+    """Zones with memory, in the order of the files."""
+    for node in host.nodes:
+        yield from (zone for zone in node.zones if zone.present)
+
+
+def buddyinfo(host: Host) -> str:
+    """/proc/buddyinfo: one line a zone with memory."""
+    return "".join(
+        f"Node {zone.nid}, zone {zone.name:>8} {_columns(free_area(host.mem, zone), 6)}\n"
+        for zone in populated(host)
+    )
+
+
+def _columns(counts: Iterable[int], width: int) -> str:
+    return "".join(f"{count:{width}d} " for count in counts)
+
+
+# -- pagetypeinfo ----------------------------------------------------------------------------------------
+
+
+def pagetypeinfo(host: Host) -> str:
+    """/proc/pagetypeinfo: per node, free blocks by type and order, then pageblocks by type."""
+    types = _migratetypes(host)
+    return "".join(_node_types(host, node.nid, types) for node in host.nodes if node.present)
+
+
+def _migratetypes(host: Host) -> tuple[str, ...]:
+    default = templates.MIGRATETYPES[host.profile.name]
+    if any(zone.cma for zone in host.zones):
+        default = MIGRATE_NAMES
+    return tuple(host.carried.get("migratetypes", default))
+
+
+def _node_types(host: Host, nid: int, types: tuple[str, ...]) -> str:
+    zones = [zone for zone in host.nodes[nid].zones if zone.present]
+    lines = [
+        f"Page block order: {PAGEBLOCK_ORDER}",
+        f"Pages per block:  {PAGEBLOCK_PAGES}",
+        "",
+        f"{'Free pages count per migrate type at order':<43} {_columns(range(NR_ORDERS), 6)}",
+    ]
+    for zone in zones:
+        counts = free_area_by_type(host.mem, zone)
+        for name in types:
+            row = counts[MIGRATE_NAMES.index(name)].tolist()
+            lines.append(f"Node {nid:4d}, zone {zone.name:>8}, type {name:>12} {_columns(row, 6)}")
+    lines += ["", f"{'Number of blocks type ':<23}{''.join(f'{name:>12} ' for name in types)}"]
+    for zone in zones:
+        blocks = _blocks_by_type(host, zone)
+        row = [blocks[MIGRATE_NAMES.index(name)] for name in types]
+        lines.append(f"Node {nid}, zone {zone.name:>8} {_columns(row, 12)}")
+    return "\n".join(lines) + "\n"
+
+
+def _blocks_by_type(host: Host, zone: Zone) -> list[int]:
+    mem, span = host.mem, host.mem.blocks_of(zone)
+    uses = mem.use[span]
+    there = (mem.zone[span] == zone.index + 1) & (uses != Use.HOLE) & (uses != Use.OFFLINE)
+    counts: list[int] = np.bincount(mem.mt[span][there], minlength=len(MIGRATE_NAMES)).tolist()
+    return counts
+
+
+# -- zoneinfo --------------------------------------------------------------------------------------------
+
+
+def zoneinfo(host: Host) -> str:
+    """/proc/zoneinfo: all zones of all nodes, empty ones in short."""
+    parts = []
+    anon = account.anon_by_zone(host)
+    for node in host.nodes:
+        first = next((zone.name for zone in populated(host) if zone.nid == node.nid), None)
+        for record in _records(host, node.nid):
+            zone = next((zone for zone in node.zones if zone.name == record["name"]), None)
+            parts.append(f"Node {node.nid}, zone {record['name']:>8}\n")
+            if zone is not None and zone.name == first:
+                parts.append(_node_part(host, node.nid, account.added_up(anon[z.index] for z in node.zones)))
+            parts.append(_levels(host, zone, record))
+            if zone is not None and zone.present:
+                parts.append(_counters_and_pagesets(host, zone, record, anon[zone.index]))
+    return "".join(parts)
+
+
+def _records(host: Host, nid: int) -> list[Record]:
+    kept = [record for record in host.carried.get("zoneinfo", []) if record["nid"] == nid]
+    return kept or [_bare_record(host, name) for name in _zone_names(host)]
+
+
+def _zone_names(host: Host) -> tuple[str, ...]:
+    return (*ZONE_NAMES, "Device") if host.profile.device_zone else ZONE_NAMES
+
+
+def _bare_record(host: Host, name: str) -> Record:
+    kernel = host.profile.name
+    return {"name": name, "levels": templates.ZONE_LEVELS[kernel], "values": {}, "tail": [],
+            "reserves": len(_zone_names(host)), "pcp": 0}  # fmt: skip
+
+
+def _node_part(host: Host, nid: int, anon: account.AnonPages) -> str:
+    stats = account.with_tasks(account.node_stats(host, nid), anon, host.profile.name)
+    return "  per-node stats\n" + "".join(_stat_line(name, count) for name, count in stats.items())
+
+
+def _stat_line(name: str, count: int) -> str:
+    return f"      {name:<12} {account.unsigned(count)}\n"
+
+
+def _levels(host: Host, zone: Zone | None, record: Record) -> str:
+    empty = zone or Zone(0, 0, ZONE_DMA)
+    values = {
+        **record["values"],
+        "min": empty.min,
+        "low": empty.low,
+        "high": empty.high,
+        "promo": empty.high + (empty.low - empty.min),
+        "spanned": empty.spanned,
+        "present": empty.present,
+        "managed": empty.managed,
+        "cma": empty.cma,
+    }
+    reserve = [*empty.lowmem_reserve, empty.lowmem_reserve[-1]][: record["reserves"]]
+    return (
+        f"  pages free     {_free(host, zone) if zone else 0}\n"
+        + "".join(f"        {name:<8} {values.get(name, 0)}\n" for name in record["levels"])
+        + f"        protection: ({', '.join(map(str, reserve))})\n"
+    )
+
+
+def _free(host: Host, zone: Zone) -> int:
+    return max(0, zone.nr_free + int(account.lag(host, "zoneinfo").get(f"{zone.nid}/{zone.name}", 0)))
+
+
+def _counters_and_pagesets(host: Host, zone: Zone, record: Record, anon: account.AnonPages) -> str:
+    stats = account.with_tasks(account.zone_stats(host, zone), anon, host.profile.name)
+    stats = stats | {"nr_free_pages": _free(host, zone), "nr_free_cma": account.free_cma_pages(host, zone)}
+    tail = record["tail"] or _bare_tail(host, zone)
+    return (
+        "".join(_stat_line(name, count) for name, count in stats.items())
+        + "".join(line + "\n" for line in _with_pcp(tail, zone.nr_pcp, record["pcp"]))
+        + f"  start_pfn:           {zone.start_pfn}\n"
+    )
+
+
+def _with_pcp(tail: list[str], nr_pcp: int, imported: int) -> Iterator[str]:
+    """The page sets; when the lists were drained since the import, what is left stands with the first CPU."""
+    left = nr_pcp
+    for line in tail:
+        head, colon, count = line.partition("count:")
+        if not colon or nr_pcp == imported:
+            yield line
+        else:
+            yield f"{head}count: {left:>{len(count) - 1}d}"
+            left = 0
+
+
+def _bare_tail(host: Host, zone: Zone) -> list[str]:
+    cpus = sorted(cpu for node in host.nodes for cpu in node.cpus)
+    threshold = 2 * len(cpus).bit_length() * (1 + (zone.managed >> 15).bit_length())
+    lines = ["  pagesets"]
+    for cpu in cpus:
+        lines += [
+            f"    cpu: {cpu}",
+            "              count: 0",
+            f"              high:  {pcp_high(host, zone)}",
+            f"              batch: {batch_size(zone)}",
+            f"  vm stats threshold: {min(threshold, THRESHOLD_MAX)}",
+        ]
+    return [*lines, "  node_unreclaimable:  0"]

@@ -1,0 +1,169 @@
+"""A host for one test, and what the test does with it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import NoReturn
+
+from hugepool.client import Client, Json, Refused
+from hugepool.harness.mount import Mount
+from hugepool.harness.server import Server
+from hugepool.mirror.export import export
+from hugepool.mirror.mount import CannotMount, library
+from hugepool.mirror.operations import errnos
+from hugepool.mirror.view import Mirror
+
+EXEC_SECONDS = 60.0
+ENDS_WITHIN_SECONDS = 5.0
+CAP_SYS_ADMIN = 1 << 21
+
+
+class SimulatedHost:
+    """A host of a running service, as it is after its boot; ``end`` it.
+
+    Attributes:
+        name: of the host.
+        client: speaks with the service.  A refusal is ``hugepool.client.Refused``, with its errno.
+
+    Raises:
+        Refused: there can be no machine of that spec.
+    """
+
+    def __init__(self, server: Server, spec: Json, folder: Path, skip: Callable[[str], NoReturn]) -> None:
+        self.name = server.new_name()
+        self.client: Client = server.client
+        self._origin = server.booted(spec)
+        self._folder, self._skip = folder, skip
+        self._mounts: list[Mount] = []
+        self._ends = ExitStack()
+        self._boot()
+
+    def _boot(self) -> None:
+        self.client.fork_host(self.name, self._origin)
+        self._ends.callback(self._delete)
+
+    def _delete(self) -> None:
+        try:
+            self.client.delete_host(self.name)
+        except Refused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:  # a test may have deleted it
+                raise
+
+    def end(self) -> None:
+        """Unmount and delete the host."""
+        self._mounts.clear()
+        self._ends.close()
+
+    def reset(self) -> None:
+        """Back to the state after the boot.  What was mounted is mounted again, on the same folders."""
+        folders = [mount.folder for mount in self._mounts]
+        self.end()
+        self._boot()
+        for folder in folders:
+            self.mount(folder)
+
+    @property
+    def url(self) -> str:
+        """Where the service listens."""
+        return self.client.url
+
+    def read(self, path: str) -> str:
+        """The text of a file of ``/proc`` or ``/sys``.  Raises OSError with the errno that open(2) or read(2) sets."""
+        with errnos(path):
+            return self.client.read_file(self.name, path)
+
+    def write(self, path: str, data: bytes | str) -> str | None:
+        """Write a file in one write(2); what came of it, for the size of a pool: ``requested=64; nr_hugepages=61``.
+
+        Raises:
+            OSError: with the errno that the kernel sets.
+        """
+        with errnos(path):
+            return self.client.write_file(self.name, path, data)
+
+    def pool(self, size: str = "2048kB") -> Json:
+        """The counters of a pool."""
+        return self.client.hugepages(self.name, size)
+
+    def export(self, folder: Path | None = None) -> Path:
+        """Write all files as a plain tree, and give back its folder: by default one in the test's ``tmp_path``.
+
+        A tree that was exported into the same folder before is replaced.
+        """
+        target = folder or self._folder / "tree"
+        export(Mirror(self.client, self.name), target, lambda _: None)
+        return target
+
+    def mount(self, folder: Path | None = None) -> Path:
+        """Mount the host until the test ends, and give back the folder.  Without FUSE the test is skipped.
+
+        Raises:
+            ChildFailed: there is FUSE, and still no mount; with what libfuse said.
+        """
+        self._need_fuse()
+        number = len(self._mounts)
+        target, log = folder or self._folder / f"mount{number}", self._folder / f"mount{number}.log"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._mounts.append(Mount(self.url, self.name, target, log))
+        self._ends.callback(self._mounts[-1].end)
+        return target
+
+    def exec(
+        self, *program: str, stdin: str = "", timeout_seconds: float = EXEC_SECONDS
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program that sees this host in place of the machine, as ``hugepool exec`` does.
+
+        Without FUSE, or without the right to make a mount namespace, the test is skipped.
+
+        Raises:
+            subprocess.TimeoutExpired: the program was ended.
+        """
+        self._need_fuse()
+        if not _capabilities() & CAP_SYS_ADMIN:
+            self._skip("hugepool exec takes root with CAP_SYS_ADMIN, for a mount namespace")
+        hugepool = [
+            sys.executable,
+            "-P",
+            "-m",
+            "hugepool.cli",
+        ]  # -P: the folder of the test may hold another `app`
+        with subprocess.Popen(  # noqa: S603 - what the test asked to run
+            [*hugepool, "exec", "--url", self.url, self.name, "--", *program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout_seconds)
+            except BaseException:
+                _end_with_all(process)
+                raise
+        return subprocess.CompletedProcess(program, process.returncode, out, err)
+
+    def _need_fuse(self) -> None:
+        try:
+            library()
+        except CannotMount as error:
+            self._skip(str(error))
+
+
+def _capabilities() -> int:
+    """What this process may do, as the bits of capabilities(7)."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
+
+
+def _end_with_all(process: "subprocess.Popen[str]") -> None:
+    """Ask ``hugepool exec`` to end, which asks its program; then kill what is left of its session."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(ENDS_WITHIN_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,106 @@
+"""A real service for tests: a process of its own, a free port of the loopback, a database in a folder."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hugepool.client import Client, Json, Refused, Unreachable
+from hugepool.harness.child import ChildFailed, said, start, stop
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 60.0
+POLL_SECONDS = 0.05
+LISTENS = re.compile(r"running on (http://\S+) ")
+
+
+@dataclass
+class Server:
+    """A running service.
+
+    Attributes:
+        url: where it listens.
+        pid: of its process.
+        client: speaks with it.
+        log: what it prints.
+    """
+
+    url: str
+    pid: int
+    client: Client
+    log: Path
+    _booted: dict[str, str] = field(default_factory=dict)
+    _names: int = 0
+
+    def booted(self, spec: Json) -> str:
+        """The name of a host in the state after its boot, to be copied and never changed; one for each spec.
+
+        Raises:
+            Refused: there can be no such machine.
+        """
+        key = json.dumps(spec, sort_keys=True)
+        if key not in self._booted:
+            name = f"booted-{len(self._booted) + 1}"
+            self.client.create_host(name, spec)
+            self._booted[key] = name
+        return self._booted[key]
+
+    def new_name(self) -> str:
+        """A name that no host has had yet."""
+        self._names += 1
+        return f"host-{self._names}"
+
+
+@contextmanager
+def serving(folder: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A service that is ready, and gone when the block ends.
+
+    Args:
+        folder: for its database and its log; a second service in it has the hosts of the first.
+        port: 0 takes a free one.
+        settings: ``HUGEPOOL_*`` variables; without it all have their defaults.
+
+    Raises:
+        ChildFailed: it did not come up; with what it printed.
+    """
+    log = folder / "service.log"
+    database = f"sqlite:///{folder / 'hugepool.db'}"
+    arguments = ("--host", LOOPBACK, "--port", str(port), "--database-url", database)
+    process = start("serve", *arguments, log=log, settings=settings)
+    try:
+        with Client(_address(process, log)) as client:
+            _await_ready(client, process, log)
+            yield Server(client.url, process.pid, client, log)
+    finally:
+        stop(process)
+
+
+def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Where it listens, as it says itself: a port that was looked for before could be taken by now."""
+    found = (LISTENS.search(log.read_text()) for _ in _tries(process, log))
+    return next(match for match in found if match)[1]
+
+
+def _await_ready(client: Client, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in _tries(process, log):
+        try:
+            client.request("GET", "/healthz/ready")
+        except (Refused, Unreachable):
+            continue
+        return
+
+
+def _tries(process: "subprocess.Popen[bytes]", log: Path) -> Iterator[None]:
+    """One after another as long as the process runs, and not for ever."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        status = process.poll()
+        if status is not None:
+            raise ChildFailed(f"hugepool serve ended with status {status} before it was ready:\n{said(log)}")
+        yield
+        time.sleep(POLL_SECONDS)
+    raise ChildFailed(f"hugepool serve is not ready after {START_SECONDS:g} seconds:\n{said(log)}")

@@ -1,0 +1,116 @@
+"""The application: its parts put together, and its life."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+
+from hugepool.api import (
+    contig_ranges,
+    deferred_frees,
+    errors,
+    faults,
+    files,
+    history,
+    hosts,
+    hugepages,
+    jobs,
+    memory_blocks,
+    operations,
+    plans,
+    tasks,
+    vmemmap,
+    what_if,
+)
+from hugepool.api.documentation import TAGS, DocumentedAPI, serve_docs
+from hugepool.api.event_stream import Streams
+from hugepool.api.metrics import HostCollector, RequestMetrics
+from hugepool.api.middleware import BodyLimit, CountRequests
+from hugepool.jobs import Board, Limits
+from hugepool.service import Service
+from hugepool.settings import Settings
+from hugepool.whatif import NEEDED
+from hugepool.worker import DeferredFreeWorker
+
+ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freeing, fault injection, audits.
+
+Every change is answered when it is durable.  Answers carry `ETag: "<revision>"`; send it back as `If-Match`
+to change only what you have seen.  Refusals are `application/problem+json` with the kernel's errno.
+"""
+ROUTERS = (
+    hosts,
+    hugepages,
+    memory_blocks,
+    contig_ranges,
+    tasks,
+    vmemmap,
+    deferred_frees,
+    faults,
+    files,
+    history,
+    what_if,
+    plans,
+    jobs,
+    operations,
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A service that is ready to be served; nothing is opened before it starts."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        await run_sync(service.start)
+        worker = DeferredFreeWorker(service)
+        try:
+            if settings.worker_enabled:
+                await worker.start()
+            yield
+        finally:
+            await worker.stop()
+            await run_sync(board.close)
+            await run_sync(service.close)
+
+    service, board = Service(settings), Board(_limits(settings), NEEDED)
+    app = DocumentedAPI(
+        title="hugepool",
+        version=operations.VERSION,
+        description=ABOUT,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HostCollector(service))
+    app.state.jobs = board
+    app.state.service, app.state.registry, app.state.streams = service, registry, Streams()
+    for module in ROUTERS:
+        app.include_router(module.router)
+    serve_docs(app)
+    errors.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(CountRequests, metrics=RequestMetrics(registry))
+    return app
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        workers=settings.job_workers,
+        at_once=settings.jobs_at_once,
+        unfinished=settings.jobs_unfinished,
+        kept=settings.jobs_kept,
+        kept_seconds=settings.job_kept_seconds,
+        seconds=settings.job_seconds,
+    )
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

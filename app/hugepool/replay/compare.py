@@ -1,0 +1,275 @@
+"""Holding the model's counters against a recording's, each by its own rule.
+
+Exact means equal.  Everything else is a stated tolerance with a reason: recorded noise, placement, page tables of
+processes, a pool grown until memory ran out.  Changes of free memory are compared step by step, so an error
+cannot hide in an old one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hugepool.replay import balance
+from hugepool.replay.player import Played
+from hugepool.replay.trace import Step, Trace
+
+PROCESS_STEPS = ("start", "exit", "anon-grow", "anon-shrink", "anon-map", "kernel-grow", "kernel-shrink",
+                 "kernel-map", "kernel-thin", "mempolicy")  # fmt: skip
+MAPPING_STEPS = ("huge-map", "huge-touch", "huge-unmap", "huge-file-allocate", "unlink")
+PROCESS_SLACK = 64  # page tables and slab of a process
+TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
+EXHAUSTION = 0.01
+POOL_WORDS = (
+    "nr_hugepages",
+    "nr_hugepages_mempolicy",
+    "free_hugepages",
+    "resv_hugepages",
+    "surplus_hugepages",
+)
+MEMINFO_POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp")
+WATERMARKS = ("min", "low", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One counter after one step: ``verdict`` is exact, within or off."""
+
+    step: int
+    counter: str
+    kernel: Any
+    model: Any
+    verdict: str
+
+
+@dataclass(slots=True)
+class Comparator:
+    """Compares step after step; remembers what the rules need of the past.
+
+    ``loose``: pages by which the pools may differ since a growth to exhaustion.
+    ``freed``: pages that a worker or the end of a process frees, maybe after the snapshot.
+    ``late``: pages of them that the last snapshot had not seen yet, give or take ``late_slack``.
+    """
+
+    trace: Trace
+    sections: int
+    model: dict[str, Any]
+    kernel: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    loose: int = 0
+    late: int = 0
+    late_slack: int = 0
+    freed: int = 0
+    processes: int = 0
+    threshold: int = 0
+
+    def __post_init__(self) -> None:
+        """Read from the recording how far its counters may lag."""
+        self.threshold = balance.stat_threshold((self.trace.files or {})["/proc/zoneinfo"])
+
+    def skip(self, step: Step, played: Played) -> None:
+        """A step without a snapshot: remember what it may have moved."""
+        self._free_later(step, played)
+        if step.do in PROCESS_STEPS or step.do in MAPPING_STEPS:
+            self.processes += 1
+
+    def result(self, step: Step, played: Played) -> None:
+        """Hold the call's result and errno."""
+        if step.do in ("wait", "observe", "read", "setup"):
+            return
+        self._add(step, "errno", step.errno, played.errno, 0)
+        if step.do == "huge-touch":
+            self._add(step, "touched", step.result, played.result, self.loose)
+            self._add(step, "signal", step.op.get("signal"), played.signal, 0 if not self.loose else None)
+        if step.do == "writes":
+            self._add(step, "writes", [], played.facts.get("writes", []), 0)
+        if step.do in ("anon-grow", "kernel-grow") and step.result and step.result >= 0:
+            slack = int(step.result * 0.005) + PROCESS_SLACK + self.loose * 512
+            self._add(step, "pages taken", step.result, played.result, slack)
+
+    def compare(self, step: Step, played: Played, model: dict[str, Any]) -> None:
+        """Hold every counter of a snapshot."""
+        kernel = step.after or {}
+        self._exhaustion(step, kernel, model)
+        self._pools(step, kernel, model)
+        self._free_later(step, played)
+        placed = self._memory(step, kernel, model)
+        self._zones(step, kernel, model, placed)
+        for block, state in kernel["memory_blocks"].items():
+            self._add(step, f"memory{block}", state, model["memory_blocks"].get(block), 0)
+        self.model, self.kernel = model, kernel
+        self.processes = self.freed = 0
+
+    # -- the rules ---------------------------------------------------------------------------------------
+
+    def _exhaustion(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
+        """Asked for more than fits, both end within 1 %; until a number that both reach."""
+        asked = _asked(step)
+        if asked is None:
+            return
+        size, count, node = asked
+        recorded, modelled = _nr(kernel, size, node), _nr(model, size, node)
+        grew = recorded > _nr(self.kernel, size, node)
+        if count > max(recorded, modelled) and (grew or self.loose):
+            self.loose = max(self.loose, -(-int(recorded * EXHAUSTION * 100) // 100), 1)
+        elif recorded == modelled == count:
+            self.loose = 0
+
+    def _pools(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
+        for size, files in kernel["hugepages"].items():
+            for word, value in files.items():
+                slack = self.loose if word in POOL_WORDS else 0
+                self._add(step, f"{size}/{word}", value, model["hugepages"][size].get(word), slack)
+        for nid, sizes in kernel.get("node_hugepages", {}).items():
+            for size, files in sizes.items():
+                for word, value in files.items():
+                    got = model["node_hugepages"][nid][size].get(word)
+                    self._add(step, f"node{nid}/{size}/{word}", value, got, self.loose)
+        for word in ("nr_hugepages", "nr_overcommit_hugepages"):
+            slack = self.loose if word == "nr_hugepages" else 0
+            self._add(step, f"sysctl {word}", kernel["sysctl"][word], model["sysctl"][word], slack)
+        for word in MEMINFO_POOL:
+            self._add(step, word, kernel["meminfo_kb"][word], model["meminfo_kb"][word], self.loose)
+        self._add(step, "Hugetlb", kernel["meminfo_kb"]["Hugetlb"], model["meminfo_kb"]["Hugetlb"],
+                  self.loose * 2048)  # fmt: skip
+
+    def _memory(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> int:
+        """Changes of free memory and of MemTotal; answers the pages whose first optimisation is placement."""
+        before_nr = _all_nr(self.model) - _all_nr(self.kernel)
+        now_nr = _all_nr(model) - _all_nr(kernel)
+        changed = abs(_all_nr(kernel) - _all_nr(self.kernel))
+        placed = self._placement(step, kernel, model, changed)
+        differing = 512 * abs(now_nr - before_nr)
+        recorded = balance.change(self.kernel, kernel, self.threshold)
+        modelled = model["free_plus_pcp_pages"] - self.model["free_plus_pcp_pages"]
+        slack = self._noise(step, abs(recorded)) + self._tables(changed) + differing
+        slack += self._unseen_slab(step, modelled - recorded) + self._owed(modelled - recorded, slack)
+        self._add(step, "free_plus_pcp_pages change", recorded, modelled, slack)
+        total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
+        got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
+        placed += 8 * abs(now_nr - before_nr)
+        self._add(step, "MemTotal change (pages)", total, got, placed)
+        return placed
+
+    def _free_later(self, step: Step, played: Played) -> None:
+        """Count what is freed behind the caller's back: by the worker, and of a process that ended."""
+        self.freed += played.released + (PROCESS_SLACK if step.do == "exit" else 0)
+
+    def _owed(self, gap: int, slack: int) -> int:
+        """Frees that the guest does later: the model has them now."""
+        owed = self.late + self.late_slack
+        if self.freed and gap > 0:
+            self.late, self.late_slack = self.late + gap, slack
+            return owed + self.freed
+        self.late = max(0, self.late + min(0, gap))
+        if self.late <= self.late_slack:
+            self.late = self.late_slack = 0
+        return owed
+
+    def _unseen_slab(self, step: Step, gap: int) -> int:
+        """Slab is counted with a delay: the page that is missing now may be the one it shows at the next snapshot."""
+        after = next((s.after for s in self.trace.steps[step.index + 1 :] if s.after is not None), None)
+        unseen = balance.slab_change(step.after, after) if step.after and after else 0
+        return unseen if 0 < unseen == gap <= self.threshold else 0
+
+    def _placement(self, step: Step, kernel: dict[str, Any], model: dict[str, Any], changed: int) -> int:
+        """MemTotal: exact when all or none of the pages were optimised for the first time."""
+        if not self.trace.vmemmap_freeing:
+            return 0
+        per = _FRESH[self.trace.kernel]
+        total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
+        got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
+        made = max(changed, 0)
+        all_or_none = (0, made * per)
+        if total in all_or_none and got in all_or_none and step.do in ("write", "wait"):
+            return 0 if total == got else made * per
+        return int(per * made + abs(total))
+
+    def _zones(self, step: Step, kernel: dict[str, Any], model: dict[str, Any], placed: int) -> None:
+        gap = max(_managed_gap(kernel, model), _managed_gap(self.kernel, self.model))
+        for name, zone in kernel["zones"].items():
+            mine = model["zones"].get(name)
+            if mine is None or not zone["present"]:
+                continue
+            for word in ("present", "spanned"):
+                self._add(step, f"{name} {word}", zone[word], mine[word], 0)
+            recorded = zone["managed"] - self.kernel["zones"][name]["managed"]
+            modelled = mine["managed"] - self.model["zones"][name]["managed"]
+            self._add(step, f"{name} managed change", recorded, modelled, placed)
+            for word in WATERMARKS:
+                self._add(step, f"{name} {word}", zone[word], mine[word], 1 + gap // 16)
+            pairs = list(zip(zone["protection"][:4], mine["protection"], strict=True))
+            worst = max(abs(a - b) for a, b in pairs)
+            self._add(step, f"{name} protection", zone["protection"][:4], mine["protection"],
+                      _protection_slack(gap), worst)  # fmt: skip
+
+    # -- tolerances --------------------------------------------------------------------------------------
+
+    def _noise(self, step: Step, recorded: int) -> int:
+        slack = TWO_CPU_SLACK if self.trace.cpus > 1 else 0
+        if step.do in PROCESS_STEPS:
+            slack += recorded // 200
+        if step.do in PROCESS_STEPS or self.processes:
+            slack += PROCESS_SLACK * max(1, self.processes)
+        if step.do in MAPPING_STEPS:
+            slack += PROCESS_SLACK
+        return slack
+
+    def _tables(self, changed: int) -> int:
+        """Page tables of sections touched for the first time: which sections is placement."""
+        if not changed or not self.trace.vmemmap_freeing:
+            return 0
+        return int(min(-(-changed // 64), max(1, self.sections // 50)))
+
+    def _add(
+        self, step: Step, name: str, kernel: Any, model: Any, slack: int | None, apart: int | None = None
+    ) -> None:
+        if kernel == model:
+            verdict = "exact"
+        elif slack is None:
+            verdict = "within"
+        elif apart is not None:
+            verdict = "within" if apart <= slack else "off"
+        elif isinstance(kernel, int) and isinstance(model, int) and abs(kernel - model) <= slack:
+            verdict = "within"
+        else:
+            verdict = "off"
+        self.rows.append(Row(step.index, name, kernel, model, verdict))
+
+
+_FRESH = {"5.14": 6, "6.1": 7, "6.12": 8}
+
+
+def _managed_gap(kernel: dict[str, Any], model: dict[str, Any]) -> int:
+    """How far managed pages of all zones are apart, from placement."""
+    zones = kernel["zones"].items()
+    return sum(
+        abs(zone["managed"] - model["zones"][name]["managed"]) for name, zone in zones if zone["present"]
+    )
+
+
+def _protection_slack(gap: int) -> int:
+    """Reserves are managed pages of the zones above divided by 32 or 256."""
+    return -(-gap // 32) if gap else 0
+
+
+def _nr(counters: dict[str, Any], size: str, node: str | None) -> int:
+    if node is None:
+        return int(counters["hugepages"][size]["nr_hugepages"])
+    return int(counters["node_hugepages"][node][size]["nr_hugepages"])
+
+
+def _all_nr(counters: dict[str, Any]) -> int:
+    """Pages of all pools in units of 2 MiB."""
+    sizes = counters["hugepages"]
+    return int(sizes["2048kB"]["nr_hugepages"]) + 512 * int(sizes.get("1048576kB", {}).get("nr_hugepages", 0))
+
+
+def _asked(step: Step) -> tuple[str, int, str | None] | None:
+    """Size, count and node of a pool write."""
+    if step.do not in ("write", "squeeze"):
+        return None
+    path, data = step.op["path"], step.op["data"].strip()
+    if not path.endswith(("nr_hugepages", "nr_hugepages_mempolicy")) or not data.isdigit():
+        return None
+    size = "2048kB" if path.startswith("/proc/") else path.rsplit("/", 2)[1].removeprefix("hugepages-")
+    node = path.split("/node/node")[1].split("/")[0] if "/node/node" in path else None
+    return size, int(data), node

@@ -1,0 +1,354 @@
+"""Steps of a recording as commands to the model: one handler per kind of step."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hugepool.fs import write as fs_write
+from hugepool.mm import commands as c
+from hugepool.mm.errors import MMError, NotFound
+from hugepool.mm.fault_inject import FaultAttr
+from hugepool.mm.host import Outcome, apply
+from hugepool.mm.mmzone import ZONE_NORMAL, BlockFlag
+from hugepool.mm.page_alloc import allocatable
+from hugepool.mm.state import Host
+from hugepool.mm.units import PAGEBLOCK_PAGES, order_of
+from hugepool.replay.trace import Step, Trace
+
+STEP_NS = 60_000_000_000  # recorded steps are far apart
+AGENT_TABLES = 9  # page-table pages of one process of the recording agent
+FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
+HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
+QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
+POISON_PATHS = tuple(f"/sys/devices/system/memory/{mode}_offline_page" for mode in ("hard", "soft"))
+UNMODELLED_PATHS = ("/mnt/cg/",)
+
+
+class NotModelledError(Exception):
+    """A step of a kind that the model has no rule for yet."""
+
+
+@dataclass(slots=True)
+class Played:
+    """What the model answered to one step."""
+
+    result: int | None = None
+    errno: str | None = None
+    signal: str | None = None
+    released: int = 0  # base pages of huge pages that went through the deferred-free worker
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Player:
+    """Plays steps on a host.
+
+    ``adopting``: steps before the first snapshot, whose memory the boot snapshot already holds.
+    ``exhausted``: the last pool write found a node full.  ``pool``: unpromised free pages of each size that the
+    recording last showed.  ``ends``: recorded and own length of the mappings that took all of a pool.
+    ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
+    """
+
+    host: Host
+    trace: Trace
+    agent_pages: int
+    adopting: bool = False
+    exhausted: bool = False
+    now_ns: int = 0
+    pids: dict[int, int] = field(default_factory=dict)
+    maps: dict[tuple[int, int], int] = field(default_factory=dict)
+    pool: dict[str, int] = field(default_factory=dict)
+    ends: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)
+    fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
+
+    def play(self, step: Step) -> Played:
+        """Play one step.  Raises NotModelledError for kinds without a rule."""
+        handler = _HANDLERS.get(step.do)
+        if handler is None:
+            raise NotModelledError(step.do)
+        self.now_ns += STEP_NS
+        try:
+            played = handler(self, {**step.op, "label": step.label})
+        except NotFound as error:
+            if step.errno is None and "path" in step.op:  # the guest has a file that the model has not
+                raise NotModelledError(str(step.op["path"])) from None
+            played = Played(-1, error.errno)
+        except MMError as error:
+            played = Played(-1, error.errno)
+        except (KeyError, TypeError, ValueError) as error:
+            raise NotModelledError(f"a step {step.do} of another form: {error!r}") from None
+        if self.host.deferred and self.host.deferred_mode == "auto":
+            played.released = sum(1 << q.order for q in self.host.deferred)
+            self._apply(c.RunFreeHpageWork())
+        if step.after is not None:
+            self.pool = {
+                size: files["free_hugepages"] - files["resv_hugepages"]
+                for size, files in step.after["hugepages"].items()
+            }
+        return played
+
+    def _apply(self, command: c.Command) -> Outcome:
+        outcome = apply(self.host, command, self.now_ns)
+        if outcome.error is not None and not isinstance(command, c.SetMaxHugePages | c.Demote):
+            raise outcome.error
+        return outcome
+
+    # -- files -------------------------------------------------------------------------------------------
+
+    def write(self, op: dict[str, Any]) -> Played:
+        """write(2) of a file."""
+        path, data = op["path"], op["data"]
+        if path.startswith(FAULT_DIR):
+            self._set_fault(path[len(FAULT_DIR) :], data)
+            return Played(len(data))
+        if path == HIGH_FRACTION:
+            self.host.percpu_pagelist_high_fraction = int(data)
+            return Played(len(data))
+        if path.startswith(QUIET_PATHS):
+            return Played(len(data))
+        if path.startswith(UNMODELLED_PATHS):
+            raise NotModelledError(path)
+        if path in POISON_PATHS:
+            data = self._placed(data)
+        written = fs_write.parse_write(self.host, path, data.encode(), self._writer(op.get("task")))
+        command = written.command
+        if command is None:
+            return Played(written.used)
+        outcome = self._apply(command)
+        if isinstance(command, c.SetMaxHugePages):
+            self.exhausted = bool(outcome.result["full_nodes"])
+            return Played(written.used)
+        if isinstance(command, c.Demote) and outcome.error is not None:
+            return Played(-1, outcome.error.errno)
+        return Played(written.used)
+
+    def writes(self, op: dict[str, Any]) -> Played:
+        """Several writes back to back; answers the last errno that differs from the recording's."""
+        errors = []
+        for one in op["writes"]:
+            try:
+                played = self.write(one)
+            except MMError as error:
+                played = Played(-1, error.errno)
+            if (played.errno is not None) != bool(one["errno_number"]):
+                errors.append(f"{one['path']} <- {one['data']}: {played.errno}")
+        return Played(0, facts={"writes": errors})
+
+    def squeeze(self, op: dict[str, Any]) -> Played:
+        """min_free_kbytes raised, a write, and min_free_kbytes restored."""
+        before = self.host.min_free_kbytes
+        self._apply(c.SetMinFreeKbytes(op["min_free_kbytes"]))
+        played = self.write(op)
+        self._apply(c.SetMinFreeKbytes(before))
+        return played
+
+    def _set_fault(self, word: str, data: str) -> None:
+        if word in ("space", "times", "interval", "probability"):
+            setattr(self.fault, word, int(data))
+        if self.fault.armed:
+            for point in ("vmemmap-restore", "vmemmap-page-table"):
+                self.host.faults[point] = self.fault
+        else:
+            self.host.faults.clear()
+
+    def _writer(self, task: int | None) -> fs_write.Writer:
+        if task is None or task not in self.pids:
+            return fs_write.Writer("init")
+        of_task = self.host.tasks[self.pids[task]]
+        nodes = None
+        if of_task.policy_mode != "default":
+            nodes = tuple(of_task.policy_nodes) or (
+                self.host.memory_nodes()[0],
+            )  # local: the node it runs on
+        return fs_write.Writer("init", nodes)
+
+    def quiet(self, op: dict[str, Any]) -> Played:
+        """A step that changes nothing but, in early recordings, the fault injection its label tells of."""
+        words = re.search(r"fault injection (on|off)(?:: times=(\d+) space=(\d+))?", str(op.get("label", "")))
+        if words:
+            self.fault.times = int(words[2] or 0) if words[1] == "on" else 0
+            self.fault.space = int(words[3] or 0)
+            self.fault.probability = 100
+            self._set_fault("interval", "1")
+        return Played(None)
+
+    def _placed(self, address: str) -> str:
+        """A recorded physical address as the model's: the same page of the same huge page, in order of address."""
+        pfn = int(address, 16) >> 12
+        head = pfn // PAGEBLOCK_PAGES * PAGEBLOCK_PAGES
+        return hex(self.places.get(head, head) + pfn - head << 12)
+
+    def _note_places(self, op: dict[str, Any]) -> None:
+        recorded = [int(word, 16) for word in str(op["data"]).split()]
+        if op["what"] == "pfns-of-map":
+            pages = self.host.tasks[self._pid(op["task"])].maps[self._map(op)].pages
+            mine = [pages[index] for index in sorted(pages)]
+        else:
+            low, high = (int(str(arg), 16) for arg in op["args"])
+            heads = np.flatnonzero(self.host.mem.flags & BlockFlag.HEAD)
+            mine = heads[(heads >= low // PAGEBLOCK_PAGES) & (heads < high // PAGEBLOCK_PAGES)].tolist()
+        self.places |= {pfn: head * PAGEBLOCK_PAGES for pfn, head in zip(recorded, mine, strict=False)}
+
+    def observe(self, op: dict[str, Any]) -> Played:
+        """A probe.  After a growth to exhaustion it says how much the guest's per-CPU lists left allocatable.
+
+        The model has no such lists, and which side of a restore's threshold the guest came to rest on is chance
+        (one recording shows 0, 53 and 1058 in a row): the model is put in the recorded condition.
+        """
+        if op.get("what") in ("hugepage-heads", "pfns-of-map"):
+            self._note_places(op)
+        if op.get("what") == "allocatable" and op["zone_index"] == ZONE_NORMAL and self.exhausted:
+            nodes = self.host.nodes if op["node"] is None else [self.host.nodes[op["node"]]]
+            zones = [z for n in nodes for z in n.zones[: ZONE_NORMAL + 1] if z.present]
+            for zone in reversed(zones):
+                surplus = allocatable(zones, ZONE_NORMAL) - int(op["pages"])
+                zone.nr_cached += max(-zone.nr_cached, min(surplus, allocatable([zone], ZONE_NORMAL)))
+        return Played(None)
+
+    # -- processes ---------------------------------------------------------------------------------------
+
+    def start(self, op: dict[str, Any]) -> Played:
+        """A fork of the recording agent: it copies the agent's locked memory."""
+        command = c.StartTask("process", "agent", resident=0 if self.adopting else self.agent_pages,
+                              tables=0 if self.adopting else AGENT_TABLES)  # fmt: skip
+        pid = self._apply(command).result["pid"]
+        self.pids[op["task"]] = pid
+        if self.adopting:
+            self._apply(c.AdoptPages(pid, "anon", self.agent_pages))
+            self._apply(c.AdoptPages(pid, "kernel", AGENT_TABLES))
+        return Played(pid)
+
+    def exit(self, op: dict[str, Any]) -> Played:
+        """A process ends."""
+        self._apply(c.ExitTask(self._pid(op["task"])))
+        del self.pids[op["task"]]
+        return Played(0)
+
+    def mempolicy(self, op: dict[str, Any]) -> Played:
+        """set_mempolicy."""
+        mask = int(op["nodemask"], 16)
+        nodes = tuple(n for n in range(64) if mask >> n & 1)
+        self._apply(c.SetMempolicy(self._pid(op["task"]), op["mode"], nodes))
+        return Played(0)
+
+    def grow(self, op: dict[str, Any]) -> Played:
+        """A process touches single pages: so many, or until little is left."""
+        kind = "anon" if op["do"].startswith("anon") else "kernel"
+        pid, until = self._pid(op["task"]), op.get("until")
+        if self.adopting:
+            if kind == "anon":
+                self._apply(c.AdoptPages(pid, "kernel", op["pages"] // 512))
+            return Played(self._apply(c.AdoptPages(pid, kind, op["pages"])).result["pages"])
+        if until is None:
+            command = c.GrowTask(pid, kind, op["pages"], partial=True)
+        else:
+            at_most = min(until["at_most"], op.get("observed", until["at_most"]))
+            command = c.GrowTask(pid, kind, node=until.get("node"), at_most=at_most,
+                                 zone_type=until["allocatable_for_zone_index"], until_node=until.get("node"),
+                                 partial=True)  # fmt: skip
+        return Played(self._apply(command).result["pages"])
+
+    def shrink(self, op: dict[str, Any]) -> Played:
+        """A process gives single pages back."""
+        command = c.ShrinkTask(self._pid(op["task"]), op.get("pages", 0), op.get("keep_of_256"))
+        return Played(self._apply(command).result["pages"])
+
+    # -- huge mappings -----------------------------------------------------------------------------------
+
+    def huge_map(self, op: dict[str, Any]) -> Played:
+        """mmap(MAP_HUGETLB).
+
+        A growth to exhaustion may end a few pages apart; what maps all that came of it does so in the model.
+        """
+        hs, count = self.host.hstate(self._order(op)), op["count"]
+        everything = self.exhausted and count == self.pool.get(hs.size)
+        if everything:
+            count = hs.free_huge_pages - hs.resv_huge_pages
+        populate = count if op.get("populate") else 0
+        command = c.MapHugePages(
+            self._pid(op["task"]), hs.order, count, op["shared"], op["noreserve"], populate
+        )
+        key = op["task"], op["map"]
+        self.maps[key] = self._apply(command).result["map"]
+        if everything:
+            self.ends[key] = op["count"], count
+        return Played(0)
+
+    def _count(self, op: dict[str, Any], first: int) -> int:
+        """Pages of a part of a mapping: what reaches the recorded end of the mapping reaches the model's."""
+        count = int(op["count"])
+        recorded, own = self.ends.get((op["task"], op["map"]), (None, 0))
+        return own - first if first + count == recorded else count
+
+    def huge_touch(self, op: dict[str, Any]) -> Played:
+        """Touch pages of a mapping."""
+        first = op["from"]
+        command = c.TouchHugePages(self._pid(op["task"]), self._map(op), self._count(op, first), first)
+        done = self._apply(command).result
+        return Played(done["touched"], signal=done["signal"])
+
+    def huge_unmap(self, op: dict[str, Any]) -> Played:
+        """munmap, whole or in part."""
+        first = op.get("from", 0)
+        count = self._count(op, first) if "count" in op else None
+        self._apply(c.UnmapHugePages(self._pid(op["task"]), self._map(op), first, count))
+        return Played(0)
+
+    def huge_file(self, op: dict[str, Any]) -> Played:
+        """fallocate on hugetlbfs."""
+        pid = self.pids.get(op.get("task", -1))
+        self._apply(c.FallocateFile(op["path"], self.host.default_order, op["mib"] // 2, pid))
+        return Played(0)
+
+    def unlink(self, op: dict[str, Any]) -> Played:
+        """Remove a hugetlbfs file."""
+        self._apply(c.UnlinkFile(op["path"]))
+        return Played(0)
+
+    def _order(self, op: dict[str, Any]) -> int:
+        order = order_of(f"{op['size_kb']}kB")
+        if order is None:
+            raise NotModelledError(f"huge pages of {op['size_kb']} kB")
+        return order
+
+    def _pid(self, task: int) -> int:
+        if task not in self.pids:  # processes of early recordings begin with their first mapping
+            self.start({"task": task})
+        return self.pids[task]
+
+    def _map(self, op: dict[str, Any]) -> int:
+        if (op["task"], op["map"]) not in self.maps:
+            raise NotModelledError("a mapping that was not recorded")
+        return self.maps[op["task"], op["map"]]
+
+
+_HANDLERS: dict[str, Callable[[Player, dict[str, Any]], Played]] = {
+    "write": Player.write,
+    "writes": Player.writes,
+    "squeeze": Player.squeeze,
+    "read": Player.quiet,
+    "observe": Player.observe,
+    "wait": Player.quiet,
+    "setup": Player.quiet,
+    "huge-madvise": Player.quiet,
+    "anon-map": Player.quiet,
+    "kernel-map": Player.quiet,
+    "start": Player.start,
+    "exit": Player.exit,
+    "mempolicy": Player.mempolicy,
+    "run-on-cpu": Player.quiet,
+    "anon-grow": Player.grow,
+    "kernel-grow": Player.grow,
+    "anon-shrink": Player.shrink,
+    "kernel-shrink": Player.shrink,
+    "kernel-thin": Player.shrink,
+    "huge-map": Player.huge_map,
+    "huge-touch": Player.huge_touch,
+    "huge-unmap": Player.huge_unmap,
+    "huge-file-allocate": Player.huge_file,
+    "unlink": Player.unlink,
+}

@@ -1,0 +1,436 @@
+"""THE ONE ROAD: load host → apply command → save what changed → answer.
+
+A change is durable before its answer leaves, or has not happened.  The engine computes on the host kept in
+memory, outside of any transaction; then one short transaction, guarded by the revision the host had, writes
+the changed rows, the events and the answer for the Idempotency-Key.  Whoever loses the race loads the host
+again and applies again.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from hugepool.mm import check
+from hugepool.mm.boot import boot
+from hugepool.mm.commands import Command
+from hugepool.mm.errors import BadInput, MMError
+from hugepool.mm.host import apply, digest, fork
+from hugepool.mm.image import MachineImage
+from hugepool.mm.snapshot import restore_machine
+from hugepool.mm.spec import HostSpec
+from hugepool.mm.state import Call, Host
+from hugepool.settings import Settings
+from hugepool.store import events, idempotency, migrate
+from hugepool.store.cache import HostCache, HostLocks
+from hugepool.store.claims import WorkQueue
+from hugepool.store.engine import Database
+from hugepool.store.errors import Busy, KeyTaken, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.hosts import Change, HostStore, Loaded
+from hugepool.store.idempotency import Stored
+
+__all__ = ["Busy", "ForkOf", "HostNotFound", "Idempotency", "IdempotencyMismatch", "PreconditionFailed",
+           "Reply", "Service", "StoreFailure", "Terms", "WouldWait"]  # fmt: skip
+
+T = TypeVar("T")
+Event = tuple[str, dict[str, Any]]
+View = Callable[[Host, dict[str, Any]], dict[str, Any]]
+Rows = list[dict[str, Any]]
+Listener = Callable[[str, bool], None]  # the host's name; whether it has work for the worker
+
+ATTEMPTS = 50  # races lost in a row before a request is refused as busy
+HOUR_NS = 3600 * 1_000_000_000
+MAX_DMESG_LINES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ForkOf:
+    """A new host that begins as a copy of another."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """An Idempotency-Key with the hash of method, path and body it came with."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a change is to be made: ``dry_run`` stores nothing; ``if_match`` is the revision it must meet."""
+
+    dry_run: bool = False
+    if_match: int | None = None
+    idempotency: Idempotency | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to a change.
+
+    ``error``: errno, detail, reason, facts of a refusal, or None; ``result`` may be present beside it when
+    the change is kept.  ``revision``: after the change.  ``replayed``: taken from the idempotency store.
+    """
+
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    revision: int
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    replayed: bool = False
+
+
+class HostNotFound(MMError):
+    """No host of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("ENOENT", f"no host {name!r}", host=name)
+
+
+class PreconditionFailed(Exception):
+    """The host is not of the revision that the caller expects; nothing changed."""
+
+    def __init__(self, expected: int, revision: int) -> None:
+        super().__init__(f"the host is at revision {revision}, not at the one that If-Match names")
+        self.facts = {"revision": revision, "expected": expected}
+
+
+class IdempotencyMismatch(Exception):
+    """The Idempotency-Key came with another request before."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r} came with another request before: use a new key for a new request")
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A copied host, where it is from, and the console lines that come with it."""
+
+    origin: str
+    revision: int
+    host: Host
+    console: list[Event]
+
+
+_Source = HostSpec | MachineImage | _Copy
+
+
+def _make(source: _Source, call: Call) -> Host:
+    """A new host; its first events go into ``call``.  Raises BadInput for an impossible machine."""
+    if isinstance(source, _Copy):
+        call.events.extend(source.console)
+        call.emit("HostForked", origin=source.origin, revision=source.revision)
+        return source.host
+    if isinstance(source, MachineImage):
+        return restore_machine(source, call)
+    call.emit("HostBooted", kernel=source.kernel, cmdline=source.cmdline)
+    return boot(source, call)
+
+
+def _check_revision(revision: int, terms: Terms) -> None:
+    if terms.if_match is not None and terms.if_match != revision:
+        raise PreconditionFailed(terms.if_match, revision)
+
+
+def _told(error: MMError) -> dict[str, Any]:
+    """A refusal as data."""
+    return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": error.facts}
+
+
+class Service:
+    """All that callers can ask of hugepool.  Methods block, and may be called from any thread.
+
+    Raised by any of them: MMError (a refusal; nothing was kept), Busy (try again later), StoreFailure.
+
+    Idempotency-Keys: an answer is kept once the engine was asked, be it a success or a refusal, and given
+    again for 24 h whatever happens to the host meanwhile.  What never got so far (malformed input, no such
+    host, another revision, a busy or failing database) is not kept: the same key may be tried again.
+    Dry runs ignore keys.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = time.time_ns) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._database = Database(settings)
+        self._hosts = HostStore(self._database)
+        self._cache = HostCache(settings.cache_bytes)
+        self._locks = HostLocks()
+        self._news = threading.Condition()
+        self._nr_news = 0
+        self._listeners: list[Listener] = []
+        self.work = WorkQueue(self._database, settings, clock)
+
+    def start(self) -> None:
+        """Bring the database to the newest schema; safe while other processes do the same."""
+        migrate.upgrade(self._database)
+
+    def close(self) -> None:
+        """Close the database connections; callers in ``wait_events`` look once more and return."""
+        self._tell("")
+        self._database.close()
+
+    # -- changing ----------------------------------------------------------------------------------------
+
+    def create(
+        self, name: str, source: HostSpec | MachineImage | ForkOf, terms: Terms, view: View | None = None
+    ) -> Reply:
+        """Boot, restore or copy a machine and store it at revision 1 (a dry run answers revision 0).
+
+        ``view`` makes the result of the new host and its ``name`` and ``created_at`` (None in a dry run).
+
+        Raises:
+            MMError: EEXIST name taken; EINVAL impossible machine.  HostNotFound: nothing to copy.
+        """
+        replayed = self._replay(terms)
+        if replayed is not None:
+            return replayed
+        origin = self._copy(source.name) if isinstance(source, ForkOf) else source
+        return self._again(name, terms, lambda: self._create(name, origin, terms, view))
+
+    def _create(self, name: str, source: _Source, terms: Terms, view: View | None) -> Reply:
+        if self._hosts.identity(name) is not None:
+            raise MMError("EEXIST", f"there is a host {name!r} already", host=name)
+        call = Call(now_ns=self._clock())
+        host = _make(source, call)
+        created_at = None if terms.dry_run else events.rfc3339(call.now_ns)
+        result = view(host, {"name": name, "created_at": created_at}) if view else {"name": name}
+        reply = Reply(result, None, 0, call.events)
+        if not terms.dry_run:
+            reply.revision = 1
+            self._cache.put(self._hosts.create(name, host, self._change(reply, terms, call.now_ns)))
+        return reply
+
+    def execute(self, name: str, command: Command, terms: Terms, view: View | None = None) -> Reply:
+        """Apply one command to a host.
+
+        A refusal that leaves traces is a Reply with error and result, and kept; any other refusal is raised.
+        A refusal given again for its key is a Reply with error, without result.
+        ``view`` makes the answer's result of the host as the command left it and the engine's result.
+
+        Raises:
+            MMError: refused, nothing kept.  HostNotFound.  PreconditionFailed.  IdempotencyMismatch.
+            Busy: too many others changed the host meanwhile.
+        """
+        return self._again(name, terms, lambda: self._execute(name, command, terms, view))
+
+    def _execute(self, name: str, command: Command, terms: Terms, view: View | None) -> Reply:
+        loaded = self._current(name)
+        _check_revision(loaded.revision, terms)
+        now_ns = self._clock()
+        host = fork(loaded.host) if terms.dry_run else loaded.host
+        try:
+            outcome = apply(host, command, now_ns)
+            result = view(host, outcome.result) if view else outcome.result
+            error = None if outcome.error is None else _told(outcome.error)
+            reply = Reply(result, error, loaded.revision, outcome.events)
+            if not terms.dry_run:
+                self._hosts.save(loaded, self._change(reply, terms, now_ns))
+        except BaseException as error:
+            refused = isinstance(error, MMError) and self._hosts.untouched(loaded)
+            if not (terms.dry_run or refused):
+                self._cache.drop(name)
+            raise
+        reply.revision = loaded.revision
+        return reply
+
+    def delete(self, name: str, terms: Terms) -> Reply:
+        """Delete a host and its history.  Raises HostNotFound, PreconditionFailed."""
+        return self._again(name, terms, lambda: self._delete(name, terms))
+
+    def _delete(self, name: str, terms: Terms) -> Reply:
+        host_id, revision = self._identity(name)
+        _check_revision(revision, terms)
+        reply = Reply({"name": name}, None, revision)
+        if not terms.dry_run:
+            self._hosts.delete(host_id, revision, self._change(reply, terms, self._clock()))
+            self._cache.drop(name)
+        return reply
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def read(self, name: str, fn: Callable[[Host], T], *, wait: bool = True) -> tuple[T, int]:
+        """What ``fn`` makes of the host as it is now, and its revision.  ``fn`` changes nothing.
+
+        Without ``wait``: WouldWait where the host is in use, or not in memory as it is now.
+        """
+        identity = self._identity(name, wait=wait)  # before the lock: readers wait only while others look
+        with self._locks.holding(name, wait=wait):
+            loaded = self._at_hand(name, identity, wait=wait)
+            return fn(loaded.host), loaded.revision
+
+    def _at_hand(self, name: str, identity: tuple[int, int], *, wait: bool) -> Loaded:
+        loaded = self._cache.get(name, *identity)
+        if loaded is None and not wait:
+            raise WouldWait
+        return loaded or self._current(name)
+
+    def show(
+        self, name: str, view: Callable[[Host], dict[str, Any]], *, wait: bool = True
+    ) -> tuple[dict[str, Any], int]:
+        """Name and time of creation of a host, what ``view`` adds to them, and the revision.
+
+        For a function of a module that is asked often: its value is made once a revision, and shared.  A
+        summary takes several passes over arrays by section; its readers wait for each other meanwhile.
+        Without ``wait``: WouldWait where it is not made yet, or as for ``read``.
+        """
+        identity = self._identity(name, wait=wait)
+        with self._locks.holding(name, wait=wait):
+            loaded = self._at_hand(name, identity, wait=wait)
+            known = loaded.shown.get(view)
+            if known is None or known[0] != loaded.revision:
+                if not wait:
+                    raise WouldWait
+                about = {"name": name, "created_at": loaded.created_at}
+                known = loaded.shown[view] = loaded.revision, {**about, **view(loaded.host)}
+            return known[1], known[0]
+
+    def events(self, name: str, after: int = 0, limit: int = 100, kind: str | None = None) -> Rows:
+        """Events behind number ``after``, oldest first: id, revision, time, type, data.
+
+        ``kind`` picks one type; the console is the type KernelMessagePrinted.
+        """
+        host_id, _ = self._identity(name)
+        return events.after(self._database, host_id, after, limit, kind)
+
+    def wait_events(self, name: str, after: int, timeout_seconds: float, limit: int = 100) -> Rows:
+        """The same, waiting for the first one; none after ``timeout_seconds``.
+
+        Changes of this process wake it at once, those of other processes within ``events_poll_seconds``.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            with self._news:
+                known = self._nr_news
+            found = self.events(name, after, limit)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            self._await_news(known, min(left, self.settings.events_poll_seconds))
+
+    def audit(self, name: str) -> tuple[Rows, int]:
+        """Every law held against the host as its rows say it, and that the one in memory is the same."""
+        with self._locks.holding(name):
+            running = self._current(name)
+            stored = self._hosts.load(name)
+        if stored is None:
+            raise HostNotFound(name)
+        laws = [asdict(law) for law in check.check(stored.host)]
+        same = stored.revision != running.revision or digest(stored.host) == digest(running.host)
+        findings = [] if same else [f"revision {stored.revision}: digests differ"]
+        laws.append({"law": "the stored host equals the running one", "ok": same, "findings": findings})
+        return laws, stored.revision
+
+    def ready(self) -> dict[str, dict[str, Any]]:
+        """Whether the service can do its work, by part: each with ``ok`` and details."""
+        return {**self._database_ready(), "worker": self.work.health()}
+
+    def _database_ready(self) -> dict[str, dict[str, Any]]:
+        newest = migrate.head()
+        try:
+            with self._database.reading() as connection:
+                present = migrate.current(connection)
+        except StoreFailure as failure:
+            return {
+                "database": {"ok": False, "error": str(failure)},
+                "migrations": {"ok": False, "head": newest},
+            }
+        migrations = {"ok": present == newest, "head": newest, "current": present}
+        return {"database": {"ok": True}, "migrations": migrations}
+
+    def list(self, limit: int, cursor: str | None = None) -> tuple[Rows, str | None]:
+        """Hosts by name (name, kernel, cmdline, revision, created_at), and the cursor of the next page."""
+        found = self._hosts.page(limit + 1, cursor)
+        return found[:limit], found[limit - 1]["name"] if len(found) > limit else None
+
+    def on_change(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` after each change that this process made; returns how to stop that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _again(self, name: str, terms: Terms, attempt: Callable[[], Reply]) -> Reply:
+        """Alone with the host in this process, until no other process comes in between."""
+        for _ in range(ATTEMPTS):
+            try:
+                with self._locks.holding(name):
+                    reply = self._replay(terms) or self._attempt(name, terms, attempt)
+            except (StaleRevision, KeyTaken):
+                self._cache.drop(name)
+                continue
+            if not (terms.dry_run or reply.replayed):
+                self._tell(name)
+            return reply
+        raise Busy(f"host {name!r} is being changed by too many others at once")
+
+    def _attempt(self, name: str, terms: Terms, attempt: Callable[[], Reply]) -> Reply:
+        try:
+            return attempt()
+        except (BadInput, HostNotFound):
+            raise
+        except MMError as refusal:
+            if terms.idempotency and not terms.dry_run:
+                _, revision = self._hosts.identity(name) or (0, 0)
+                change = self._change(Reply(None, _told(refusal), revision), terms, self._clock())
+                self._hosts.keep_answer(change)
+            raise
+
+    def _replay(self, terms: Terms) -> Reply | None:
+        if terms.idempotency is None or terms.dry_run:
+            return None
+        found = idempotency.find(self._database, terms.idempotency.key, self._clock())
+        if found is None:
+            return None
+        if found.fingerprint != terms.idempotency.fingerprint:
+            raise IdempotencyMismatch(found.key)
+        return Reply(**found.reply, replayed=True)
+
+    def _change(self, reply: Reply, terms: Terms, now_ns: int) -> Change:
+        if terms.idempotency is None:
+            return Change(now_ns, reply.events)
+        kept = {
+            "result": reply.result,
+            "error": reply.error,
+            "revision": reply.revision,
+            "events": reply.events,
+        }
+        expires_ns = now_ns + int(self.settings.idempotency_hours * HOUR_NS)
+        answer = Stored(terms.idempotency.key, terms.idempotency.fingerprint, kept, expires_ns)
+        return Change(now_ns, reply.events, answer)
+
+    def _identity(self, name: str, *, wait: bool = True) -> tuple[int, int]:
+        identity = self._hosts.identity(name, wait=wait)
+        if identity is None:
+            self._cache.drop(name)
+            raise HostNotFound(name)
+        return identity
+
+    def _current(self, name: str) -> Loaded:
+        """The host at the revision that the database has now: from memory, or from its rows."""
+        loaded = self._cache.get(name, *self._identity(name)) or self._hosts.load(name)
+        if loaded is None:
+            raise HostNotFound(name)
+        self._cache.put(loaded)
+        return loaded
+
+    def _copy(self, name: str) -> _Copy:
+        host, revision = self.read(name, fork)
+        lines = self.events(name, limit=MAX_DMESG_LINES, kind="KernelMessagePrinted")
+        return _Copy(name, revision, host, [(line["type"], line["data"]) for line in lines])
+
+    def _await_news(self, known: int, timeout_seconds: float) -> None:
+        """Until there are more news than the ``known`` ones."""
+        with self._news:
+            self._news.wait_for(lambda: self._nr_news != known, timeout_seconds)
+
+    def _tell(self, name: str) -> None:
+        with self._news:
+            self._nr_news += 1
+            self._news.notify_all()
+        loaded = self._cache.peek(name)
+        has_work = loaded is not None and loaded.host.deferred_mode == "auto" and bool(loaded.host.deferred)
+        for listener in tuple(self._listeners):
+            listener(name, has_work)

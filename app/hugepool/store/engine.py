@@ -1,0 +1,237 @@
+"""The database connection, and all that depends on which database it is.
+
+SQLite, the default, is set up for a service:
+
+* WAL: readers and the one writer do not wait for each other.
+* ``synchronous=FULL``: an acknowledged change is on the disk.  With NORMAL it would survive the death of the
+  process but not a loss of power, as WAL then syncs at checkpoints only.
+* ``isolation_level=None`` on connect and ``BEGIN IMMEDIATE`` on begin: the driver's own late BEGIN loses
+  concurrent read-modify-writes without any error.
+* Writers of this process queue at a lock of our own: SQLite's waiting for its write lock polls and is unfair.
+
+PostgreSQL needs a driver and ``HUGEPOOL_DATABASE_URL``; what differs is in this file.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, insert, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool
+
+from hugepool.settings import Settings
+from hugepool.store.errors import Busy, StaleRevision, StoreFailure, WouldWait
+
+# What a transaction that only reads asks for, so that several SELECTs see one moment.
+_READ_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"isolation_level": "REPEATABLE READ"}}
+_WRITE_OPTION = "hugepool_write"
+_BUSY_WORDS = ("locked", "busy", "could not serialize", "deadlock detected", "lock timeout")
+_MIGRATION_LOCK = {"postgresql": "SELECT pg_advisory_xact_lock(7221)"}
+
+
+class Database:
+    """Connections for reading and for writing; errors come out as those of ``store.errors``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._timeout_seconds = settings.database_timeout_seconds
+        try:
+            self.url = make_url(settings.database_url)
+            self._engine = create_engine(
+                self.url,
+                json_serializer=to_json,
+                pool_size=settings.database_pool,
+                max_overflow=settings.database_pool,
+            )
+        except (SQLAlchemyError, ImportError) as error:
+            raise StoreFailure(f"the database URL cannot be used: {error}") from error
+        self._sqlite = self.url.get_backend_name() == "sqlite"
+        self._statements: dict[Select[Any], tuple[str, list[str]]] = {}  # of ``first``
+        self._at_hand: Any = None
+        self._at_hand_guard = threading.Lock()
+        self._prepare(self._engine, self._set_up_sqlite)
+        self._one_writer: AbstractContextManager[Any] = threading.Lock() if self._sqlite else nullcontext()
+
+    def _prepare(self, engine: Engine, on_connect: Callable[[Any, Any], None]) -> None:
+        if self._sqlite:
+            event.listen(engine, "connect", on_connect)
+            event.listen(engine, "begin", _begin_sqlite)
+
+    def _set_up_sqlite(self, raw: Any, _record: Any) -> None:
+        raw.isolation_level = None
+        cursor = raw.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout_seconds * 1000)}")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+        _switch_to_wal(raw, self._timeout_seconds)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One moment of the database, for as many SELECTs as needed."""
+        options = _READ_OPTIONS.get(self.url.get_backend_name(), {})
+        with (
+            _translated(),
+            self._engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def first(self, query: Select[Any], **values: Any) -> Sequence[Any] | None:
+        """The first row of one SELECT of plain columns, or None: what every request asks.
+
+        A driver that takes values by position is asked directly, without what a transaction and a result cost:
+        20 us instead of 330.  Should it fail, it is asked in the ordinary way, which tells errors apart.
+        """
+        dialect = self._engine.dialect
+        if dialect.positional and dialect.loaded_dbapi is not None:
+            with _translated(), suppress(dialect.loaded_dbapi.Error):
+                return self._first_of_driver(query, values)
+        with self.reading() as connection:
+            return connection.execute(query, values).first()
+
+    def first_at_hand(self, query: Select[Any], **values: Any) -> Sequence[Any] | None:
+        """The same for a caller that must not wait, an event loop: of an SQLite file, through a connection of its own.
+
+        Raises:
+            WouldWait: another database, or one that is not free right now.
+        """
+        if not self._sqlite or not self._at_hand_guard.acquire(blocking=False):
+            raise WouldWait
+        try:
+            if self._at_hand is None:
+                self._at_hand = self._engine.raw_connection()
+                self._at_hand.cursor().execute("PRAGMA busy_timeout = 0").close()
+            return self._fetch(self._at_hand, query, values)
+        except (sqlite3.Error, SQLAlchemyError):
+            raise WouldWait from None
+        finally:
+            self._at_hand_guard.release()
+
+    def _first_of_driver(self, query: Select[Any], values: dict[str, Any]) -> Sequence[Any] | None:
+        with closing(self._engine.raw_connection()) as raw:
+            return self._fetch(raw, query, values)
+
+    def _fetch(self, raw: Any, query: Select[Any], values: dict[str, Any]) -> Sequence[Any] | None:
+        known = self._statements.get(query)
+        if known is None:
+            compiled = query.compile(dialect=self._engine.dialect)
+            known = self._statements[query] = (str(compiled), list(compiled.params))
+        statement, names = known
+        cursor = raw.cursor()
+        cursor.execute(statement, [values[name] for name in names])
+        found = cursor.fetchall()  # all, so that no read stays open
+        return found[0] if found else None
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction, committed at the end; no other writes meanwhile.
+
+        Raises:
+            Busy: other writers held the database for longer than the time set.
+            StaleRevision: another process inserted the same row first.
+        """
+        with (
+            _translated(),
+            self._one_writer,
+            self._engine.connect().execution_options(**{_WRITE_OPTION: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """One transaction for a migration: alone in the database, foreign keys not enforced.
+
+        SQLite changes a table by copying and dropping it, which would delete the rows that refer to it.
+        """
+        engine = create_engine(self.url, poolclass=NullPool)
+        self._prepare(engine, _set_up_migration)
+        with (
+            _translated(),
+            engine.connect().execution_options(**{_WRITE_OPTION: True}) as connection,
+            connection.begin(),
+        ):
+            if lock := _MIGRATION_LOCK.get(self.url.get_backend_name()):
+                connection.execute(text(lock))
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._at_hand_guard:
+            if self._at_hand is not None:
+                self._at_hand.close()
+                self._at_hand = None
+        self._engine.dispose()
+
+
+def insert_rows(
+    connection: Connection, table: Table, columns: Sequence[str], rows: list[tuple[Any, ...]]
+) -> None:
+    """Insert many rows of plain values, given in the order of ``columns``.
+
+    A driver that takes values by position gets them as they are: four times as fast as rows with names.
+    """
+    if not rows:
+        return
+    if connection.dialect.positional:
+        statement = insert(table).compile(dialect=connection.dialect, column_keys=list(columns))
+        connection.exec_driver_sql(str(statement), rows)
+    else:
+        connection.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def _switch_to_wal(raw: Any, timeout_seconds: float) -> None:
+    """WAL stays with the file; the first switch waits for other processes, which SQLite itself does not do."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _set_up_migration(raw: Any, _record: Any) -> None:
+    raw.isolation_level = None
+    raw.execute("PRAGMA busy_timeout = 60000")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE_OPTION)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def to_json(value: Any) -> str:
+    """JSON of a value that may hold numbers of numpy."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as numbers."""
+    return value.item() if hasattr(value, "item") else list(value)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise StaleRevision(str(error.orig)) from error
+    except PoolTimeout as error:
+        raise Busy("no database connection became free") from error
+    except OperationalError as error:
+        if any(word in str(error.orig).lower() for word in _BUSY_WORDS):
+            raise Busy(f"the database is busy: {error.orig}") from error
+        raise StoreFailure(f"the database failed: {error.orig}") from error
+    except SQLAlchemyError as error:
+        raise StoreFailure(f"the database failed: {error}") from error

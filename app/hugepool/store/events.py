@@ -1,0 +1,48 @@
+"""The history of hosts: numbered 1, 2, 3 ... within each."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from hugepool.store import tables as t
+from hugepool.store.engine import Database
+
+
+def rfc3339(ns: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 text in UTC, to the microsecond."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
+    return moment.isoformat(timespec="microseconds") + "Z"
+
+
+def append(
+    connection: Connection,
+    host_id: int,
+    last_id: int,
+    events: Sequence[tuple[str, dict[str, Any]]],
+    *,
+    revision: int,
+    now_ns: int,
+) -> None:
+    """Write events behind number ``last_id``."""
+    if not events:
+        return
+    shared = {"host_id": host_id, "revision": revision, "time": rfc3339(now_ns)}
+    numbered = enumerate(events, last_id + 1)
+    connection.execute(
+        insert(t.events), [{**shared, "id": i, "type": type_, "data": data} for i, (type_, data) in numbered]
+    )
+
+
+def after(
+    database: Database, host_id: int, number: int, limit: int, kind: str | None = None
+) -> list[dict[str, Any]]:
+    """Up to ``limit`` events behind ``number``, oldest first; of one type only when ``kind`` names it."""
+    c = t.events.c
+    query = select(c.id, c.revision, c.time, c.type, c.data).where(c.host_id == host_id, c.id > number)
+    if kind is not None:
+        query = query.where(c.type == kind)
+    with database.reading() as connection:
+        return [dict(row) for row in connection.execute(query.order_by(c.id).limit(limit)).mappings()]

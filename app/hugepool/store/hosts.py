@@ -1,0 +1,245 @@
+"""Hosts in the database: create, load, save what changed, delete, list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select, update
+
+from hugepool.mm.mmzone import SectionState
+from hugepool.mm.state import Host
+from hugepool.mm.units import SECTION_PAGES
+from hugepool.store import events as log
+from hugepool.store import idempotency, loading, rows
+from hugepool.store import tables as t
+from hugepool.store.engine import Database, insert_rows
+from hugepool.store.errors import StaleRevision
+from hugepool.store.idempotency import Stored
+from hugepool.store.sections import COLUMNS, NR_PLAIN, STATES, encode, stored_sections
+
+Event = tuple[str, dict[str, Any]]
+Sections = npt.NDArray[np.int64]
+_ALL_NULL = (None,) * (len(COLUMNS) - NR_PLAIN)
+_IDENTITY = select(t.hosts.c.id, t.hosts.c.revision).where(t.hosts.c.name == bindparam("name"))
+_BLOCK_COLUMNS = ("host_id", "block", "state", "node", "start_pfn", "nr_pages")
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A host in memory, equal to its rows at ``revision``.
+
+    ``saved``: its small rows as written; ``shown``: what views made of it, each with the revision they saw.
+    """
+
+    host_id: int
+    name: str
+    revision: int
+    last_event_id: int
+    created_at: str
+    host: Host
+    saved: rows.Snapshot
+    shown: dict[Any, tuple[int, Any]] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its arrays, in bytes."""
+        mem = self.host.mem
+        return sum(array.nbytes for array in vars(mem).values() if isinstance(array, np.ndarray))
+
+
+@dataclass(slots=True)
+class Change:
+    """What is to be written beside a host: its events, when it happened, and the answer to keep for a key."""
+
+    now_ns: int
+    events: Sequence[Event] = field(default_factory=list)
+    answer: Stored | None = None
+
+
+class HostStore:
+    """The rows of hosts.  Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def identity(self, name: str, *, wait: bool = True) -> tuple[int, int] | None:
+        """(id, revision) of a host, or None.  Without ``wait``: WouldWait where the database is not quick."""
+        first = self._database.first if wait else self._database.first_at_hand
+        row = first(_IDENTITY, name=name)
+        return None if row is None else (row[0], row[1])
+
+    def load(self, name: str) -> Loaded | None:
+        """A host from its rows, or None."""
+        with self._database.reading() as connection:
+            head = connection.execute(select(t.hosts).where(t.hosts.c.name == name)).one_or_none()
+            if head is None:
+                return None
+            host = loading.load(connection, head)
+        saved = rows.snapshot(host)
+        rows.settle(saved, {})
+        return Loaded(head.id, name, head.revision, head.last_event_id, head.created_at, host, saved)
+
+    def page(self, limit: int, after: str | None) -> list[dict[str, Any]]:
+        """Up to ``limit`` hosts by name, behind the name ``after``."""
+        c = t.hosts.c
+        query = select(c.name, c.kernel, c.cmdline, c.revision, c.created_at).order_by(c.name).limit(limit)
+        if after is not None:
+            query = query.where(c.name > after)
+        with self._database.reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def create(self, name: str, host: Host, change: Change) -> Loaded:
+        """Store a new host at revision 1.
+
+        Raises:
+            StaleRevision: a host of this name exists.  KeyTaken: another answer was stored for the key.
+        """
+        saved = rows.snapshot(host)
+        with self._database.writing() as connection:
+            if connection.execute(select(t.hosts.c.id).where(t.hosts.c.name == name)).one_or_none():
+                raise StaleRevision(name)
+            created_at = log.rfc3339(change.now_ns)
+            created = {"name": name, "created_at": created_at, "revision": 1}
+            values = {**created, "last_event_id": len(change.events), **rows.host_row(host)}
+            new_id = insert(t.hosts).values(values).returning(t.hosts.c.id)
+            host_id = connection.execute(new_id).scalar_one()
+            loaded = Loaded(host_id, name, 1, 0, created_at, host, saved)
+            rows.save_changes(connection, host_id, {}, saved)
+            _replace_sections(connection, loaded, stored_sections(host.mem), anew=False)
+            connection.execute(insert(t.worker_claims).values(
+                host_id=host_id, claimed_until_ns=0, failures=0, retry_at_ns=0))  # fmt: skip
+            _write_beside(connection, loaded, change)
+        loaded.last_event_id = len(change.events)
+        rows.settle(saved, {})
+        host.mem.dirty[:] = False
+        return loaded
+
+    def save(self, loaded: Loaded, change: Change) -> None:
+        """Write what changed since the host was loaded or saved, as its next revision.
+
+        A change that left no trace keeps the revision.
+
+        Raises:
+            StaleRevision: the rows are of another revision by now.
+            KeyTaken: another answer was stored for the key.
+        """
+        host, present = loaded.host, rows.snapshot(loaded.host)
+        dirty = np.flatnonzero(host.mem.dirty)
+        revision = loaded.revision
+        if dirty.size or change.events or present != loaded.saved:
+            revision += 1
+        elif change.answer is None:
+            return
+        if change.answer is not None:
+            change.answer.reply["revision"] = revision
+        with self._database.writing() as connection:
+            if revision != loaded.revision:
+                self._next_revision(connection, loaded, present, len(change.events))
+                rows.save_changes(connection, loaded.host_id, loaded.saved, present)
+                _replace_sections(connection, loaded, dirty, anew=True)
+            loaded.revision = revision
+            _write_beside(connection, loaded, change)
+        loaded.last_event_id += len(change.events)
+        rows.settle(present, loaded.saved)
+        loaded.saved = present
+        host.mem.dirty[:] = False
+
+    def untouched(self, loaded: Loaded) -> bool:
+        """Whether the host in memory still equals its rows: a refusal that came before anything was changed."""
+        return not loaded.host.mem.dirty.any() and rows.snapshot(loaded.host) == loaded.saved
+
+    def _next_revision(
+        self, connection: Connection, loaded: Loaded, present: rows.Snapshot, events: int
+    ) -> None:
+        """The guard: only from the revision that was loaded."""
+        before, now = loaded.saved["hosts"][()], present["hosts"][()]
+        values = {name: value for name, value in now.items() if before[name] != value}
+        guarded = update(t.hosts).where(t.hosts.c.id == loaded.host_id, t.hosts.c.revision == loaded.revision)
+        result = connection.execute(
+            guarded.values(
+                revision=loaded.revision + 1, last_event_id=loaded.last_event_id + events, **values
+            )
+        )
+        if result.rowcount != 1:
+            raise StaleRevision(loaded.name)
+
+    def keep_answer(self, change: Change) -> None:
+        """Store the answer to a request that changed nothing.  Raises KeyTaken."""
+        if change.answer is not None:
+            with self._database.writing() as connection:
+                idempotency.keep(connection, change.answer, change.now_ns)
+
+    def delete(self, host_id: int, revision: int, change: Change) -> None:
+        """Delete a host and all its rows.  Raises StaleRevision, KeyTaken."""
+        guarded = delete(t.hosts).where(t.hosts.c.id == host_id, t.hosts.c.revision == revision)
+        with self._database.writing() as connection:
+            if connection.execute(guarded).rowcount != 1:
+                raise StaleRevision(str(host_id))
+            if change.answer is not None:
+                idempotency.keep(connection, change.answer, change.now_ns)
+
+
+def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> None:
+    log.append(
+        connection,
+        loaded.host_id,
+        loaded.last_event_id,
+        change.events,
+        revision=loaded.revision,
+        now_ns=change.now_ns,
+    )
+    if change.answer is not None:
+        idempotency.keep(connection, change.answer, change.now_ns)
+
+
+def _replace_sections(connection: Connection, loaded: Loaded, sections: Sections, *, anew: bool) -> None:
+    """Write sections and the memory blocks they belong to; ``anew``: they may have rows already."""
+    if sections.size == 0:
+        return
+    host, host_id = loaded.host, loaded.host_id
+    blocks = _memory_blocks(host, host_id, sections)
+    if anew:
+        _delete(connection, t.sections, "section", host_id, sections)
+        numbers = np.unique(sections // (host.memory_block_pages // SECTION_PAGES))
+        _delete(connection, t.memory_blocks, "block", host_id, numbers)
+    _insert_sections(connection, encode(host.mem, host_id, sections))
+    insert_rows(connection, t.memory_blocks, _BLOCK_COLUMNS, blocks)
+
+
+def _insert_sections(connection: Connection, found: list[tuple[Any, ...]]) -> None:
+    """Insert rows of sections without their trailing NULLs: binding those costs more than all the rest."""
+    plain = [row[:NR_PLAIN] for row in found if row[NR_PLAIN:] == _ALL_NULL]
+    insert_rows(connection, t.sections, COLUMNS[:NR_PLAIN], plain)
+    if len(plain) < len(found):
+        others = [row for row in found if row[NR_PLAIN:] != _ALL_NULL]
+        insert_rows(connection, t.sections, COLUMNS, others)
+
+
+def _delete(connection: Connection, table: Table, column: str, host_id: int, numbers: Sections) -> None:
+    """Delete the rows of some numbers, run by run."""
+    cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
+    runs = [(int(part[0]), int(part[-1])) for part in np.split(numbers, cuts)]
+    one = and_(table.c.host_id == host_id, table.c[column].between(bindparam("low"), bindparam("high")))
+    connection.execute(delete(table).where(one), [{"low": low, "high": high} for low, high in runs])
+
+
+def _memory_blocks(host: Host, host_id: int, sections: Sections) -> list[tuple[Any, ...]]:
+    """Rows of the memory blocks that some sections belong to; a block is online with its first section."""
+    mem, size, pages = host.mem, host.memory_block_pages // SECTION_PAGES, host.memory_block_pages
+    blocks = np.unique(sections // size)
+    inside = np.minimum(blocks[:, None] * size + np.arange(size), mem.nr_sections - 1)
+    there = mem.section_state[inside] != SectionState.ABSENT
+    first = inside[np.arange(blocks.size), there.argmax(axis=1)]
+    some = there.any(axis=1)
+    found = zip(blocks[some].tolist(), mem.section_state[first[some]].tolist(),
+                mem.section_nid[first[some]].tolist(), strict=True)  # fmt: skip
+    return [
+        (host_id, block, STATES[state], nid if nid >= 0 else None, block * pages, pages)
+        for block, state, nid in found
+    ]

@@ -1,0 +1,132 @@
+"""A host out of its rows.
+
+What can be derived is not stored: free lists are the free huge pages sorted by enqueue stamp, the allocator's
+search hints start at 0 and find their place with the first search.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, Table, select
+
+from hugepool.mm.fault_inject import FaultAttr
+from hugepool.mm.mmzone import BlockFlag, MemoryMap, Node, Zone
+from hugepool.mm.profile import profile_of
+from hugepool.mm.state import CmaArea, ContigRange, FreeList, Host, HState, HugeMap, QueuedFree, Task
+from hugepool.mm.units import ORDER_1G, PAGEBLOCK_PAGES
+from hugepool.store import tables as t
+from hugepool.store.packing import set_of_rows, unpack
+from hugepool.store.rows import (
+    FAULT_FIELDS,
+    HOST_COLUMNS,
+    HSTATE_FIELDS,
+    MAP_FIELDS,
+    TASK_FIELDS,
+    ZONE_FIELDS,
+)
+from hugepool.store.sections import COLUMNS, decode
+
+
+def load(connection: Connection, head: Row[Any]) -> Host:
+    """The host of a row of ``hosts``, in a transaction that sees one moment."""
+    host_id = int(head.id)
+    profile = profile_of(head.kernel)
+    mem = MemoryMap(head.nr_sections, profile.reserved_vmemmap_pages)
+    nodes = _nodes(connection, host_id, mem)
+    host = Host(head.kernel, head.cmdline, profile, head.seed, nodes, mem, head.memory_block_pages)
+    for name in HOST_COLUMNS:
+        setattr(host, name, getattr(head, name))
+    for name, value in head.more_state.items():
+        setattr(host, name, value)
+    sections = select(*(t.sections.c[name] for name in COLUMNS)).where(t.sections.c.host_id == host_id)
+    decode(mem, connection.execute(sections.order_by(t.sections.c.section)).all())
+    host.carried = _rows(connection, t.carried, host_id)[0].carried
+    host.counters = {row.name: row.value for row in _rows(connection, t.counters, host_id, "position")}
+    host.hstates = _hstates(connection, host_id, host)
+    host.tasks = _tasks(connection, host_id)
+    host.files = {row.path: _mapping(row, row.map_id) for row in _rows(connection, t.files, host_id, "path")}
+    host.contig_ranges = {
+        row.range_id: ContigRange(row.range_id, row.start_pfn, row.end_pfn)
+        for row in _rows(connection, t.contig_ranges, host_id, "range_id")
+    }
+    host.cma_areas = [
+        CmaArea(row.name, row.base_pfn, row.nr_pages)
+        for row in _rows(connection, t.cma_areas, host_id, "base_pfn")
+    ]
+    host.deferred = [
+        QueuedFree(row.pfn // PAGEBLOCK_PAGES, row.page_order, row.stamp)
+        for row in _rows(connection, t.deferred_frees, host_id, "stamp")
+    ]
+    faults = _rows(connection, t.faults, host_id, "point")
+    host.faults = {row.point: FaultAttr(**_pick(row, FAULT_FIELDS)) for row in faults}
+    return host
+
+
+def _rows(connection: Connection, table: Table, host_id: int, *order: str) -> Sequence[Row[Any]]:
+    query = select(table).where(table.c.host_id == host_id).order_by(*(table.c[name] for name in order))
+    return connection.execute(query).all()
+
+
+def _pick(row: Row[Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}
+
+
+def _nodes(connection: Connection, host_id: int, mem: MemoryMap) -> list[Node]:
+    for row in _rows(connection, t.zones, host_id, "zone"):
+        mem.add_zone(Zone(row.zone, row.node, **_pick(row, ZONE_FIELDS)))
+    return [
+        Node(row.node, row.cpus, [zone for zone in mem.zones if zone.nid == row.node], row.distance)
+        for row in _rows(connection, t.nodes, host_id, "node")
+    ]
+
+
+def _hstates(connection: Connection, host_id: int, host: Host) -> dict[int, HState]:
+    found: dict[int, HState] = {}
+    per_node = _rows(connection, t.hstate_nodes, host_id, "page_order", "node")
+    for row in _rows(connection, t.hstates, host_id, "position"):
+        mine = [node for node in per_node if node.page_order == row.page_order]
+        found[row.page_order] = HState(
+            order=row.page_order,
+            nr_nodes=len(mine),
+            nr_node=[node.nr_huge_pages for node in mine],
+            free_node=[node.free_huge_pages for node in mine],
+            surplus_node=[node.surplus_huge_pages for node in mine],
+            free_lists=_free_lists(host, row.page_order, len(mine)),
+            **_pick(row, HSTATE_FIELDS),
+        )
+    return found
+
+
+def _free_lists(host: Host, order: int, nr_nodes: int) -> list[FreeList]:
+    """Free huge pages of a size, per node, in the order they were put on their list."""
+    mem = host.mem
+    heads = np.flatnonzero(mem.flags & BlockFlag.FREE)
+    heads = heads[((mem.flags[heads] & BlockFlag.GIGANTIC) != 0) == (order == ORDER_1G)]
+    heads = heads[np.argsort(mem.seq[heads], kind="stable")]
+    nid_of_zone = np.array([-1] + [zone.nid for zone in mem.zones], np.int64)
+    nids = nid_of_zone[mem.zone[heads]]
+    return [FreeList(heads[nids == nid]) for nid in range(nr_nodes)]
+
+
+def _tasks(connection: Connection, host_id: int) -> dict[int, Task]:
+    tasks: dict[int, Task] = {}
+    for row in _rows(connection, t.tasks, host_id, "pid"):
+        runs = [(first, count) for first, count in unpack(row.runs).tolist()]
+        tasks[row.pid] = Task(row.pid, runs=runs, **_pick(row, TASK_FIELDS))
+    for row in _rows(connection, t.huge_maps, host_id, "pid", "map_id"):
+        tasks[row.pid].maps[row.map_id] = _mapping(row, row.map_id)
+    return tasks
+
+
+def _mapping(row: Row[Any], map_id: int) -> HugeMap:
+    return HugeMap(
+        map_id,
+        row.page_order,
+        path=row.path,
+        pages=dict(unpack(row.pages).tolist()),
+        reserved=set_of_rows(unpack(row.reserved)),
+        gone=set_of_rows(unpack(row.gone)),
+        poisoned=set() if row.poisoned is None else set_of_rows(unpack(row.poisoned)),
+        **_pick(row, MAP_FIELDS),
+    )

@@ -1,0 +1,41 @@
+"""Answering a scenario file here, without a service: variants on all cores."""
+
+from typing import Any
+
+from hugepool.jobs import Board, Limits, State
+from hugepool.whatif import NEEDED, variants
+from hugepool.whatif.document import ScenarioFile
+from hugepool.whatif.run import Told, run
+
+LOOK_SECONDS = 0.2
+MAX_SECONDS = 7 * 24 * 3600.0  # whoever started it can stop it
+
+
+class NoAnswer(Exception):
+    """A worker process came to an end; the text says why."""
+
+
+def ask(file: ScenarioFile, told: Told) -> dict[str, Any]:
+    """The answer to a scenario that names no stored host, as the service would give it.
+
+    Args:
+        told: called again and again with how much is done, of how much.
+
+    Raises:
+        MMError: its host cannot be booted or read.
+        NoAnswer: see there.
+    """
+    if not file.variants:
+        return run(file.scenario, {}, told)
+    board = Board(Limits(seconds=MAX_SECONDS), NEEDED)
+    try:
+        question = variants.Question(dict(file.scenario.given))
+        job = board.submit("what-if", variants.work, question, variants.items(file.variants), variants.table)
+        while not job.wait(LOOK_SECONDS):
+            told(*job.progress())
+    finally:
+        board.close()
+    if job.state != State.DONE:
+        raise NoAnswer(job.error or "the work was cancelled")
+    answer: dict[str, Any] = job.result
+    return answer

@@ -1,0 +1,85 @@
+"""Plans: questions of planners, each answered by running the engine on copies.  ``PLANS`` has a row for each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hugepool.forms.fields import Body
+from hugepool.mm.errors import MMError
+from hugepool.mm.state import Host
+from hugepool.whatif.plans import churn, offline
+from hugepool.whatif.plans.headroom import headroom
+from hugepool.whatif.plans.max_pool import max_pool
+from hugepool.whatif.plans.placement import placement
+from hugepool.whatif.plans.savings import savings
+from hugepool.whatif.run import Told
+from hugepool.whatif.variants import told_of
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A row: how the work is cut into pieces, done, and put together.
+
+    Attributes:
+        pieces: what can be done side by side; raises MMError when the question makes no sense on the host.
+        work: does one piece; raises MMError.
+        combined: makes the answer of the pieces' results, in their order.
+    """
+
+    pieces: Callable[[Host, Any], Sequence[Any]]
+    work: Callable[[Host, Any, Any, Told], Any]
+    combined: Callable[[Host, Any, Sequence[Any]], dict[str, Any]]
+
+
+def _whole(compute: Callable[[Host, Any, Told], dict[str, Any]]) -> Plan:
+    """A plan that is one piece."""
+    return Plan(
+        lambda _host, _body: [None],
+        lambda host, body, _piece, told: compute(host, body, told),
+        lambda _host, _body, results: results[0],
+    )
+
+
+PLANS: dict[str, Plan] = {
+    "max-pool": _whole(max_pool),
+    "savings": _whole(savings),
+    "headroom": _whole(headroom),
+    "offline": Plan(offline.pieces, offline.offline, offline.combined),
+    "placement": _whole(placement),
+    "churn": Plan(churn.pieces, churn.churn, churn.combined),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the processes of a job share."""
+
+    plan: str
+    host: Host
+    body: Body
+
+
+def ask(question: Question, told: Told = lambda _done, _of: None) -> dict[str, Any]:
+    """The answer, here and now.
+
+    Raises:
+        MMError: the question makes no sense on this host, or the host refuses what it needs.
+    """
+    plan = PLANS[question.plan]
+    pieces = plan.pieces(question.host, question.body)
+    results = [plan.work(question.host, question.body, piece, told) for piece in pieces]
+    return plan.combined(question.host, question.body, results)
+
+
+def work(question: Question, piece: Any, told: Told) -> Any:
+    """One piece of a job; a refusal is its ``error``."""
+    try:
+        return PLANS[question.plan].work(question.host, question.body, piece, told)
+    except MMError as error:
+        return {"error": told_of(error)}
+
+
+def finish(question: Question, results: Sequence[Any]) -> dict[str, Any]:
+    """The answer of a job."""
+    refused = next((found for found in results if isinstance(found, dict) and found.get("error")), None)
+    return refused or PLANS[question.plan].combined(question.host, question.body, results)

@@ -1,0 +1,124 @@
+"""How many huge pages can still be formed after a while of allocation and freeing, from several seeds."""
+
+import random
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from hugepool.forms.plans import ChurnBody
+from hugepool.mm.commands import CreateTask, ExitTask, GrowTask, SetMaxHugePages, ShrinkTask
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import apply, fork
+from hugepool.mm.state import Host
+from hugepool.mm.units import ULONG_MAX
+from hugepool.whatif.plans.search import attempt
+from hugepool.whatif.run import Told
+
+PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+SMALLEST, LARGEST = 1 << 8, 1 << 18  # pages of a program: 1 MiB to 1 GiB
+SHARE_OF_ROOM = 16  # no program takes more than this part of what may be in use
+KEPT_OF_256 = (0, 4, 16, 64)  # what a program that shrinks keeps of every 256 pages
+
+
+def pieces(_host: Host, body: ChurnBody) -> list[int | None]:
+    """The work in pieces: what there is now, and a history for each seed."""
+    return [None, *range(body.seed, body.seed + body.seeds)]
+
+
+def churn(host: Host, body: ChurnBody, seed: int | None, told: Told) -> dict[str, Any]:
+    """One history: what can be formed while its programs run, and when all that can be moved is free again."""
+    if seed is None:
+        return {"now": formable(host)}
+    copy = fork(host)
+    story = _Story(copy, body, random.Random(seed))  # noqa: S311  # a simulation, no secret
+    for i in range(body.rounds):
+        story.round()
+        told(i + 1, body.rounds)
+    running = formable(copy)
+    story.end_movable()
+    return {"seed": seed, "running": running, "after_exit": formable(copy)}
+
+
+def combined(_host: Host, body: ChurnBody, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Percentiles over the seeds (nearest rank), and every seed."""
+    now, *histories = results
+    return {
+        "rounds": body.rounds,
+        "unmovable_percent": body.unmovable_percent,
+        "fill_percent": body.fill_percent,
+        **now,
+        "running": _spread([row["running"] for row in histories]),
+        "after_exit": _spread([row["after_exit"] for row in histories]),
+        "seeds": histories,
+    }
+
+
+def formable(host: Host) -> dict[str, int]:
+    """Pages of each size that could be had beside what there is, each size alone."""
+    found = {}
+    for order, hs in sorted(host.hstates.items()):
+        trial = attempt(host, SetMaxHugePages(order, ULONG_MAX))
+        found[hs.size] = int(trial.result.get("allocated", 0))
+    return found
+
+
+def _spread(rows: Sequence[dict[str, int]]) -> dict[str, dict[str, int]]:
+    spread = {}
+    for size in rows[0]:
+        values = sorted(row[size] for row in rows)
+        spread[size] = {f"p{p}": values[max(0, ceil(p * len(values) / 100) - 1)] for p in PERCENTILES}
+    return spread
+
+
+class _Story:
+    """Programs that come, take memory, thin it out and go."""
+
+    def __init__(self, host: Host, body: ChurnBody, chance: random.Random) -> None:
+        self.host, self.body, self.chance = host, body, chance
+        self.room = sum(zone.nr_free for zone in host.zones) * body.fill_percent // 100
+        self.pids: dict[str, list[int]] = {"anon": [], "kernel": []}
+        self.used = {"anon": 0, "kernel": 0}
+
+    def round(self) -> None:
+        """Fill up to the limit, then give back a random part."""
+        while sum(self.used.values()) < self.room and self._start():
+            pass
+        goal = self.chance.randrange(self.room // 4, self.room // 2 + 1) if self.room else 0
+        while sum(self.used.values()) > goal:
+            self._give_back()
+
+    def end_movable(self) -> None:
+        """Whatever could be moved is free."""
+        for pid in self.pids["anon"]:
+            apply(self.host, ExitTask(pid))
+        self.pids["anon"].clear()
+
+    def _start(self) -> bool:
+        """A program comes; whether it got any memory.  What it is keeps the share of unmovable memory."""
+        total = sum(self.used.values())
+        kind = "kernel" if self.used["kernel"] * 100 < self.body.unmovable_percent * (total + 1) else "anon"
+        most = max(SMALLEST, min(LARGEST, self.room // SHARE_OF_ROOM))
+        pages = min(self.chance.randrange(SMALLEST, most + 1), self.room - total)
+        if kind == "kernel":
+            pages = max(1, min(pages, self.room * self.body.unmovable_percent // 100 - self.used["kernel"]))
+        try:
+            pid = apply(self.host, CreateTask(kind, kind, pages=0)).result["pid"]
+            got: int = apply(self.host, GrowTask(pid, kind, pages, partial=True)).result["pages"]
+        except MMError:
+            return False
+        self.pids[kind].append(pid)
+        self.used[kind] += got
+        return got > 0
+
+    def _give_back(self) -> None:
+        """A random program goes, or keeps a page here and there."""
+        total = sum(self.used.values())
+        kind = "kernel" if self.chance.randrange(total) < self.used["kernel"] else "anon"
+        mine = self.pids[kind]
+        i = self.chance.randrange(len(mine))
+        kept = self.chance.choice(KEPT_OF_256)
+        if kept:
+            freed = apply(self.host, ShrinkTask(mine[i], keep_of_256=kept)).result["pages"]
+        if not kept or not freed:
+            freed = apply(self.host, ExitTask(mine.pop(i))).result["freed_pages"]
+        self.used[kind] = max(0, self.used[kind] - freed)

@@ -1,0 +1,101 @@
+"""How much kernel memory must stay free so that huge pages can be given back: the cliff, and a curve around it."""
+
+from typing import Any
+
+from hugepool.forms.plans import HeadroomBody
+from hugepool.mm.commands import GrowTask, SetMaxHugePages, StartTask
+from hugepool.mm.errors import MMError
+from hugepool.mm.hugetlb import check_size, persistent
+from hugepool.mm.hugetlb_vmemmap import available_for_restore
+from hugepool.mm.mmzone import ZONE_NORMAL
+from hugepool.mm.state import Host
+from hugepool.mm.units import PAGE_SIZE, order_of
+from hugepool.whatif.plans.search import Trial, attempt, largest
+from hugepool.whatif.run import Told
+
+
+def headroom(host: Host, body: HeadroomBody, told: Told) -> dict[str, Any]:
+    """For every node, or for all together where restores may use any: what must be left for ``count`` pages.
+
+    A driver takes kernel memory on a copy until so much is left, then the pool is written; a search finds the least
+    that all pages are given back with.
+
+    Raises:
+        MMError: EBUSY where so many cannot be given back even now, with the reason.
+    """
+    hs = check_size(host, order_of(body.size), body.size)
+    count = max(0, hs.free_huge_pages - hs.resv_huge_pages) if body.count is None else body.count
+    write = SetMaxHugePages(hs.order, max(0, persistent(hs) - count))
+    now = attempt(host, write)
+    freed = now.result.get("freed", 0)
+    if count == 0:
+        raise MMError("EBUSY", f"there is no free huge page of {body.size} to give back", freed=0)
+    if freed < count:
+        raise MMError("EBUSY", f"{freed} of {count} pages of {body.size} can be given back now; begin with fewer",
+                      reason=now.reason, freed=freed)  # fmt: skip
+    rows = {row["node"]: row["freed"] for row in now.result["nodes"] if row["freed"]}
+    domains = [[nid] for nid in rows] if host.profile.restore_thisnode else [list(rows)]
+    answers = []
+    for i, nodes in enumerate(domains, 1):
+        answers.append(_Domain(host, write, nodes, sum(rows[nid] for nid in nodes)).answer(body.points))
+        told(i, len(domains))
+    return {
+        "size": body.size,
+        "count": count,
+        "pages_per_hugepage": hs.nr_free_vmemmap_pages,
+        "domains": answers,
+    }
+
+
+class _Domain:
+    """Nodes whose pages are restored from the same kernel zones."""
+
+    def __init__(self, host: Host, write: SetMaxHugePages, nodes: list[int], count: int) -> None:
+        self.host, self.write, self.nodes, self.count = host, write, nodes, count
+        self.node = nodes[0] if host.profile.restore_thisnode else None
+        self.now = available_for_restore(host, nodes[0])
+        self.most = min(self.now, count * host.hstates[write.order].nr_free_vmemmap_pages)
+        self.host = self._driven(self.most).host  # the search goes on from what is surely enough
+
+    def answer(self, points: int) -> dict[str, Any]:
+        """The least that must be left, in pages above the watermarks, and the curve."""
+        most = self.most
+        least = most - largest(0, most, lambda taken: self._freed(most - taken) == self.count, most)
+        below = self._shrunk(least - 1) if least else None
+        return {
+            "nodes": self.nodes,
+            "count": self.count,
+            "needed_bytes": least * PAGE_SIZE,
+            "available_bytes": self.now * PAGE_SIZE,
+            "limited_by": below and below.reason,
+            "curve": [
+                {"left_bytes": left * PAGE_SIZE, "freed": self._freed(left)}
+                for left in self._around(least, points)
+            ],
+        }
+
+    def _around(self, least: int, points: int) -> list[int]:
+        """From nothing to twice the cliff, which is one of the points, as is the page before it."""
+        most = min(self.most, max(2 * least, points))
+        even = {round(most * i / (points - 1)) for i in range(points)}
+        return sorted(even | {least, max(0, least - 1)})
+
+    def _freed(self, left: int) -> int:
+        rows = self._shrunk(left).result.get("nodes", [])
+        return sum(int(row["freed"]) for row in rows if row["node"] in self.nodes)
+
+    def _shrunk(self, left: int) -> Trial:
+        """The write, with so many pages left."""
+        return attempt(self._driven(left).host, self.write)
+
+    def _driven(self, left: int) -> Trial:
+        """A driver has taken all kernel memory but so many pages."""
+        driver = GrowTask(
+            self.host.next_pid,
+            "kernel",
+            node=self.node,
+            at_most=left,
+            zone_type=ZONE_NORMAL,
+            until_node=self.node,
+        )
+        return attempt(self.host, StartTask("kernel", "driver", node=self.node), driver)

@@ -1,0 +1,118 @@
+"""The largest pool beside which a stated amount of memory stays available to the system."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hugepool.forms.plans import MaxPoolBody
+from hugepool.fs.account import memory_lines
+from hugepool.mm.commands import SetMaxHugePages
+from hugepool.mm.hugetlb import check_size, persistent
+from hugepool.mm.state import Host
+from hugepool.mm.units import ULONG_MAX, order_of
+from hugepool.mm.view import memory
+from hugepool.whatif.plans.search import attempt, largest
+from hugepool.whatif.run import Told
+
+
+def max_pool(host: Host, body: MaxPoolBody, told: Told) -> dict[str, Any]:
+    """The largest pool written for all nodes, and for each node alone, that leaves ``keep`` bytes.
+
+    A pool counts when it is reached in full and MemAvailable is ``keep`` or more afterwards.
+    """
+    order = check_size(host, order_of(body.size), body.size).order
+    nodes = host.memory_nodes()
+    told(0, 1 + len(nodes))
+    pool = _Search(host, order, body.keep, None).answer()
+    told(1, 1 + len(nodes))
+    alone = []
+    for i, nid in enumerate(nodes, 2):
+        alone.append({"node": nid, **_Search(host, order, body.keep, nid).answer()})
+        told(i, 1 + len(nodes))
+    return {
+        "size": body.size,
+        "keep_bytes": body.keep,
+        "available_bytes": available(host),
+        "pool": pool,
+        "nodes": alone,
+    }
+
+
+def available(host: Host) -> int:
+    """MemAvailable in bytes."""
+    return memory_lines(host)["MemAvailable"] << 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """What a write of some size came to."""
+
+    size: int
+    reached: bool
+    reason: str | None
+    nodes: list[dict[str, int]]
+    available_bytes: int
+    free_bytes: int
+
+
+class _Search:
+    """The search for one target: all nodes, or one."""
+
+    def __init__(self, host: Host, order: int, keep: int, nid: int | None) -> None:
+        self.host, self.order, self.keep, self.nid = host, order, keep, nid
+        self._known: dict[int, _Pool] = {}
+
+    def answer(self) -> dict[str, Any]:
+        """The largest pool, what it leaves, and what one page more would do."""
+        least, most = self._write(0), self._write(ULONG_MAX)
+        if not least.reached:  # pages in use are the least; where none can be given back, what there is now
+            least = self._write(least.size)
+        if not least.reached:
+            least = self._write(self._size(self.host))
+        if least.available_bytes < self.keep:
+            return {**_told(least, "keep", None), "nr_hugepages": None}
+        found = largest(least.size, most.size, self._works, self._guess(least, most))
+        more = self._write(found + 1)
+        return _told(self._write(found), "keep" if more.reached else more.reason, more)
+
+    def _works(self, count: int) -> bool:
+        pool = self._write(count)
+        return pool.reached and pool.available_bytes >= self.keep
+
+    def _guess(self, least: _Pool, most: _Pool) -> int:
+        """Where a straight line between the two ends meets ``keep``."""
+        gone = least.available_bytes - most.available_bytes
+        spare = least.available_bytes - self.keep
+        return most.size if gone <= 0 else least.size + spare * (most.size - least.size) // gone
+
+    def _write(self, count: int) -> _Pool:
+        if count not in self._known:
+            self._known[count] = self._tried(count)
+        return self._known[count]
+
+    def _tried(self, count: int) -> _Pool:
+        trial = attempt(self.host, SetMaxHugePages(self.order, count, self.nid))
+        machine, hs = trial.host, trial.host.hstates[self.order]
+        return _Pool(
+            size=self._size(machine),
+            reached=trial.error is None and trial.result["shortfall"] is None,
+            reason=trial.reason,
+            nodes=[{"node": nid, "nr_hugepages": hs.nr_node[nid]} for nid in machine.memory_nodes()],
+            available_bytes=available(machine),
+            free_bytes=memory(machine.nodes)["free_bytes"],
+        )
+
+    def _size(self, host: Host) -> int:
+        """What the file that is written shows."""
+        hs = host.hstates[self.order]
+        return persistent(hs) if self.nid is None else hs.nr_node[self.nid]
+
+
+def _told(pool: _Pool, limit: str | None, more: _Pool | None) -> dict[str, Any]:
+    return {
+        "nr_hugepages": pool.size,
+        "nodes": pool.nodes,
+        "available_bytes": pool.available_bytes,
+        "free_bytes": pool.free_bytes,
+        "limited_by": limit,
+        "one_more": more and {"nr_hugepages": more.size, "available_bytes": more.available_bytes},
+    }

@@ -1,0 +1,124 @@
+"""Which memory blocks can go offline: one by one, and together until so much memory is given back."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from hugepool.forms.plans import OfflineBody
+from hugepool.mm.blockers import verdict
+from hugepool.mm.commands import SetBlockState
+from hugepool.mm.errors import MMError, NotFound
+from hugepool.mm.memory_block import block_sections
+from hugepool.mm.memory_hotplug import pageblocks
+from hugepool.mm.mmzone import MOVABLE_USES, BlockFlag, SectionState, Use
+from hugepool.mm.page_isolation import pages_of_use
+from hugepool.mm.state import Host
+from hugepool.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES
+from hugepool.mm.view import block_states
+from hugepool.whatif.plans.search import attempt
+from hugepool.whatif.run import Told
+
+CHUNK = 128  # blocks that one piece of the work tries
+TOGETHER: list[int] = []  # the piece that takes blocks away one after the other
+
+
+def pieces(host: Host, body: OfflineBody) -> list[list[int]]:
+    """The work in pieces: candidates by chunks, and the set of blocks.
+
+    Raises:
+        NotFound: a block or node that is named is not there.
+    """
+    candidates = _candidates(host, body)
+    return [TOGETHER, *(candidates[i : i + CHUNK] for i in range(0, len(candidates), CHUNK))]
+
+
+def offline(host: Host, body: OfflineBody, piece: list[int], told: Told) -> list[dict[str, Any]]:
+    """A piece of the work: rows of blocks tried alone, or of those that go together."""
+    if piece == TOGETHER:
+        return list(_together(host, body, told))
+    rows = []
+    for i, block in enumerate(piece, 1):
+        rows.append({"block": block, **_about(host, block), **verdict(host, block)})
+        told(i, len(piece))
+    return rows
+
+
+def combined(host: Host, body: OfflineBody, results: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
+    """The answer."""
+    together, *chunks = results
+    given = sum(row["bytes"] for row in together)
+    return {
+        "block_size_bytes": host.memory_block_pages * PAGE_SIZE,
+        "wanted_bytes": body.memory,
+        "together": {
+            "bytes": given,
+            "enough": body.memory is None or given >= body.memory,
+            "hugepages_lost": sum(row["hugepages_lost"] for row in together),
+            "pages_moved": sum(row["movable_pages"] for row in together),
+            "blocks": [row["block"] for row in together],
+        },
+        "blocks": sorted((row for chunk in chunks for row in chunk), key=lambda row: int(row["block"])),
+    }
+
+
+def _candidates(host: Host, body: OfflineBody) -> list[int]:
+    states = block_states(host)
+    online = np.flatnonzero(states == SectionState.ONLINE).tolist()
+    if body.node is not None:
+        if not 0 <= body.node < len(host.nodes):
+            raise NotFound(f"no node {body.node} on this host", node=body.node)
+        online = [block for block in online if body.node in _nodes(host, block)]
+    if body.blocks is None:
+        return online
+    for block in body.blocks:
+        block_sections(host, block)  # raises NotFound
+    return sorted(set(body.blocks) & set(online))
+
+
+def _nodes(host: Host, block: int) -> set[int]:
+    return {int(nid) for nid in host.mem.section_nid[block_sections(host, block)]}
+
+
+def _about(host: Host, block: int) -> dict[str, Any]:
+    """What a block costs: its huge pages are lost to the pool or moved, its movable pages are moved."""
+    blocks = pageblocks(block_sections(host, block))
+    huge = host.mem.use[blocks] == Use.HUGETLB
+    free = huge & ((host.mem.flags[blocks] & BlockFlag.FREE) != 0)
+    movable = pages_of_use(host.mem, blocks, *MOVABLE_USES)
+    plugged = blocks.size * PAGEBLOCK_PAGES - pages_of_use(host.mem, blocks, Use.HOLE, Use.UNPLUGGED).size
+    zones = host.mem.zones_of(blocks)
+    return {
+        "node": zones[0].nid if zones else None,
+        "zones": [zone.name for zone in zones],
+        "bytes": int(plugged) * PAGE_SIZE,
+        "hugepages": int(huge.sum()),
+        "free_hugepages": int(free.sum()),
+        "movable_pages": int(movable.size) + int((huge & ~free).sum()) * PAGEBLOCK_PAGES,
+    }
+
+
+def _together(host: Host, body: OfflineBody, told: Told) -> Iterator[dict[str, Any]]:
+    """Blocks taken away one after the other, those that cost least first, each on what the last one left."""
+    left = body.memory
+    rows = [{"block": block, **_about(host, block)} for block in _candidates(host, body)]
+    for i, row in enumerate(_cheapest(rows), 1):
+        if left is not None and left <= 0:
+            return
+        told(i, len(rows))
+        try:
+            trial = attempt(host, SetBlockState(row["block"], "offline"))
+        except MMError:  # a block with holes cannot go offline on any host
+            continue
+        if trial.error is None:
+            lost = _hugepages(host) - _hugepages(trial.host)
+            host, left = trial.host, None if left is None else left - row["bytes"]
+            yield {**row, "hugepages_lost": lost}
+
+
+def _hugepages(host: Host) -> int:
+    return sum(hs.nr_huge_pages << hs.order for hs in host.hstates.values()) // PAGEBLOCK_PAGES
+
+
+def _cheapest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (row["free_hugepages"], row["movable_pages"], -row["block"]))

@@ -1,0 +1,120 @@
+"""Whether a virtual machine finds its huge pages, now and when all reservations are in use; else what must change."""
+
+from functools import partial
+from typing import Any
+
+from hugepool.forms.plans import PlacementBody
+from hugepool.mm.commands import CreateTask, SetMaxHugePages, TouchHugePages
+from hugepool.mm.errors import BadInput
+from hugepool.mm.hugetlb import check_size
+from hugepool.mm.state import Host, HState
+from hugepool.mm.units import PAGE_SIZE, order_of
+from hugepool.whatif.plans.search import Trial, attempt, largest
+from hugepool.whatif.run import Told
+
+
+def placement(host: Host, body: PlacementBody, told: Told) -> dict[str, Any]:
+    """The machine is started on copies: mmap, and every page touched."""
+    hs = check_size(host, order_of(body.size), body.size)
+    count = -(-body.memory // (hs.pages * PAGE_SIZE))
+    if count == 0:
+        raise BadInput("must be more than nothing", where="memory")
+    nodes = tuple(sorted(set(body.nodes or host.memory_nodes())))
+    start = CreateTask("hugetlb", "vm", hs.order, count, count, policy_mode="bind", policy_nodes=nodes)
+    now = attempt(host, start)
+    touched = _all_touched(host)
+    later = attempt(touched, start)
+    told(1, 2)
+    change = None if _fits(now) and _fits(later) else _change(host, hs, start)
+    told(2, 2)
+    return {
+        "size": body.size,
+        "count": count,
+        "nodes": [
+            {
+                "node": nid,
+                "free_hugepages": hs.free_node[nid],
+                "free_when_touched": touched.hstates[hs.order].free_node[nid],
+            }
+            for nid in nodes
+        ],
+        "now": _outcome(now),
+        "when_touched": _outcome(later),
+        "change": change,
+    }
+
+
+def _fits(trial: Trial) -> bool:
+    return trial.error is None and trial.result["signal"] is None
+
+
+def _outcome(trial: Trial) -> dict[str, Any]:
+    error = trial.error
+    return {
+        "fits": _fits(trial),
+        "errno": error and error.errno,
+        "reason": trial.reason,
+        "signal": trial.result.get("signal"),
+        "touched": trial.result.get("touched", 0),
+    }
+
+
+def _untouched(host: Host) -> list[tuple[int, int, int]]:
+    """Process, mapping, and how many pages of it are not touched yet."""
+    return [
+        (task.pid, mapping.map_id, mapping.count - len(mapping.pages))
+        for task in host.tasks.values()
+        for mapping in task.maps.values()
+        if len(mapping.pages) < mapping.count
+    ]
+
+
+def _all_touched(host: Host) -> Host:
+    """The host when every program has touched all it has mapped; one that gets SIGBUS does not stop the next."""
+    for pid, map_id, left in _untouched(host):
+        host = attempt(host, TouchHugePages(pid, map_id, left)).host
+    return host
+
+
+def _change(host: Host, hs: HState, start: CreateTask) -> dict[str, Any]:
+    """The least growth of the pool on the machine's nodes with which it starts, tried; or what stops that.
+
+    Nodes are filled up one after the other; of the last one the least number is searched for.
+    """
+    writes: list[SetMaxHugePages] = []
+    reason = None
+    wanted = start.count + sum(left for _, _, left in _untouched(host))
+    for nid in start.policy_nodes:
+        before = host.hstates[hs.order].nr_node[nid]
+        trial = attempt(host, SetMaxHugePages(hs.order, before + wanted, nid))
+        most = trial.host.hstates[hs.order].nr_node[nid]
+        reason = trial.reason or reason
+        if _starts_with(host, start, nid, most):
+            spare = largest(0, most - before, partial(_starts_with_less, host, start, nid, most), 0)
+            writes.append(SetMaxHugePages(hs.order, most - spare, nid))
+            return {"works": True, "write": _files(writes), "missing": 0, "limited_by": None}
+        if most > before:
+            writes.append(SetMaxHugePages(hs.order, most, nid))
+            host = attempt(host, writes[-1]).host
+    grown = _all_touched(host).hstates[hs.order]
+    free = sum(grown.free_node[nid] for nid in start.policy_nodes)
+    return {
+        "works": False,
+        "write": _files(writes),
+        "missing": max(0, start.count - free),
+        "limited_by": reason,
+    }
+
+
+def _starts_with_less(host: Host, start: CreateTask, nid: int, most: int, spare: int) -> bool:
+    return _starts_with(host, start, nid, most - spare)
+
+
+def _starts_with(host: Host, start: CreateTask, nid: int, count: int) -> bool:
+    """Whether it starts with so many pages on a node, now and when all programs have touched what they mapped."""
+    grown = attempt(host, SetMaxHugePages(start.order, count, nid)).host
+    return _fits(attempt(grown, start)) and _fits(attempt(_all_touched(grown), start))
+
+
+def _files(writes: list[SetMaxHugePages]) -> list[dict[str, Any]]:
+    return [{"node": write.nid, "nr_hugepages": write.count} for write in writes]

@@ -1,0 +1,85 @@
+"""What freeing the vmemmap of a pool gives: gross, page tables, net, and where the memory lands."""
+
+from typing import Any
+
+from hugepool.forms.plans import SavingsBody
+from hugepool.mm.commands import SetMaxHugePages
+from hugepool.mm.errors import MMError
+from hugepool.mm.host import fork
+from hugepool.mm.hugetlb import check_size
+from hugepool.mm.state import Host
+from hugepool.mm.units import PAGE_SIZE, order_of
+from hugepool.mm.view import memory
+from hugepool.whatif.plans.search import Trial, attempt
+from hugepool.whatif.run import Told
+
+
+def savings(host: Host, body: SavingsBody, told: Told) -> dict[str, Any]:
+    """``count`` more pages on two copies, with and without the feature, compared zone by zone.
+
+    Raises:
+        MMError: EOPNOTSUPP where the kernel cannot do it on this machine (``struct page`` crosses pages).
+    """
+    hs = check_size(host, order_of(body.size), body.size)
+    if not host.vmemmap_supported:
+        raise MMError("EOPNOTSUPP", "struct page crosses page boundaries here: its pages cannot be freed")
+    without, given = _switched(host, hs.order, on=False), _switched(host, hs.order, on=True)
+    plain, freeing = _grown(without, body, body.count), _grown(given, body, body.count)
+    count = min(plain.result["allocated"], freeing.result["allocated"])
+    if count < body.count:  # compare what both can have
+        plain, freeing = _grown(without, body, count), _grown(given, body, count)
+    told(1, 1)
+    vmemmap = freeing.result["vmemmap"]
+    gross, tables = vmemmap["pages_freed"] * PAGE_SIZE, vmemmap["page_table_pages"] * PAGE_SIZE
+    return {
+        "size": body.size,
+        "count": body.count,
+        "possible": count,
+        "assumed": not host.optimize_enabled,
+        "pages_freed_per_hugepage": given.hstates[hs.order].nr_free_vmemmap_pages,
+        "gross_bytes": gross,
+        "page_table_bytes": tables,
+        "net_bytes": gross - tables,
+        "pool_bytes": count * hs.pages * PAGE_SIZE,
+        "total_gained_bytes": memory(freeing.host.nodes)["total_bytes"]
+        - memory(plain.host.nodes)["total_bytes"],
+        "nodes": [_node(nid, plain, freeing) for nid in host.memory_nodes()],
+    }
+
+
+def _switched(host: Host, order: int, *, on: bool) -> Host:
+    """A copy with the feature on or off, as if it had been booted so."""
+    copy = fork(host)
+    copy.optimize_enabled = on
+    if on:
+        copy.hstates[order].nr_free_vmemmap_pages = host.profile.freeable_vmemmap_pages(order)
+    return copy
+
+
+def _grown(host: Host, body: SavingsBody, count: int) -> Trial:
+    hs = host.hstates[order_of(body.size) or 0]
+    known = body.node is not None and body.node < len(hs.nr_node)
+    now = hs.nr_node[body.node or 0] if known else hs.nr_huge_pages
+    all_persistent = SetMaxHugePages(
+        hs.order, hs.nr_huge_pages
+    )  # else surplus counts among the pages asked for
+    trial = attempt(host, all_persistent, SetMaxHugePages(hs.order, now + count, body.node))
+    if trial.error is not None:
+        raise trial.error
+    return trial
+
+
+def _node(nid: int, plain: Trial, freeing: Trial) -> dict[str, Any]:
+    """What a node's zones have more of, with the feature."""
+    zones = []
+    for before, after in zip(plain.host.nodes[nid].zones, freeing.host.nodes[nid].zones, strict=True):
+        if after.present:
+            more = after.nr_free + after.nr_pcp - before.nr_free - before.nr_pcp
+            zones.append({"zone": after.name, "net_bytes": more * PAGE_SIZE})
+    allocated = next((row["allocated"] for row in freeing.result["nodes"] if row["node"] == nid), 0)
+    return {
+        "node": nid,
+        "hugepages": allocated,
+        "net_bytes": sum(zone["net_bytes"] for zone in zones),
+        "zones": zones,
+    }

@@ -1,0 +1,136 @@
+"""Running a scenario on a host of its own: step by step, each answered, a refusal no end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hugepool.fs.machine import read_machine
+from hugepool.mm import view
+from hugepool.mm.boot import boot
+from hugepool.mm.commands import RunFreeHpageWork
+from hugepool.mm.errors import MMError, NotFound
+from hugepool.mm.host import Outcome, apply, fork
+from hugepool.mm.snapshot import restore_machine
+from hugepool.mm.state import Call, Host
+from hugepool.whatif.expect import failures
+from hugepool.whatif.scenario import BootedHost, ReadHost, Scenario, Step
+from hugepool.whatif.steps import STEPS
+
+STEP_NS = 60 * 1_000_000_000  # a step is a minute: what the kernel prints once in a while is printed again
+Told = Callable[[int, int], None]  # how many steps are done, of how many
+Hosts = Mapping[str, Host]  # stored hosts by name
+
+
+@dataclass(slots=True)
+class _State:
+    """The host as the steps left it, and what those with a label made."""
+
+    machine: Host
+    names: dict[str, dict[str, Any] | None]
+
+
+def run(scenario: Scenario, hosts: Hosts, told: Told | None = None) -> dict[str, Any]:
+    """All steps of a scenario, in order, on a copy of its host.
+
+    Args:
+        scenario: checked by ``scenario.check``.
+        hosts: the stored hosts that it names; they stay as they are.
+        told: called after each step.
+
+    Returns:
+        ``ok``: every expectation holds.  ``refused``: how many steps were.  ``steps``: one answer each.
+
+    Raises:
+        MMError: there is no such host, or it cannot be booted or read.
+    """
+    answers, _ = play(scenario, hosts, told)
+    return answers
+
+
+def play(scenario: Scenario, hosts: Hosts, told: Told | None = None) -> tuple[dict[str, Any], Host]:
+    """The same, and the host as it is in the end."""
+    state = _State(_begin(scenario, hosts), {})
+    start_ns = state.machine.last_splat_ns or 0
+    steps = []
+    for i, step in enumerate(scenario.steps, 1):
+        steps.append(_answer(state, step, start_ns + i * STEP_NS))
+        if told is not None:
+            told(i, len(scenario.steps))
+    ok = not any(step["failed_expectations"] for step in steps)
+    refused = sum(step["errno"] is not None for step in steps)
+    return {"ok": ok, "refused": refused, "steps": steps}, state.machine
+
+
+def _begin(scenario: Scenario, hosts: Hosts) -> Host:
+    origin = scenario.host
+    if isinstance(origin, BootedHost):
+        return boot(origin.spec.spec(), Call())
+    if isinstance(origin, ReadHost):
+        return restore_machine(read_machine(origin.files, origin.kernel), Call())
+    if origin not in hosts:
+        raise NotFound(f"no host {origin!r}", host=origin)
+    return fork(hosts[origin])
+
+
+def _answer(state: _State, step: Step, now_ns: int) -> dict[str, Any]:
+    done = _do(state, step, now_ns)
+    if step.label is not None:
+        state.names[step.label] = None if done.error else done.result
+    drained = _drain(state, now_ns)
+    error = done.error
+    answer: dict[str, Any] = {
+        "label": step.label,
+        "step": step.word,
+        "result": done.result,
+        "errno": error and error.errno,
+        "reason": error and error.reason,
+        "detail": error and error.detail,
+        "facts": error.facts if error else {},
+        "signal": (done.result or {}).get("signal"),
+        "drained": drained,
+        "console": [data["line"] for kind, data in done.events if kind == "KernelMessagePrinted"],
+        "counters": counters(state.machine),
+    }
+    answer["failed_expectations"] = list(failures(step.expect, answer, state.machine))
+    return answer
+
+
+@dataclass(slots=True)
+class _Done:
+    """An outcome, or a refusal that left nothing."""
+
+    result: dict[str, Any] | None
+    error: MMError | None
+    events: list[tuple[str, dict[str, Any]]]
+
+
+def _do(state: _State, step: Step, now_ns: int) -> _Done:
+    """One step on a copy: the engine may leave a host half changed when it refuses."""
+    trial = fork(state.machine)
+    try:
+        outcome: Outcome = STEPS[step.word].act(trial, step, state.names, now_ns)
+    except MMError as refusal:
+        return _Done(None, refusal, [])
+    state.machine = trial
+    return _Done(outcome.result, outcome.error, outcome.events)
+
+
+def _drain(state: _State, now_ns: int) -> dict[str, Any] | None:
+    """What the kernel's worker does soon after, where it is on its own."""
+    if state.machine.deferred_mode != "auto" or not state.machine.deferred:
+        return None
+    return apply(state.machine, RunFreeHpageWork(), now_ns).result
+
+
+def counters(machine: Host) -> dict[str, Any]:
+    """What can be counted of a host: pools by size, memory of host and nodes, vmemmap, queue."""
+    pools = {pool["size"]: {k: v for k, v in pool.items() if k not in {"size", "order"}}
+             for pool in view.hugepages(machine)}  # fmt: skip
+    nodes = [{"node": node.nid, **view.memory([node])} for node in machine.nodes]
+    return {
+        **pools,
+        "memory": {**view.memory(machine.nodes), "nodes": nodes},
+        "vmemmap": view.vmemmap_totals(machine),
+        "memory_blocks": view.memory_blocks(machine),
+        "deferred_frees": len(machine.deferred),
+    }

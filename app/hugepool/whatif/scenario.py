@@ -1,0 +1,209 @@
+"""The document of a what-if question: a host, steps, and how they may vary."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    Tag,
+    create_model,
+    model_validator,
+)
+
+from hugepool.forms.bodies import Kernel, SpecBody
+from hugepool.forms.fields import Body, HostName, Text, refuse
+from hugepool.mm.errors import BadInput
+from hugepool.whatif.expect import Expect, plain
+from hugepool.whatif.steps import STEPS, Label, StepKind
+
+MAX_STEPS = 1000
+MAX_COLUMNS = 100
+MAX_PATHS = 16
+
+
+# -- the host ----------------------------------------------------------------------------------------------
+
+
+class BootedHost(Body):
+    """A machine to boot."""
+
+    spec: SpecBody
+
+
+class ReadHost(Body):
+    """A real machine, read from its files."""
+
+    files: dict[Text, Text] = Field(description="Text of a machine's files by absolute path.")
+    kernel: Kernel | None = Field(None, description="The rule set, else guessed from the files.")
+
+
+def _origin(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "a stored host"
+    given = value if isinstance(value, dict) else dict(value) if isinstance(value, BaseModel) else {}
+    return next((tag for key, tag in (("spec", "a spec"), ("files", "files")) if key in given), None)
+
+
+Origin = Annotated[
+    Annotated[HostName, Tag("a stored host")]
+    | Annotated[BootedHost, Tag("a spec")]
+    | Annotated[ReadHost, Tag("files")],
+    Discriminator(
+        _origin,
+        custom_error_type="origin",
+        custom_error_message='must be the name of a stored host, {"spec": ...} or {"files": ...}',
+    ),
+    Field(description="A stored host's name, a machine to boot, or one read from its files."),
+]
+
+
+# -- steps -------------------------------------------------------------------------------------------------
+
+
+class Step(Body):
+    """What every step may have beside its word."""
+
+    label: Label | None = Field(None, description="A name of the step, for reports and later steps.")
+    expect: Expect = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_action(cls, step: Any) -> Any:
+        if isinstance(step, dict):
+            words = [word for word in step if word in STEPS]
+            if len(words) > 1:
+                raise refuse("step", f"has {' and '.join(words)}: a step does one thing")
+        return step
+
+    @property
+    def word(self) -> str:
+        """Which row of the table it is."""
+        return next(name for name in type(self).model_fields if name in STEPS)
+
+    @property
+    def value(self) -> Any:
+        """What stands beside the word."""
+        return getattr(self, self.word)
+
+
+def _model(kind: StepKind) -> type[Step]:
+    fields: dict[str, Any] = {kind.word: (kind.value, ...), **kind.more}
+    name = "".join(part.title() for part in kind.word.split("_"))
+    return create_model(f"{name}Action", __base__=Step, __doc__=f"The step `{kind.word}`.", **fields)
+
+
+def _word(value: Any) -> str | None:
+    """The tag of a step's row.  A tag is no field, so that it is left out where errors name fields."""
+    if isinstance(value, Step):
+        return f"step {value.word}"
+    words = [word for word in value if word in STEPS] if isinstance(value, dict) else []
+    return f"step {words[0]}" if words else None
+
+
+_UNKNOWN = f"needs one word that says what to do: {', '.join(STEPS)}"
+if TYPE_CHECKING:
+    AnyStep = Step
+else:  # the types are made of the table, which a type checker cannot follow
+    _MODELS = tuple(Annotated[_model(kind), Tag(f"step {kind.word}")] for kind in STEPS.values())
+    AnyStep = Annotated[
+        Union[_MODELS],  # noqa: UP007
+        Discriminator(_word, custom_error_type="step", custom_error_message=_UNKNOWN),
+    ]
+
+
+# -- variants ----------------------------------------------------------------------------------------------
+
+Path = Annotated[Text, Field(min_length=1, max_length=200, examples=["steps.0.resize.count"])]
+Grid = Annotated[
+    dict[Path, Annotated[list[Any], Field(min_length=1, max_length=1000)]],
+    Field(min_length=1, max_length=MAX_PATHS, description="Every combination of these values, by path."),
+]
+Rows = Annotated[
+    list[Annotated[dict[Path, Any], Field(min_length=1, max_length=MAX_PATHS)]],
+    Field(min_length=1, max_length=10_000, description="Values by path, variant by variant."),
+]
+
+
+class Variants(Body):
+    """The same question with other values: `grid`, every combination, or `list`, one by one."""
+
+    grid: Grid | None = None
+    rows: Rows | None = Field(None, alias="list")
+    columns: Annotated[list[Path], Field(max_length=MAX_COLUMNS)] = Field(
+        [], description="Paths into the answer to show in every row, such as `steps.0.result.allocated`."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Variants":
+        if (self.grid is None) == (self.rows is None):
+            raise refuse("variants", "must have exactly one of grid and list")
+        plain([self.grid, self.rows])
+        return self
+
+
+# -- the document ------------------------------------------------------------------------------------------
+
+
+class Scenario(Body):
+    """A what-if question: steps on a throw-away copy of a host, all answered, nothing stored."""
+
+    model_config = ConfigDict(title="Scenario")
+
+    name: Annotated[Text, Field(max_length=200)] | None = Field(None, description="What reports call it.")
+    description: Annotated[Text, Field(max_length=10_000)] | None = None
+    host: Origin
+    steps: Annotated[list[AnyStep], Field(min_length=1, max_length=MAX_STEPS)]
+    variants: Variants | None = None
+    _given: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_given(cls, given: Any, handler: ModelWrapValidatorHandler["Scenario"]) -> "Scenario":
+        scenario = handler(given)
+        if isinstance(given, dict):
+            scenario._given = given  # noqa: SLF001  # its own
+        return scenario
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The document as it came, which variants are made of."""
+        return self._given
+
+
+def check(scenario: Scenario) -> None:
+    """What only shows between steps: labels, and commands that are impossible on any host.
+
+    Raises:
+        BadInput: ``where`` names the step.
+    """
+    made: dict[str, str] = {}
+    for i, step in enumerate(scenario.steps):
+        where = f"steps[{i}]"
+        _check_step(step, made, f"{where}.{step.word}")
+        if step.label is not None:
+            if step.label in made:
+                raise BadInput(f"another step is labelled {step.label!r} already", where=f"{where}.label")
+            made[step.label] = step.word
+
+
+def _check_step(step: Step, made: Mapping[str, str], where: str) -> None:
+    kind = STEPS[step.word]
+    if kind.refers is not None:
+        reference = kind.refers(step.value)
+        if isinstance(reference, str) and made.get(reference) != kind.refers_to:
+            raise BadInput(f"no {kind.refers_to} step before this one is labelled {reference!r}", where=where)
+    elif kind.build is not None:
+        try:
+            kind.build(step.value, {})
+        except BadInput as error:
+            raise BadInput(error.message, where=f"{where}.{error.where}" if error.where else where) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a scenario, for editors and other tools."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}

@@ -1,0 +1,236 @@
+"""What a step can do: one table, a row for each word.  ``STEPS`` has all that the API can do to a host."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from hugepool.forms import bodies
+from hugepool.forms.fields import Body, Text, Whole, refuse
+from hugepool.fs.render import is_directory, listdir, render
+from hugepool.fs.write import parse_write
+from hugepool.mm import commands as c
+from hugepool.mm.errors import NotFound
+from hugepool.mm.fault_inject import POINTS
+from hugepool.mm.host import Outcome, apply
+from hugepool.mm.state import Host
+from hugepool.mm.units import order_of
+
+Names = Mapping[str, dict[str, Any] | None]  # label of a step -> its result, None when it was refused
+Act = Callable[[Host, Any, Names, int], Outcome]  # (host, step, names, now_ns); raises MMError
+Build = Callable[[Any, Names], c.Command]
+MAX_DATA = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class StepKind:
+    """A row: the word, what stands beside it, and what it does.
+
+    Attributes:
+        value: type of the word's value.  more: other fields of the step, by name.
+        act: what it does; may leave the host half changed when it raises.
+        build: the command that it is, for all that are one.
+        refers: what of the value may be the label of an earlier step; ``refers_to`` is that one's word.
+    """
+
+    word: str
+    value: Any
+    act: Act
+    build: Build | None = None
+    refers: Callable[[Any], int | str] | None = None
+    refers_to: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+# -- values ------------------------------------------------------------------------------------------------
+
+
+def _reference(value: Any) -> Any:
+    if type(value) is int and 0 <= value < 1 << 31:
+        return value
+    if isinstance(value, str) and value and len(value) <= MAX_LABEL:
+        return value
+    raise refuse("reference", "must be a number, or the label of the step that made it")
+
+
+MAX_LABEL = 60
+Label = Annotated[Text, Field(min_length=1, max_length=MAX_LABEL, pattern=r"^[A-Za-z][\w -]*$")]
+Reference = Annotated[
+    int | str,
+    BeforeValidator(_reference),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "minLength": 1}],
+            "description": "Its number, or the label of the step that made it.",
+        }
+    ),
+]
+
+
+def _data(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+FilePath = Annotated[Text, Field(max_length=4096, pattern="^/", examples=["/proc/sys/vm/nr_hugepages"])]
+Data = Annotated[
+    Text,
+    BeforeValidator(_data, json_schema_input_type=int | str),
+    Field(max_length=MAX_DATA, description="What write(2) is given."),
+]
+BlockNumber = Annotated[Whole, Field(ge=0, lt=2**31, description="Number of a memory block.")]
+Pfn = Annotated[Whole, Field(ge=0, lt=2**40, description="Page frame number.")]
+Point = Literal["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc", "migration-target"]
+if Point.__args__ != POINTS:  # type: ignore[attr-defined]  # a Literal cannot be made of a tuple
+    raise TypeError(f"the fault points are {POINTS}")
+
+
+class ResizeStep(bodies.PoolSizeBody):
+    """A new pool size."""
+
+    size: bodies.HugeSize = "2048kB"
+
+
+class OvercommitStep(bodies.OvercommitBody):
+    """How many surplus huge pages may be made on demand."""
+
+    size: bodies.HugeSize = "2048kB"
+
+
+class DemoteStep(bodies.DemoteBody):
+    """How many gigantic pages to split."""
+
+    size: bodies.HugeSize = "1048576kB"
+
+
+class TouchStep(bodies.TouchBody):
+    """Fault in the next untouched huge pages of a task."""
+
+    pid: Reference
+
+
+class UnplugStep(bodies.UnplugBody):
+    """How much of which memory block to take out, as virtio-mem does."""
+
+    block: BlockNumber
+
+
+class PoisonStep(bodies.PoisonBody):
+    """Which page turned bad."""
+
+    pfn: Pfn
+
+
+class FaultStep(bodies.FaultBody):
+    """Which fault point to arm, in the kernel's words."""
+
+    point: Point
+
+
+class Nothing(Body):
+    """Nothing to say: `{}` or null."""
+
+
+def _nothing(value: Any) -> Any:
+    return {} if value is None else value
+
+
+# -- what they do ------------------------------------------------------------------------------------------
+
+
+def _read(machine: Host, step: Any, _names: Names, _now_ns: int) -> Outcome:
+    path = step.read.rstrip("/") or "/"
+    if is_directory(machine, path):
+        return Outcome({"entries": [entry._asdict() for entry in listdir(machine, path)]})
+    return Outcome({"content": render(machine, path)})
+
+
+def _write(machine: Host, step: Any, _names: Names, now_ns: int) -> Outcome:
+    """write(2): an engine's refusal that the kernel tells nobody of is a success here, with the reason."""
+    asked = parse_write(machine, step.write, step.data.encode())
+    if asked.command is None:
+        return Outcome({"bytes": asked.used})
+    done = apply(machine, asked.command, now_ns)
+    if done.error is not None and not asked.hides_refusal:
+        return done
+    return Outcome({"bytes": asked.used, **done.result}, None, done.events)
+
+
+def _made(what: str, key: str, reference: int | str, names: Names) -> int:
+    """The number that a reference stands for.  Raises NotFound when that step was refused."""
+    if isinstance(reference, int):
+        return reference
+    result = names.get(reference)
+    if result is None:
+        raise NotFound(f"the step {reference!r} was refused, so there is no {what}")
+    number: int = result[key]
+    return number
+
+
+def _pid(reference: int | str, names: Names) -> int:
+    return _made("task", "pid", reference, names)
+
+
+def _range(reference: int | str, names: Names) -> int:
+    return _made("range", "id", reference, names)
+
+
+def _by_command(word: str, value: Any, build: Build, **more: Any) -> StepKind:
+    """A step that is one command of the engine."""
+
+    def act(machine: Host, step: Any, names: Names, now_ns: int) -> Outcome:
+        return apply(machine, build(getattr(step, word), names), now_ns)
+
+    return StepKind(word, value, act, build, **more)
+
+
+def _state(word: str) -> StepKind:
+    return _by_command(word, BlockNumber, lambda block, _: c.SetBlockState(block, word))
+
+
+def _fault(v: FaultStep) -> c.SetFault:
+    return c.SetFault(v.point, v.probability, v.interval, v.times, v.space)
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+_TASK = Annotated[bodies.TaskBody, Field(discriminator="kind")]
+_KINDS = (
+    StepKind("write", FilePath, _write, more={"data": (Data, ...)}),
+    StepKind("read", FilePath, _read),
+    _by_command("task", _TASK, lambda v, _: v.command()),
+    _by_command(
+        "touch",
+        TouchStep,
+        lambda v, names: c.TouchHugePages(_pid(v.pid, names), v.map, v.count),
+        refers=lambda v: v.pid,
+        refers_to="task",
+    ),
+    _by_command(
+        "exit", Reference, lambda v, names: c.ExitTask(_pid(v, names)), refers=lambda v: v, refers_to="task"
+    ),
+    _by_command("resize", ResizeStep, lambda v, _: v.command(order_of(v.size))),
+    _by_command("overcommit", OvercommitStep, lambda v, _: c.SetOvercommit(order_of(v.size) or 0, v.count)),
+    _by_command("demote", DemoteStep, lambda v, _: v.command(order_of(v.size))),
+    _state("offline"),
+    _state("online"),
+    _state("online_kernel"),
+    _state("online_movable"),
+    _by_command("add_memory", bodies.AddMemoryBody, lambda v, _: v.command()),
+    _by_command("remove_memory", BlockNumber, lambda block, _: c.RemoveMemory(block)),
+    _by_command("unplug", UnplugStep, lambda v, _: v.command(v.block)),
+    _by_command("poison", PoisonStep, lambda v, _: c.PoisonPage(v.pfn, v.mode)),
+    _by_command("alloc_contig", bodies.ContigBody, lambda v, _: v.command()),
+    _by_command(
+        "free_contig",
+        Reference,
+        lambda v, names: c.FreeContigRange(_range(v, names)),
+        refers=lambda v: v,
+        refers_to="alloc_contig",
+    ),
+    _by_command("fault", FaultStep, lambda v, _: _fault(v)),
+    _by_command("clear_fault", Point, lambda point, _: c.ClearFault(point)),
+    _by_command("drain", Annotated[Nothing, BeforeValidator(_nothing)], lambda _v, _: c.RunFreeHpageWork()),
+    _by_command("deferred_mode", Literal["auto", "manual"], lambda mode, _: c.SetDeferredMode(mode)),
+)
+STEPS: dict[str, StepKind] = {kind.word: kind for kind in _KINDS}

@@ -1,0 +1,203 @@
+"""The same question with other values: every variant read and checked first, then run, a row of a table each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from hugepool.forms.validation import in_words
+from hugepool.mm.errors import BadInput, MMError
+from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, replaced, split
+from hugepool.whatif.run import Hosts, Told, play, run
+from hugepool.whatif.scenario import Scenario, check
+
+MAX_VARIANTS = 10_000
+MAX_STEPS_IN_ALL = 100_000
+MAX_SHOWN = 60
+Values = Mapping[str, Any]  # path into the document -> value
+
+
+# -- making them -------------------------------------------------------------------------------------------
+
+
+def expand(scenario: Scenario) -> list[Values]:
+    """The values of every variant, each found to make a document that can be run; none without variants.
+
+    Raises:
+        BadInput: too many; or one that is malformed, told with its values.
+    """
+    wanted = scenario.variants
+    if wanted is None:
+        return []
+    _check_columns(wanted.columns)
+    found: list[Values] = [*wanted.rows] if wanted.rows is not None else _combined(wanted.grid or {})
+    where = "variants.grid" if wanted.rows is None else "variants.list"
+    steps = 0
+    for i, values in enumerate(found):
+        try:
+            steps += len(variant(scenario, values).steps)
+            if steps > MAX_STEPS_IN_ALL:
+                raise BadInput(f"is variant {i + 1}; there may be {MAX_STEPS_IN_ALL} steps in all")
+        except BadInput as error:
+            place = where if wanted.rows is None else f"{where}[{i}]"
+            raise BadInput(f"with {_shown(values)}: {error.detail}", where=place) from None
+    return found
+
+
+def _combined(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
+    number = 1
+    for values in grid.values():
+        number *= len(values)
+    if number > MAX_VARIANTS:
+        raise BadInput(f"has {number} combinations; at most {MAX_VARIANTS} are run", where="variants.grid")
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def _check_columns(columns: Sequence[str]) -> None:
+    if (twice := doubles(columns)) is not None:
+        raise BadInput(f"names {twice!a} a second time", where="variants.columns")
+    for i, path in enumerate(columns):
+        if split(path)[0] != "steps":
+            raise BadInput("a path into the answer begins with steps", where=f"variants.columns[{i}]")
+
+
+def _shown(values: Values) -> str:
+    return ", ".join(f"{path} = {str(value)[:MAX_SHOWN]!a}" for path, value in values.items())
+
+
+def variant(scenario: Scenario, values: Values) -> Scenario:
+    """A scenario with other values.  Raises BadInput when they make no sense there."""
+    document: Any = {key: value for key, value in scenario.given.items() if key != "variants"}
+    for path, value in values.items():
+        if split(path)[0] == "variants":
+            raise BadInput(f"{path!r}: variants do not vary")
+        try:
+            document = replaced(document, path, value)
+        except NoSuchPath as nothing:
+            raise BadInput(str(nothing)) from None
+    try:
+        found = Scenario.model_validate(_with_known(document, scenario))
+    except ValidationError as error:
+        raise BadInput(in_words(error, document).detail) from None
+    check(found)
+    return found
+
+
+def _with_known(document: dict[str, Any], scenario: Scenario) -> dict[str, Any]:
+    """The document with what is as it was in the shape that was read already."""
+    given, known = scenario.given, dict(document)
+    if document["host"] is given["host"]:
+        known["host"] = scenario.host
+    if isinstance(document["steps"], list):
+        before = {id(raw): step for raw, step in zip(given["steps"], scenario.steps, strict=True)}
+        known["steps"] = [before.get(id(raw), raw) for raw in document["steps"]]
+    return known
+
+
+# -- running them ------------------------------------------------------------------------------------------
+
+
+def row(
+    scenario: Scenario, number: int, values: Values, hosts: Hosts, told: Told | None = None
+) -> dict[str, Any]:
+    """One variant, run: its values and what came of it; a host that cannot be had is told as ``error``."""
+    columns = scenario.variants.columns if scenario.variants else []
+    about: dict[str, Any] = {
+        "variant": number,
+        "values": {path: cut(value) for path, value in values.items()},
+    }
+    try:
+        answer, _ = play(variant(scenario, values), hosts, told)
+    except MMError as error:
+        nothing = {"ok": False, "refused": 0, "steps": [], "failed_expectations": [], "counters": None}
+        return {**about, **nothing, "columns": {}, "missing_columns": {}, "error": told_of(error)}
+    shown, missing = _columns(answer, columns)
+    return {
+        **about,
+        "ok": answer["ok"],
+        "refused": answer["refused"],
+        "steps": [{name: step[name] for name in ("errno", "reason", "signal")} for step in answer["steps"]],
+        "failed_expectations": list(_failed(answer)),
+        "counters": answer["steps"][-1]["counters"],
+        "columns": shown,
+        "missing_columns": missing,
+        "error": None,
+    }
+
+
+def _columns(answer: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    shown: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    for path in columns:
+        try:
+            shown[path] = cut(dig(answer, path))
+        except NoSuchPath as nothing:
+            shown[path], missing[path] = None, str(nothing)
+    return shown, missing
+
+
+def _failed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for i, step in enumerate(answer["steps"]):
+        for failure in step["failed_expectations"]:
+            yield {"step": i, **failure}
+
+
+def told_of(error: MMError) -> dict[str, Any]:
+    """A refusal as data."""
+    facts = dict(error.facts)
+    if error.errors:
+        facts["errors"] = error.errors
+    return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": facts}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The answer to a question with variants."""
+    return {"ok": all(found["ok"] for found in rows), "variants": list(rows)}
+
+
+# -- as a job ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Question:
+    """What the processes of a job share: the document, and the stored hosts that it names."""
+
+    document: dict[str, Any]
+    hosts: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        """The document, read."""
+        return Scenario.model_validate(self.document)
+
+
+Item = tuple[int, Values] | None  # a variant with its number, or the scenario as it is
+
+
+def items(variants: Sequence[Values]) -> list[Item]:
+    """What a job has to do."""
+    return list(enumerate(variants)) if variants else [None]
+
+
+def work(question: Question, item: Item, told: Told) -> dict[str, Any]:
+    """One item of a job: a row, or the whole answer; a host that cannot be had is its ``error``."""
+    if item is not None:
+        return row(question.scenario, *item, question.hosts, told)
+    try:
+        return run(question.scenario, question.hosts, told)
+    except MMError as error:
+        return {"ok": False, "refused": 0, "steps": [], "error": told_of(error)}
+
+
+def one(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The answer of a job with one item."""
+    return results[0]
+
+
+def names(scenario: Scenario, variants: Sequence[Values]) -> list[str]:
+    """The stored hosts that a question is about."""
+    origins = [scenario.host, *(values["host"] for values in variants if "host" in values)]
+    return sorted({origin for origin in origins if isinstance(origin, str)})
