@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from hugepool.mm import commands as c
+from hugepool.mm.commands import commands as c
 from tests.mm.test_random_commands import RandomCommands
 
 seen: Counter[str] = Counter()

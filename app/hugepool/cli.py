@@ -257,7 +257,7 @@ def _wrong_file(wrong: "WrongFile") -> typer.Exit:
 def _answer(file: "ScenarioFile", url: str) -> bytes:
     """The answer's bytes, the same whoever makes it; progress is shown meanwhile."""
     from hugepool.client import Client, Refused, Unreachable
-    from hugepool.mm.errors import MMError
+    from hugepool.mm.machine.errors import MMError
     from hugepool.whatif import variants
     from hugepool.whatif.ask import NoAnswer, ask
     from hugepool.whatif.document import WrongFile
@@ -288,7 +288,7 @@ def replay(
 
     Exit status: 0 nothing is off, 1 something is, 2 a file is not a recording.
     """
-    from hugepool.mm.errors import BadInput
+    from hugepool.mm.machine.errors import BadInput
     from hugepool.replay.run import replay as replay_file
 
     reports: list[Report] = []

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from hugepool.mm import check
-from hugepool.mm.boot import boot
-from hugepool.mm.commands import Command
-from hugepool.mm.errors import BadInput, MMError
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.image import MachineImage
-from hugepool.mm.snapshot import restore_machine
-from hugepool.mm.spec import HostSpec
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.image import MachineImage
+from hugepool.mm.boot.import_machine import restore_machine
+from hugepool.mm.boot.spec import HostSpec
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.commands import Command
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.views import check
 from hugepool.settings import Settings
 from hugepool.store import events, idempotency, migrate
 from hugepool.store.cache import HostCache, HostLocks

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 
-from hugepool.mm.commands import RunFreeHpageWork
+from hugepool.mm.commands.commands import RunFreeHpageWork
 from hugepool.service import HostNotFound, Service, StoreFailure, Terms
 
 log = logging.getLogger(__name__)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from hugepool.mm.boot import boot
-from hugepool.mm.state import Call
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.machine.state import Call
 from tests.bench.machines import TIB, bench, machine, seconds
 from tests.bench.report import Figure
 

@@ -10,7 +10,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
-from hugepool.mm.units import ORDER_2M
+from hugepool.mm.machine.units import ORDER_2M
 from hugepool.service import Service
 from tests.bench.machines import MIB, TIB, Bench, bench, settings_of
 from tests.bench.report import Figure

@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hugepool.mm.commands import SetMaxHugePages
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.units import ORDER_2M
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands.commands import SetMaxHugePages
+from hugepool.mm.machine.units import ORDER_2M
 from hugepool.service import Service, Terms
 from hugepool.settings import Settings
 

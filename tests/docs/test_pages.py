@@ -15,12 +15,15 @@ from tests.docs.console import ROOT
 APP = ROOT / "app" / "hugepool"
 TRACES = ROOT / "tests" / "data" / "traces"
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MM = [room for room in sorted((APP / "mm").iterdir()) if room.is_dir()]
 MODEL = ROOT / "docs" / "model.md"
 HTTP = ROOT / "docs" / "http.md"
 LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX)\b")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CALL = re.compile(r"`([a-z_/]+)\.(\w+)(?:\.(\w+))?\(\)`")
-PATH = re.compile(r"`((?:app|tests|docs|examples|docker|openapi|migrations|fs|store|api|replay)/[\w./-]*)`")
+PATH = re.compile(
+    r"`((?:app|tests|docs|examples|docker|openapi|migrations|fs|store|api|replay|mm|forms|mirror|whatif|jobs|harness)/[\w./-]*)`"
+)
 RECORDING = re.compile(r"`([a-z]_[a-z0-9_]+(?:-[0-9.]+-HVO(?:on|off))?)`")
 TEST = re.compile(r"\b(test_\w+)\b")
 SCRIPT = re.compile(r"\b(0\d-[a-z-]+)\b")
@@ -73,7 +76,7 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
 @by_name
 def test_code_that_a_page_names_is_there(page: Path) -> None:
     for module, *name in CALL.findall(page.read_text()):
-        places = [folder / f"{module}.py" for folder in (APP / "mm", APP)]
+        places = [folder / f"{module}.py" for folder in (*MM, APP)]
         file = next((place for place in places if place.exists()), None)
         assert file is not None, module
         assert names_in(file).issuperset(filter(None, name)), f"{file}: {name}"
@@ -147,7 +150,7 @@ def test_recordings_that_show_a_rule_replay_with_no_counter_off(name: str) -> No
 def reasons_in_code() -> set[str]:
     """Words given as ``reason=`` to a refusal, or answered by a function that says why."""
     found: set[str] = set()
-    for file in [*(APP / "mm").glob("*.py"), *(APP / "fs").glob("*.py")]:
+    for file in [*(APP / "mm").rglob("*.py"), *(APP / "fs").glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "reason":
                 found |= _words(node.value)

@@ -11,7 +11,7 @@ import pytest
 from hugepool.fs.archive import Limits, TooLarge, make_archive, read_archive
 from hugepool.fs.collect import collect
 from hugepool.fs.paths import is_link, relevant
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 
 FILES = {
     "/proc/meminfo": "MemTotal: 1 kB\n",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hugepool.fs.machine import read_machine
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))
 MEMINFO, ZONEINFO, BUDDYINFO = "/proc/meminfo", "/proc/zoneinfo", "/proc/buddyinfo"

@@ -18,12 +18,12 @@ import pytest
 
 from hugepool.fs.machine import read_machine
 from hugepool.fs.render import render
-from hugepool.mm.boot import boot
-from hugepool.mm.commands import CreateTask, SetMaxHugePages
-from hugepool.mm.host import apply
-from hugepool.mm.snapshot import restore_machine
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.import_machine import restore_machine
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages
+from hugepool.mm.machine.state import Call, Host
 
 FOLDER = Path(__file__).parents[1] / "data" / "traces"
 NODE = "/sys/devices/system/node/node"

@@ -11,13 +11,13 @@ import pytest
 from hugepool.fs.machine import read_machine
 from hugepool.fs.render import is_directory, listdir, render
 from hugepool.fs.textfile import bitmap_list
-from hugepool.mm.boot import boot
-from hugepool.mm.commands import CreateTask, SetMaxHugePages
-from hugepool.mm.errors import MMError, NotFound
-from hugepool.mm.host import apply
-from hugepool.mm.snapshot import restore_machine
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.import_machine import restore_machine
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.state import Call, Host
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"

@@ -6,11 +6,11 @@ import pytest
 
 from hugepool.fs import parse
 from hugepool.fs.write import Writer, parse_write
-from hugepool.mm import commands as c
-from hugepool.mm.boot import boot
-from hugepool.mm.errors import MMError, NotFound
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands as c
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.state import Call, Host
 
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 GIGANTIC = "/sys/kernel/mm/hugepages/hugepages-1048576kB"

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from hugepool.mm.boot import boot
-from hugepool.mm.check import check
-from hugepool.mm.commands import ClearFault, Command, SetFault, SetMaxHugePages
-from hugepool.mm.host import Outcome, apply
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands.apply import Outcome, apply
+from hugepool.mm.commands.commands import ClearFault, Command, SetFault, SetMaxHugePages
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.views.check import check
 
 MIB = 1 << 20
 GIB = 1 << 30

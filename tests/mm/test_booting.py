@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from hugepool.mm.boot import boot
-from hugepool.mm.errors import BadInput
-from hugepool.mm.mmzone import Use
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.mmzone import Use
+from hugepool.mm.machine.state import Call
 from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, boot_lines, machine, row
 
 

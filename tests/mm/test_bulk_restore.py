@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hugepool.mm import commands as c
-from hugepool.mm.hugetlb import _remove_pool_pages
-from hugepool.mm.hugetlb_page import ResizeResult, release
-from hugepool.mm.mmzone import BlockFlag
-from hugepool.mm.state import Call, Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.kernel.hugetlb import _remove_pool_pages
+from hugepool.mm.kernel.hugetlb_page import ResizeResult, release
+from hugepool.mm.machine.mmzone import BlockFlag
+from hugepool.mm.machine.state import Call, Host
 from tests.mm.hosts import MIB, do, machine, resize
 from tests.mm.reference import ReferenceZone, restore_and_free
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hugepool.mm import commands as c
-from hugepool.mm import hugetlb_page
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply
-from hugepool.mm.mmzone import Use, Zone
-from hugepool.mm.state import Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.kernel import hugetlb_page
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import Use, Zone
+from hugepool.mm.machine.state import Host
 from tests.mm.hosts import KERNELS, MIB, ON, assert_laws, do, machine, row
 
 one_source = hugetlb_page.huge_source

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.blockers import blockers
-from hugepool.mm.boot import boot
-from hugepool.mm.cma import area_of, cma_word, taken_pages
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.mmzone import BlockFlag, Migrate, Use
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.kernel.cma import area_of, cma_word, taken_pages
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import BlockFlag, Migrate, Use
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.views.blockers import blockers
 from tests.mm.hosts import (
     GIB,
     ON,

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.contig import ContigProgress, alloc_contig_pages, alloc_contig_range
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import digest, fork
-from hugepool.mm.mmzone import Migrate, Use, Zone
-from hugepool.mm.page_alloc import node_zonelist
-from hugepool.mm.state import Call, Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import digest, fork
+from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_pages, alloc_contig_range
+from hugepool.mm.kernel.page_alloc import node_zonelist
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import Migrate, Use, Zone
+from hugepool.mm.machine.state import Call, Host
 from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, machine, resize
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm import contig
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.state import Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.kernel import contig
+from hugepool.mm.machine.state import Host
 from tests.mm.hosts import GIB, MIB, assert_laws, do, machine
 
 

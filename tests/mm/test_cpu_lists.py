@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.host import apply, digest
-from hugepool.mm.mmzone import BlockFlag, Use
-from hugepool.mm.page_alloc import listed_blocks
-from hugepool.mm.pcp import batch_size, pcp_high, resting
-from hugepool.mm.profile import PROFILES
-from hugepool.mm.state import Host
-from hugepool.mm.units import PAGEBLOCK_PAGES
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest
+from hugepool.mm.kernel.page_alloc import listed_blocks
+from hugepool.mm.kernel.pcp import batch_size, pcp_high, resting
+from hugepool.mm.machine.mmzone import BlockFlag, Use
+from hugepool.mm.machine.profile import PROFILES
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, free_pages, machine, resize, row
 
 # Recorded guests: pages freed in a row onto an empty list, its limit, and what was on it then.

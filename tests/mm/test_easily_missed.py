@@ -2,12 +2,12 @@
 
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.boot import boot
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.state import Call
 from tests.mm.hosts import (
     GIB,
     KERNELS,

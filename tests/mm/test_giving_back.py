@@ -2,10 +2,10 @@
 
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply
-from hugepool.mm.hugetlb_vmemmap import available_for_restore
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
+from hugepool.mm.machine.errors import MMError
 from tests.mm.hosts import (
     GIB,
     KERNELS,

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.errors import BadInput, MMError
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.mmzone import Use
-from hugepool.mm.sparse_vmemmap import walk
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.mmzone import Use
+from hugepool.mm.machine.sparse_vmemmap import walk
 from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, free_pages, machine, resize, row, total_pages
 
 # Recorded guests: net cost and MemTotal per first-time page.

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from hugepool.fs.render import render
-from hugepool.mm import commands as c
-from hugepool.mm.blockers import blockers
-from hugepool.mm.boot import boot
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.mmzone import SectionState, Use
-from hugepool.mm.page_view import block as block_view
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, Host
-from hugepool.mm.view import vmemmap_totals
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import SectionState, Use
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.views.blockers import blockers
+from hugepool.mm.views.host_view import vmemmap_totals
+from hugepool.mm.views.page_view import block as block_view
 from tests.mm.hosts import (
     GIB,
     KERNELS,

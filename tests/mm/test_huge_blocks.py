@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hugepool.mm.huge_blocks import find_huge_blocks
-from hugepool.mm.mmzone import MemoryMap, Migrate, Use, Zone
-from hugepool.mm.page_alloc import listed_blocks, take_pages, take_unmovable_block
+from hugepool.mm.kernel.huge_blocks import find_huge_blocks
+from hugepool.mm.kernel.page_alloc import listed_blocks, take_pages, take_unmovable_block
+from hugepool.mm.machine.mmzone import MemoryMap, Migrate, Use, Zone
 from tests.mm.hosts import machine
 
 CHANGES = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 5), st.booleans()), min_size=1, max_size=12)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from hugepool.fs.machine import read_machine
-from hugepool.mm import commands as c
-from hugepool.mm.buddy_fill import Filler, fill_zone
-from hugepool.mm.errors import BadInput
-from hugepool.mm.host import apply
-from hugepool.mm.huge_blocks import find_huge_blocks
-from hugepool.mm.image import MachineImage, ZoneImage
-from hugepool.mm.mmzone import MemoryMap, Migrate, Use, Zone
-from hugepool.mm.page_alloc import find_free_blocks, free_area
-from hugepool.mm.snapshot import restore_machine
-from hugepool.mm.state import Call
-from hugepool.mm.vmstat import block_states, mem_total_pages
+from hugepool.mm.boot.buddy_fill import Filler, fill_zone
+from hugepool.mm.boot.image import MachineImage, ZoneImage
+from hugepool.mm.boot.import_machine import restore_machine
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.kernel.huge_blocks import find_huge_blocks
+from hugepool.mm.kernel.page_alloc import find_free_blocks, free_area
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.mmzone import MemoryMap, Migrate, Use, Zone
+from hugepool.mm.machine.state import Call
+from hugepool.mm.views.vmstat import block_states, mem_total_pages
 from tests.mm.hosts import assert_laws, machine
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))

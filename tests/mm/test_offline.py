@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.mmzone import ZONE_MOVABLE, BlockFlag, Migrate, Use
-from hugepool.mm.page_alloc import allocatable, lone_free_blocks
-from hugepool.mm.page_isolation import unmovable_pages
-from hugepool.mm.state import Call, Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.kernel.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
+from hugepool.mm.kernel.page_alloc import allocatable, lone_free_blocks
+from hugepool.mm.kernel.page_isolation import unmovable_pages
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import ZONE_MOVABLE, BlockFlag, Migrate, Use
+from hugepool.mm.machine.state import Call, Host
 from tests.mm.hosts import (
     GIB,
     KERNELS,

@@ -2,11 +2,11 @@
 
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply, digest
-from hugepool.mm.mmzone import BlockFlag, Use
-from hugepool.mm.state import Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import BlockFlag, Use
+from hugepool.mm.machine.state import Host
 from tests.mm.hosts import (
     GIB,
     KERNELS,

@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hugepool.mm import commands as c
-from hugepool.mm.check import check
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.mmzone import BlockFlag
-from hugepool.mm.state import Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import BlockFlag
+from hugepool.mm.machine.state import Host
+from hugepool.mm.views.check import check
 from tests.mm.hosts import MIB, free_pages, machine, row, total_pages
 
 COUNTS = st.one_of(st.integers(0, 40), st.integers(0, 400), st.just(2**64 - 1))

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hugepool.mm import commands as c
-from hugepool.mm import hugetlb_page
-from hugepool.mm.free_order import FreeOrder
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.huge_blocks import find_huge_blocks
-from hugepool.mm.mmzone import Migrate, Use
-from hugepool.mm.page_alloc import pages_without_steal
-from hugepool.mm.state import Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.kernel import hugetlb_page
+from hugepool.mm.kernel.huge_blocks import find_huge_blocks
+from hugepool.mm.kernel.page_alloc import pages_without_steal
+from hugepool.mm.machine.free_order import FreeOrder
+from hugepool.mm.machine.mmzone import Migrate, Use
+from hugepool.mm.machine.state import Host
 from tests.mm.hosts import GIB, KERNELS, assert_laws, do, machine, resize, row
 
 SIZES = st.lists(st.integers(0, 1200), min_size=1, max_size=3)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 from hugepool.replay.run import replay, replay_trace
 from hugepool.replay.trace import load
 

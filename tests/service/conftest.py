@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.service import Service, Terms
 from hugepool.settings import Settings
 

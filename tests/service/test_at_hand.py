@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hugepool.mm import commands as c
-from hugepool.mm import view
-from hugepool.mm.state import Host
+from hugepool.mm.commands import commands as c
+from hugepool.mm.machine.state import Host
+from hugepool.mm.views import host_view as view
 from hugepool.service import HostNotFound, Service, Terms, WouldWait
 
 Make = Callable[[], Service]

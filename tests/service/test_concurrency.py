@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hugepool.mm import commands as c
-from hugepool.mm.host import digest
-from hugepool.mm.spec import HostSpec, NodeSpec
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import digest
 from hugepool.service import Idempotency, Reply, Service, Terms
 from hugepool.settings import Settings
 
@@ -19,7 +19,7 @@ SMALL = HostSpec((NodeSpec(1 << 30),))
 
 WRITER = """
 import sys
-from hugepool.mm import commands as c
+from hugepool.mm.commands import commands as c
 from hugepool.service import Service, Terms
 from hugepool.settings import Settings
 service = Service(Settings(database_url=sys.argv[1]))
@@ -127,8 +127,8 @@ def test_the_same_commands_give_the_same_machine_in_another_process(
 ) -> None:
     script = (
         "import sys; from hugepool.service import *; from hugepool.settings import Settings;"
-        "from hugepool.mm.host import digest;"
-        "from hugepool.mm import commands as c; from hugepool.mm.spec import HostSpec, NodeSpec;"
+        "from hugepool.mm.commands.apply import digest;"
+        "from hugepool.mm import commands as c; from hugepool.mm.boot.spec import HostSpec, NodeSpec;"
         "s = Service(Settings(database_url=sys.argv[1])); s.start();"
         "s.create('lab', HostSpec((NodeSpec(2 << 30), NodeSpec(2 << 30)), cmdline='hugetlb_free_vmemmap=on'), Terms());"
         "s.execute('lab', c.SetMaxHugePages(9, 300), Terms());"

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from hugepool import service as module
-from hugepool.mm import commands as c
-from hugepool.mm.errors import BadInput, MMError
-from hugepool.mm.host import digest
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Host
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import digest
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.state import Host
 from hugepool.service import (
     ForkOf,
     HostNotFound,

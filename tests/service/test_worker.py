@@ -9,7 +9,7 @@ import pytest
 
 from hugepool import service as module
 from hugepool import worker as worker_module
-from hugepool.mm import commands as c
+from hugepool.mm.commands import commands as c
 from hugepool.service import ForkOf, Service, Terms
 from hugepool.worker import DeferredFreeWorker
 

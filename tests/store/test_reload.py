@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from hugepool.mm import commands as c
-from hugepool.mm.boot import boot
-from hugepool.mm.errors import MMError
-from hugepool.mm.fault_inject import POINTS, FaultAttr
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.mmzone import Node, Zone
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, CmaArea, Host, HState, HugeMap, QueuedFree, Task
-from hugepool.mm.units import ULONG_MAX
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.fault_inject import POINTS, FaultAttr
+from hugepool.mm.machine.mmzone import Node, Zone
+from hugepool.mm.machine.state import Call, CmaArea, Host, HState, HugeMap, QueuedFree, Task
+from hugepool.mm.machine.units import ULONG_MAX
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.hosts import Change, HostStore, Loaded

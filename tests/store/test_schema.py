@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 import hugepool
-from hugepool.mm.units import ULONG_MAX
+from hugepool.mm.machine.units import ULONG_MAX
 from hugepool.settings import Settings
 from hugepool.store import migrate
 from hugepool.store import tables as t

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hugepool.mm.boot import boot
-from hugepool.mm.hugetlb import set_max_huge_pages
-from hugepool.mm.mmzone import MemoryMap
-from hugepool.mm.sparse_vmemmap import tables
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.kernel.hugetlb import set_max_huge_pages
+from hugepool.mm.machine.mmzone import MemoryMap
+from hugepool.mm.machine.sparse_vmemmap import tables
+from hugepool.mm.machine.state import Call, Host
 from hugepool.store.engine import Database
 from hugepool.store.hosts import Change, HostStore
 from hugepool.store.packing import pack, rows_of_set, set_of_rows, unpack

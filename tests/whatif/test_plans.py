@@ -14,12 +14,12 @@ from hugepool.forms.plans import (
     SavingsBody,
 )
 from hugepool.fs.render import render
-from hugepool.mm import commands as c
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply, digest, fork
-from hugepool.mm.mmzone import BlockFlag
-from hugepool.mm.state import Host
-from hugepool.mm.view import block_states
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import BlockFlag
+from hugepool.mm.machine.state import Host
+from hugepool.mm.views.host_view import block_states
 from hugepool.whatif.plans import PLANS, Question, ask
 from hugepool.whatif.plans.search import largest
 from tests.mm.hosts import GIB, KERNELS, MIB, do, machine, resize

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from hugepool.fs.render import render
-from hugepool.mm.errors import BadInput, MMError
-from hugepool.mm.host import digest
-from hugepool.mm.state import Host
+from hugepool.mm.commands.apply import digest
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.state import Host
 from hugepool.whatif.run import play, run
 from hugepool.whatif.steps import STEPS
 from tests.mm.hosts import GIB, machine

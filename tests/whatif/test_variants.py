@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 from hugepool.whatif.variants import Question as SharedQuestion
 from hugepool.whatif.variants import expand, items, one, row, table, work
 from tests.mm.hosts import GIB, machine

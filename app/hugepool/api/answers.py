@@ -12,8 +12,8 @@ from pydantic_core import to_json
 
 from hugepool.api.errors import refusal
 from hugepool.api.terms import Conditions, etag, unchanged
-from hugepool.mm.commands import Command
-from hugepool.mm.state import Host
+from hugepool.mm.commands.commands import Command
+from hugepool.mm.machine.state import Host
 from hugepool.service import Reply, Service, WouldWait
 
 JSON = "application/json"

@@ -12,8 +12,8 @@ from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import ContigBody
-from hugepool.mm import contig
-from hugepool.mm.commands import FreeContigRange
+from hugepool.mm.commands.commands import FreeContigRange
+from hugepool.mm.kernel import contig
 
 router = APIRouter(prefix="/v1/hosts/{host}/contig-ranges", tags=["contiguous ranges"])
 RangeInPath = Annotated[int, Path(description="Number of the range.", examples=[1])]

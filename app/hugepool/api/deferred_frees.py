@@ -9,8 +9,8 @@ from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DeferredModeBody
-from hugepool.mm import view
-from hugepool.mm.commands import RunFreeHpageWork, SetDeferredMode
+from hugepool.mm.commands.commands import RunFreeHpageWork, SetDeferredMode
+from hugepool.mm.views import host_view as view
 
 router = APIRouter(prefix="/v1/hosts/{host}/deferred-frees", tags=["deferred frees"])
 

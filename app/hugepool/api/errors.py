@@ -16,7 +16,7 @@ from starlette.routing import Match
 from hugepool.forms.validation import describe
 from hugepool.fs.archive import TooLarge
 from hugepool.jobs import NoRoom, NoSuchJob
-from hugepool.mm.errors import ERRNO_NUMBER, ERRNO_TEXT, MMError
+from hugepool.mm.machine.errors import ERRNO_NUMBER, ERRNO_TEXT, MMError
 from hugepool.service import Busy, IdempotencyMismatch, PreconditionFailed, StoreFailure
 
 LOG = logging.getLogger(__name__)

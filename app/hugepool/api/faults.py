@@ -11,9 +11,9 @@ from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import FaultBody
-from hugepool.mm import view
-from hugepool.mm.commands import ClearFault, SetFault
-from hugepool.mm.fault_inject import POINTS
+from hugepool.mm.commands.commands import ClearFault, SetFault
+from hugepool.mm.machine.fault_inject import POINTS
+from hugepool.mm.views import host_view as view
 
 router = APIRouter(prefix="/v1/hosts/{host}/faults", tags=["faults"])
 PointInPath = Annotated[

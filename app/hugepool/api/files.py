@@ -11,8 +11,8 @@ from hugepool.api.documentation import Responses, changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.terms import Changing, IfNoneMatch, etag, unchanged
 from hugepool.fs import render, write
-from hugepool.mm.commands import Demote, SetMaxHugePages
-from hugepool.mm.state import Host
+from hugepool.mm.commands.commands import Demote, SetMaxHugePages
+from hugepool.mm.machine.state import Host
 from hugepool.service import Reply
 
 router = APIRouter(prefix="/v1/hosts/{host}/fs", tags=["files"])

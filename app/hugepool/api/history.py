@@ -12,7 +12,7 @@ from hugepool.api.documentation import Responses, reading
 from hugepool.api.event_stream import open_stream
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.terms import IfNoneMatch, etag
-from hugepool.mm.state import Host
+from hugepool.mm.machine.state import Host
 from hugepool.service import MAX_DMESG_LINES
 
 router = APIRouter(prefix="/v1/hosts/{host}", tags=["history"])

@@ -16,10 +16,10 @@ from hugepool.forms.bodies import HostBody
 from hugepool.forms.fields import host_name
 from hugepool.fs.archive import read_archive
 from hugepool.fs.machine import read_machine
-from hugepool.mm import view
-from hugepool.mm.image import MachineImage
-from hugepool.mm.spec import HostSpec
-from hugepool.mm.state import Host
+from hugepool.mm.boot.image import MachineImage
+from hugepool.mm.boot.spec import HostSpec
+from hugepool.mm.machine.state import Host
+from hugepool.mm.views import host_view as view
 from hugepool.service import ForkOf, Reply
 
 router = APIRouter(prefix="/v1/hosts", tags=["hosts"])

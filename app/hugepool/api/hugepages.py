@@ -9,10 +9,10 @@ from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, SizeInPath
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DemoteBody, OvercommitBody, PoolSizeBody
-from hugepool.mm import view
-from hugepool.mm.commands import SetOvercommit
-from hugepool.mm.errors import NotFound
-from hugepool.mm.units import ORDER_1G, ORDER_2M, order_of, size_name
+from hugepool.mm.commands.commands import SetOvercommit
+from hugepool.mm.machine.errors import NotFound
+from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, order_of, size_name
+from hugepool.mm.views import host_view as view
 
 router = APIRouter(prefix="/v1/hosts/{host}/hugepages", tags=["huge pages"])
 SIZES = [size_name(order) for order in (ORDER_2M, ORDER_1G)]

@@ -12,8 +12,8 @@ from hugepool.api.fields import HostInPath
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import AddMemoryBody, BlockStateBody, UnplugBody
-from hugepool.mm import blockers, page_view
-from hugepool.mm.commands import RemoveMemory, SetBlockState
+from hugepool.mm.commands.commands import RemoveMemory, SetBlockState
+from hugepool.mm.views import blockers, page_view
 
 router = APIRouter(prefix="/v1/hosts/{host}/memory-blocks", tags=["memory blocks"])
 BlockLimit = Annotated[int, Query(ge=1, le=10_000, description="Most entries in one answer.")]

@@ -8,8 +8,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
-from hugepool.mm import view
-from hugepool.mm.errors import MMError
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.views import host_view as view
 from hugepool.service import Service
 
 MAX_HOSTS = 100  # the first by name: more would make more series than a scrape should have

@@ -10,7 +10,7 @@ from hugepool.api import activity_schemas
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import problems
 from hugepool.api.errors import problem
-from hugepool.mm.profile import PROFILES
+from hugepool.mm.machine.profile import PROFILES
 
 router = APIRouter(tags=["service"])
 VERSION = version("hugepool")

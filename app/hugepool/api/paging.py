@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 
 Cursor = Annotated[
     str | None,

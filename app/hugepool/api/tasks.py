@@ -12,8 +12,8 @@ from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody
-from hugepool.mm import view
-from hugepool.mm.commands import ExitTask, TouchHugePages
+from hugepool.mm.commands.commands import ExitTask, TouchHugePages
+from hugepool.mm.views import host_view as view
 
 router = APIRouter(prefix="/v1/hosts/{host}/tasks", tags=["tasks"])
 PidInPath = Annotated[int, Path(description="Number of the process.", examples=[1000])]

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel
 
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 from hugepool.service import Idempotency, Terms
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')

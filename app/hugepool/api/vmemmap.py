@@ -12,9 +12,10 @@ from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import PoisonBody
-from hugepool.mm import page_view, view
-from hugepool.mm.commands import PoisonPage
-from hugepool.mm.state import Host
+from hugepool.mm.commands.commands import PoisonPage
+from hugepool.mm.machine.state import Host
+from hugepool.mm.views import host_view as view
+from hugepool.mm.views import page_view
 
 router = APIRouter(prefix="/v1/hosts/{host}", tags=["vmemmap"])
 SectionInPath = Annotated[int, Path(description="Number of a section of 128 MiB.", examples=[40])]

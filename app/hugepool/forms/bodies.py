@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from hugepool.forms.fields import Body, Count, HostName, NodeId, Size, Text, Whole, refuse
-from hugepool.mm import commands
-from hugepool.mm.errors import BadInput
-from hugepool.mm.spec import HostSpec, NodeSpec
-from hugepool.mm.units import PAGE_SIZE, order_of
+from hugepool.mm.boot.spec import HostSpec, NodeSpec
+from hugepool.mm.commands import commands
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.units import PAGE_SIZE, order_of
 
 MAX_TOUCH = 1 << 22
 MAX_COUNT = 1 << 22  # 8 TiB of 2 MiB pages: a mapping is kept page by page

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from hugepool.mm.errors import BadInput
-from hugepool.mm.units import ULONG_MAX, memparse
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.units import ULONG_MAX, memparse
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

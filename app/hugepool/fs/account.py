@@ -14,10 +14,10 @@ from hugepool.fs.templates import (
     NODE_STATS,
     ZONE_STATS,
 )
-from hugepool.mm.mmzone import Migrate, Zone
-from hugepool.mm.page_alloc import free_area_by_type
-from hugepool.mm.state import Host, Task
-from hugepool.mm.units import ULONG_MAX, pages_by_order
+from hugepool.mm.kernel.page_alloc import free_area_by_type
+from hugepool.mm.machine.mmzone import Migrate, Zone
+from hugepool.mm.machine.state import Host, Task
+from hugepool.mm.machine.units import ULONG_MAX, pages_by_order
 
 DEFAULT_OVERCOMMIT_RATIO = 50
 

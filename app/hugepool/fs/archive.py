@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from hugepool.fs.paths import MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, is_link, path_trick, relevant
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 
 # Where the machine's root begins in a member's name: "", "./", "/", or one top folder such as "prod-17/".
 _ROOT = re.compile(r"(?:\./|/)?(?:(?!(?:proc|sys)/)[^/]{1,255}/)?(?=(?:proc|sys)/)")

@@ -26,7 +26,7 @@ from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_c
 from hugepool.fs.procfs import ZoneText, columns, parse_counters, parse_node_meminfo
 from hugepool.fs.sysfs import NODES
 from hugepool.fs.textfile import value
-from hugepool.mm.image import MachineImage
+from hugepool.mm.boot.image import MachineImage
 
 MODELLED_LEVELS = ("min", "low", "high", "spanned", "present", "managed", "cma")
 LRU_LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")

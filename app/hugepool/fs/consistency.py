@@ -9,9 +9,9 @@ from itertools import pairwise
 
 from hugepool.fs.procfs import ZoneText
 from hugepool.fs.textfile import MAX_PAGES
-from hugepool.mm.errors import BadInput
-from hugepool.mm.image import MachineImage, PoolImage, ZoneImage
-from hugepool.mm.units import PAGEBLOCK_PAGES, size_name
+from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES, size_name
 
 MEMINFO = "/proc/meminfo"
 ZONEINFO = "/proc/zoneinfo"

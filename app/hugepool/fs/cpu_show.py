@@ -9,7 +9,7 @@ Source: drivers/base/topology.c, drivers/base/cpu.c (5.14).
 from collections.abc import Iterable
 
 from hugepool.fs.textfile import bitmap_list
-from hugepool.mm.state import Host
+from hugepool.mm.machine.state import Host
 
 UINT_MAX = (1 << 32) - 1
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hugepool.mm.units import PAGE_SIZE
+from hugepool.mm.machine.units import PAGE_SIZE
 
 
 class Marks(NamedTuple):

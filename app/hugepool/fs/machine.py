@@ -30,11 +30,11 @@ from hugepool.fs.procfs import (
 )
 from hugepool.fs.sysfs import POOLS, NodeFiles, check_counters, read_blocks, read_nodes, read_pools, signed
 from hugepool.fs.textfile import MAX_PAGES, single, value
-from hugepool.mm.errors import BadInput
-from hugepool.mm.image import MachineImage, PoolImage, ZoneImage
-from hugepool.mm.mmzone import ZONE_NAMES
-from hugepool.mm.profile import profile_of
-from hugepool.mm.units import NR_ORDERS, ULONG_MAX, order_of, pages_by_order, size_name
+from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.mmzone import ZONE_NAMES
+from hugepool.mm.machine.profile import profile_of
+from hugepool.mm.machine.units import NR_ORDERS, ULONG_MAX, order_of, pages_by_order, size_name
 
 SYSCTL = "/proc/sys/vm"
 REQUIRED = (MEMINFO, ZONEINFO, BUDDYINFO)

@@ -6,8 +6,8 @@ Source: lib/kstrtox.c, lib/cmdline.c memparse(), kernel/sysctl.c (5.14); KERNEL-
 import re
 from typing import NamedTuple
 
-from hugepool.mm.errors import MMError
-from hugepool.mm.units import ULONG_MAX
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.units import ULONG_MAX
 
 PAGE_BYTES = 4096
 TMPBUFLEN = 22  # kernel/sysctl.c: a number of 21 characters or more is refused

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 16 << 20

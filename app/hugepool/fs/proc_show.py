@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from hugepool.fs import account, templates
 from hugepool.fs.procfs import MEMINFO_END, node_end
-from hugepool.mm.state import Host
-from hugepool.mm.units import ORDER_1G
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import ORDER_1G
 
 Numbers = dict[str, int]
 UINT_MAX = (1 << 32) - 1

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field
 
 from hugepool.fs.textfile import MAX_PAGES, Line, lines
-from hugepool.mm.errors import BadInput
-from hugepool.mm.units import NR_ORDERS, PAGEBLOCK_ORDER, ULONG_MAX, pages_by_order
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.units import NR_ORDERS, PAGEBLOCK_ORDER, ULONG_MAX, pages_by_order
 
 MAX_NODES = 1024
 MEMINFO_END = 24  # the column where numbers end: the label takes 16, the number 8

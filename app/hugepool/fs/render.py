@@ -4,8 +4,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from hugepool.fs.tree import File, Folder, Item, Link, children, walk
-from hugepool.mm.errors import MMError, NotFound
-from hugepool.mm.state import Host
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.state import Host
 
 
 class Entry(NamedTuple):

@@ -10,11 +10,11 @@ import numpy as np
 from hugepool.fs import cpu_show
 from hugepool.fs.account import unsigned
 from hugepool.fs.textfile import bitmap_list
-from hugepool.mm import memory_hotplug
-from hugepool.mm.cma import taken_pages
-from hugepool.mm.mmzone import ZONE_NORMAL, SectionState, Use, Zone
-from hugepool.mm.state import Host, HState
-from hugepool.mm.units import ORDER_2M, PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES, size_name
+from hugepool.mm.kernel import memory_hotplug
+from hugepool.mm.kernel.cma import taken_pages
+from hugepool.mm.machine.mmzone import ZONE_NORMAL, SectionState, Use, Zone
+from hugepool.mm.machine.state import Host, HState
+from hugepool.mm.machine.units import ORDER_2M, PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES, size_name
 
 UINT_MAX = (1 << 32) - 1
 

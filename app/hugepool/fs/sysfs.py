@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from hugepool.fs.procfs import MAX_NODES
 from hugepool.fs.textfile import MAX_PAGES, Line, number_list, single
-from hugepool.mm.errors import BadInput
-from hugepool.mm.image import PoolImage
-from hugepool.mm.units import PAGE_SHIFT, SECTION_PAGES, ULONG_MAX, order_of, size_name
+from hugepool.mm.boot.image import PoolImage
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.units import PAGE_SHIFT, SECTION_PAGES, ULONG_MAX, order_of, size_name
 
 POOLS = "/sys/kernel/mm/hugepages"
 NODES = "/sys/devices/system/node"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 
 LONG_MAX = (1 << 63) - 1
 MAX_PAGES = 1 << 34  # 64 TiB of 4 KiB pages, and the highest page frame number

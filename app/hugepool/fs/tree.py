@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hugepool.fs import cpu_show, proc_show, sys_show, zone_show
-from hugepool.mm.errors import NotFound
-from hugepool.mm.state import Host
-from hugepool.mm.units import ORDER_1G, order_of, size_name
+from hugepool.mm.machine.errors import NotFound
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import ORDER_1G, order_of, size_name
 
 Args = dict[str, int]
 Show = Callable[[Host, Args], str]

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from hugepool.fs import parse
 from hugepool.fs.tree import AREA, BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, VM, Args, Folder, walk
-from hugepool.mm import commands as c
-from hugepool.mm.errors import MMError, NotFound
-from hugepool.mm.memory_block import WORDS
-from hugepool.mm.state import Host
-from hugepool.mm.units import ORDER_1G, ORDER_2M, PAGE_SIZE
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.memory_block import WORDS
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import numpy as np
 
 from hugepool.fs import account, templates
 from hugepool.fs.procfs import MIGRATE_NAMES
-from hugepool.mm.mmzone import ZONE_DMA, ZONE_NAMES, Use, Zone
-from hugepool.mm.page_alloc import free_area, free_area_by_type
-from hugepool.mm.pcp import batch_size, pcp_high
-from hugepool.mm.state import Host
-from hugepool.mm.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
+from hugepool.mm.kernel.pcp import batch_size, pcp_high
+from hugepool.mm.machine.mmzone import ZONE_DMA, ZONE_NAMES, Use, Zone
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
 Record = dict[str, Any]
 THRESHOLD_MAX = 125

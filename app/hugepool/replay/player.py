@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from hugepool.fs import write as fs_write
-from hugepool.mm import commands as c
-from hugepool.mm.errors import MMError, NotFound
-from hugepool.mm.fault_inject import FaultAttr
-from hugepool.mm.host import Outcome, apply
-from hugepool.mm.mmzone import ZONE_NORMAL, BlockFlag
-from hugepool.mm.page_alloc import allocatable
-from hugepool.mm.state import Host
-from hugepool.mm.units import PAGEBLOCK_PAGES, order_of
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import Outcome, apply
+from hugepool.mm.kernel.page_alloc import allocatable
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.fault_inject import FaultAttr
+from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
 from hugepool.replay.trace import Step, Trace
 
 STEP_NS = 60_000_000_000  # recorded steps are far apart

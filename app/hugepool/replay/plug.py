@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from hugepool.mm.commands import AddMemory, RemoveMemory, SetBlockState
-from hugepool.mm.host import apply
-from hugepool.mm.state import Host
-from hugepool.mm.vmstat import block_states
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.commands.commands import AddMemory, RemoveMemory, SetBlockState
+from hugepool.mm.machine.state import Host
+from hugepool.mm.views.vmstat import block_states
 
 
 def plug(host: Host, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hugepool.fs.machine import read_machine
-from hugepool.mm.commands import SetLowmemReserveRatio
-from hugepool.mm.host import apply
-from hugepool.mm.mmzone import SectionState
-from hugepool.mm.snapshot import restore_machine
-from hugepool.mm.state import Call, Host
-from hugepool.mm.vmstat import counters
+from hugepool.mm.boot.import_machine import restore_machine
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.commands.commands import SetLowmemReserveRatio
+from hugepool.mm.machine.mmzone import SectionState
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.views.vmstat import counters
 from hugepool.replay.compare import MAPPING_STEPS, PROCESS_STEPS, Comparator, Row
 from hugepool.replay.player import NotModelledError, Played, Player
 from hugepool.replay.plug import plug

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 
 MAX_TRACE_BYTES = 256 << 20
 

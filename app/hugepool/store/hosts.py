@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select, update
 
-from hugepool.mm.mmzone import SectionState
-from hugepool.mm.state import Host
-from hugepool.mm.units import SECTION_PAGES
+from hugepool.mm.machine.mmzone import SectionState
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import SECTION_PAGES
 from hugepool.store import events as log
 from hugepool.store import idempotency, loading, rows
 from hugepool.store import tables as t

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, Table, select
 
-from hugepool.mm.fault_inject import FaultAttr
-from hugepool.mm.mmzone import BlockFlag, MemoryMap, Node, Zone
-from hugepool.mm.profile import profile_of
-from hugepool.mm.state import CmaArea, ContigRange, FreeList, Host, HState, HugeMap, QueuedFree, Task
-from hugepool.mm.units import ORDER_1G, PAGEBLOCK_PAGES
+from hugepool.mm.machine.fault_inject import FaultAttr
+from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Node, Zone
+from hugepool.mm.machine.profile import profile_of
+from hugepool.mm.machine.state import CmaArea, ContigRange, FreeList, Host, HState, HugeMap, QueuedFree, Task
+from hugepool.mm.machine.units import ORDER_1G, PAGEBLOCK_PAGES
 from hugepool.store import tables as t
 from hugepool.store.packing import set_of_rows, unpack
 from hugepool.store.rows import (

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
 
-from hugepool.mm.fault_inject import FaultAttr
-from hugepool.mm.mmzone import Zone
-from hugepool.mm.state import Host, HState, HugeMap, Task
-from hugepool.mm.units import PAGEBLOCK_PAGES
+from hugepool.mm.machine.fault_inject import FaultAttr
+from hugepool.mm.machine.mmzone import Zone
+from hugepool.mm.machine.state import Host, HState, HugeMap, Task
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 from hugepool.store import tables as t
 from hugepool.store.packing import Packed, rows_of_dict, rows_of_pairs, rows_of_set
 

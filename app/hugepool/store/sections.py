@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.mm.mmzone import BlockFlag, MemoryMap, Migrate, SectionState, Use
-from hugepool.mm.sparse_vmemmap import REGULAR
-from hugepool.mm.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
+from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Migrate, SectionState, Use
+from hugepool.mm.machine.sparse_vmemmap import REGULAR
+from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
 from hugepool.store.packing import LEVEL, extern, intern
 
 Sections = npt.NDArray[np.int64]

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from hugepool.mm.units import ULONG_MAX
+from hugepool.mm.machine.units import ULONG_MAX
 
 metadata = MetaData(
     naming_convention={

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from hugepool.forms.validation import in_words
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 from hugepool.whatif.paths import split
 from hugepool.whatif.scenario import Scenario, check
 from hugepool.whatif.variants import Values, expand

@@ -13,8 +13,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from hugepool.forms.fields import refuse
 from hugepool.fs.render import render
-from hugepool.mm.errors import MMError
-from hugepool.mm.state import Host
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.state import Host
 from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, split
 
 ROOTS = ("errno", "signal", "reason", "detail", "result", "counters")

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugepool.fs.machine import read_machine
-from hugepool.mm import view
-from hugepool.mm.boot import boot
-from hugepool.mm.commands import RunFreeHpageWork
-from hugepool.mm.errors import MMError, NotFound
-from hugepool.mm.host import Outcome, apply, fork
-from hugepool.mm.snapshot import restore_machine
-from hugepool.mm.state import Call, Host
+from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.import_machine import restore_machine
+from hugepool.mm.commands.apply import Outcome, apply, fork
+from hugepool.mm.commands.commands import RunFreeHpageWork
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.views import host_view as view
 from hugepool.whatif.expect import failures
 from hugepool.whatif.scenario import BootedHost, ReadHost, Scenario, Step
 from hugepool.whatif.steps import STEPS

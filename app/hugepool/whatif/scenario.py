@@ -17,7 +17,7 @@ from pydantic import (
 
 from hugepool.forms.bodies import Kernel, SpecBody
 from hugepool.forms.fields import Body, HostName, Text, refuse
-from hugepool.mm.errors import BadInput
+from hugepool.mm.machine.errors import BadInput
 from hugepool.whatif.expect import Expect, plain
 from hugepool.whatif.steps import STEPS, Label, StepKind
 

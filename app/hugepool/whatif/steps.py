@@ -10,12 +10,12 @@ from hugepool.forms import bodies
 from hugepool.forms.fields import Body, Text, Whole, refuse
 from hugepool.fs.render import is_directory, listdir, render
 from hugepool.fs.write import parse_write
-from hugepool.mm import commands as c
-from hugepool.mm.errors import NotFound
-from hugepool.mm.fault_inject import POINTS
-from hugepool.mm.host import Outcome, apply
-from hugepool.mm.state import Host
-from hugepool.mm.units import order_of
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.apply import Outcome, apply
+from hugepool.mm.machine.errors import NotFound
+from hugepool.mm.machine.fault_inject import POINTS
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import order_of
 
 Names = Mapping[str, dict[str, Any] | None]  # label of a step -> its result, None when it was refused
 Act = Callable[[Host, Any, Names, int], Outcome]  # (host, step, names, now_ns); raises MMError

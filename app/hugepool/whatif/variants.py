@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hugepool.forms.validation import in_words
-from hugepool.mm.errors import BadInput, MMError
+from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, replaced, split
 from hugepool.whatif.run import Hosts, Told, play, run
 from hugepool.whatif.scenario import Scenario, check

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugepool.forms.fields import Body
-from hugepool.mm.errors import MMError
-from hugepool.mm.state import Host
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.state import Host
 from hugepool.whatif.plans import churn, offline
 from hugepool.whatif.plans.headroom import headroom
 from hugepool.whatif.plans.max_pool import max_pool

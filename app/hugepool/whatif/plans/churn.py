@@ -6,11 +6,11 @@ from math import ceil
 from typing import Any
 
 from hugepool.forms.plans import ChurnBody
-from hugepool.mm.commands import CreateTask, ExitTask, GrowTask, SetMaxHugePages, ShrinkTask
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import apply, fork
-from hugepool.mm.state import Host
-from hugepool.mm.units import ULONG_MAX
+from hugepool.mm.commands.apply import apply, fork
+from hugepool.mm.commands.commands import CreateTask, ExitTask, GrowTask, SetMaxHugePages, ShrinkTask
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import ULONG_MAX
 from hugepool.whatif.plans.search import attempt
 from hugepool.whatif.run import Told
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 from hugepool.forms.plans import HeadroomBody
-from hugepool.mm.commands import GrowTask, SetMaxHugePages, StartTask
-from hugepool.mm.errors import MMError
-from hugepool.mm.hugetlb import check_size, persistent
-from hugepool.mm.hugetlb_vmemmap import available_for_restore
-from hugepool.mm.mmzone import ZONE_NORMAL
-from hugepool.mm.state import Host
-from hugepool.mm.units import PAGE_SIZE, order_of
+from hugepool.mm.commands.commands import GrowTask, SetMaxHugePages, StartTask
+from hugepool.mm.kernel.hugetlb import check_size, persistent
+from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import ZONE_NORMAL
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.whatif.plans.search import Trial, attempt, largest
 from hugepool.whatif.run import Told
 

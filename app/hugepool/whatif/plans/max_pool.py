@@ -5,11 +5,11 @@ from typing import Any
 
 from hugepool.forms.plans import MaxPoolBody
 from hugepool.fs.account import memory_lines
-from hugepool.mm.commands import SetMaxHugePages
-from hugepool.mm.hugetlb import check_size, persistent
-from hugepool.mm.state import Host
-from hugepool.mm.units import ULONG_MAX, order_of
-from hugepool.mm.view import memory
+from hugepool.mm.commands.commands import SetMaxHugePages
+from hugepool.mm.kernel.hugetlb import check_size, persistent
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import ULONG_MAX, order_of
+from hugepool.mm.views.host_view import memory
 from hugepool.whatif.plans.search import attempt, largest
 from hugepool.whatif.run import Told
 

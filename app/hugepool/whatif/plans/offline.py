@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from hugepool.forms.plans import OfflineBody
-from hugepool.mm.blockers import verdict
-from hugepool.mm.commands import SetBlockState
-from hugepool.mm.errors import MMError, NotFound
-from hugepool.mm.memory_block import block_sections
-from hugepool.mm.memory_hotplug import pageblocks
-from hugepool.mm.mmzone import MOVABLE_USES, BlockFlag, SectionState, Use
-from hugepool.mm.page_isolation import pages_of_use
-from hugepool.mm.state import Host
-from hugepool.mm.units import PAGE_SIZE, PAGEBLOCK_PAGES
-from hugepool.mm.view import block_states
+from hugepool.mm.commands.commands import SetBlockState
+from hugepool.mm.commands.memory_block import block_sections
+from hugepool.mm.kernel.memory_hotplug import pageblocks
+from hugepool.mm.kernel.page_isolation import pages_of_use
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.mmzone import MOVABLE_USES, BlockFlag, SectionState, Use
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES
+from hugepool.mm.views.blockers import verdict
+from hugepool.mm.views.host_view import block_states
 from hugepool.whatif.plans.search import attempt
 from hugepool.whatif.run import Told
 

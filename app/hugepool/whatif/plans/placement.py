@@ -4,11 +4,11 @@ from functools import partial
 from typing import Any
 
 from hugepool.forms.plans import PlacementBody
-from hugepool.mm.commands import CreateTask, SetMaxHugePages, TouchHugePages
-from hugepool.mm.errors import BadInput
-from hugepool.mm.hugetlb import check_size
-from hugepool.mm.state import Host, HState
-from hugepool.mm.units import PAGE_SIZE, order_of
+from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages, TouchHugePages
+from hugepool.mm.kernel.hugetlb import check_size
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.state import Host, HState
+from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.whatif.plans.search import Trial, attempt, largest
 from hugepool.whatif.run import Told
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 from hugepool.forms.plans import SavingsBody
-from hugepool.mm.commands import SetMaxHugePages
-from hugepool.mm.errors import MMError
-from hugepool.mm.host import fork
-from hugepool.mm.hugetlb import check_size
-from hugepool.mm.state import Host
-from hugepool.mm.units import PAGE_SIZE, order_of
-from hugepool.mm.view import memory
+from hugepool.mm.commands.apply import fork
+from hugepool.mm.commands.commands import SetMaxHugePages
+from hugepool.mm.kernel.hugetlb import check_size
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import PAGE_SIZE, order_of
+from hugepool.mm.views.host_view import memory
 from hugepool.whatif.plans.search import Trial, attempt
 from hugepool.whatif.run import Told
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hugepool.mm.commands import Command
-from hugepool.mm.errors import BadInput, MMError, NotFound
-from hugepool.mm.host import apply, fork
-from hugepool.mm.state import Host
+from hugepool.mm.commands.apply import apply, fork
+from hugepool.mm.commands.commands import Command
+from hugepool.mm.machine.errors import BadInput, MMError, NotFound
+from hugepool.mm.machine.state import Host
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,72 @@
+"""A real machine as its files describe it: what ``fs`` reads from text and ``import_machine`` makes a host of."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class ZoneImage:
+    """One zone of /proc/zoneinfo with its line of /proc/buddyinfo.  Pages of 4 KiB.
+
+    ``pcp``: pages on the per-CPU lists; ``free_area``: free blocks per order 0..10; ``type_blocks``:
+    pageblocks per migratetype of /proc/pagetypeinfo in the order of ``Migrate``, or None; ``free_by_type``:
+    ``free_area`` by migratetype, or None.
+    """
+
+    nid: int
+    name: str
+    start_pfn: int
+    spanned: int
+    present: int
+    managed: int
+    free: int
+    min: int
+    low: int
+    high: int
+    protection: list[int]
+    cma: int = 0
+    pcp: int = 0
+    free_area: list[int] = field(default_factory=list)
+    type_blocks: list[int] | None = None
+    free_by_type: list[list[int]] | None = None
+
+
+@dataclass(slots=True)
+class PoolImage:
+    """One huge page size: global counters, and (nr, free, surplus) per node."""
+
+    order: int
+    nr: int = 0
+    free: int = 0
+    resv: int = 0
+    surplus: int = 0
+    overcommit: int = 0
+    max: int | None = None
+    nodes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class MachineImage:
+    """Everything an import takes over.
+
+    ``blocks``: memory block number -> (state, valid_zones or "", nid or None).  ``meminfo_kb``: every line of
+    /proc/meminfo.  ``node_cpus``: CPUs per node.  ``distance``: rows per node.  ``carried``: raw text or values
+    of fields that hugepool does not model, shown again as they were.
+    """
+
+    kernel: str
+    cmdline: str
+    zones: list[ZoneImage]
+    pools: list[PoolImage]
+    meminfo_kb: dict[str, int]
+    default_order: int = 9
+    block_pages: int | None = None
+    blocks: dict[int, tuple[str, str, int | None]] = field(default_factory=dict)
+    node_cpus: dict[int, list[int]] = field(default_factory=dict)
+    distance: dict[int, list[int]] = field(default_factory=dict)
+    min_free_kbytes: int | None = None
+    watermark_scale_factor: int = 10
+    lowmem_reserve_ratio: list[int] = field(default_factory=lambda: [256, 256, 32, 0])
+    optimize_enabled: bool | None = None
+    vmstat: dict[str, int] = field(default_factory=dict)
+    auto_online_blocks: str = "offline"
+    carried: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""What can be asked of a host, and the handler of each."""

@@ -1,0 +1,160 @@
+"""Memory blocks as /sys/devices/system/memory has them: state words, adding, removing.
+
+Source: drivers/base/memory.c state_store(), auto_online_blocks_store() (5.14);
+mm/memory_hotplug.c add_memory_resource(), try_remove_memory() (5.14).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from hugepool.mm.commands.commands import AddMemory, RemoveMemory, SetAutoOnline, SetBlockState
+from hugepool.mm.kernel import memory_hotplug, memory_offline
+from hugepool.mm.machine.errors import BadInput, MMError, NotFound
+from hugepool.mm.machine.mmzone import Blocks, SectionState
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.units import GIB_PAGES, PAGE_SIZE, SECTION_PAGES
+
+WORDS = ("offline", "online", "online_kernel", "online_movable")
+HOTPLUG_BASE = 4 * GIB_PAGES  # where a PC puts added memory: behind its RAM, never below 4 GiB
+MAX_PFN = 1 << 34  # 46 physical address bits
+
+
+def block_sections(host: Host, block: int) -> Blocks:
+    """Sections of a memory block.  Raises ENOENT when the machine has no such block."""
+    per_block = host.memory_block_pages // SECTION_PAGES
+    first = block * per_block
+    if block < 0 or first >= host.mem.nr_sections:
+        raise NotFound(f"no memory block {block} on this host", block=block)
+    sections = np.arange(first, min(first + per_block, host.mem.nr_sections))
+    if not host.mem.section_state[sections].any():
+        raise NotFound(f"no memory block {block} on this host", block=block)
+    return sections
+
+
+def is_online(host: Host, sections: Blocks) -> bool:
+    """Whether a memory block's memory is in use by the kernel."""
+    return int(host.mem.section_state[sections[0]]) == SectionState.ONLINE
+
+
+# -- state -----------------------------------------------------------------------------------------------
+
+
+def set_block_state(host: Host, call: Call, cmd: SetBlockState) -> dict[str, Any]:
+    """Write a memory block's state.
+
+    Raises:
+        MMError: ENOENT no such block; EINVAL an unknown word, a state already reached, holes, several zones;
+            EBUSY, ENOMEM or EINTR as in offline_pages, with ``result`` telling what is kept.
+    """
+    _check_word(cmd.word, "state")
+    sections = block_sections(host, cmd.block)
+    online = is_online(host, sections)
+    if online == (cmd.word != "offline"):
+        word = "online" if online else "offline"
+        if cmd.repeat_ok:
+            return memory_offline.told(call, memory_offline.OfflineProgress(word))
+        raise BadInput(f"memory block {cmd.block} is {word} already", where="state")
+    if cmd.word == "offline":
+        return memory_offline.offline_pages(host, call, cmd.block, sections)
+    zone = memory_hotplug.online_pages(host, call, cmd.block, sections, cmd.word)
+    progress = memory_offline.OfflineProgress("online")
+    return {**memory_offline.told(call, progress), "node": zone.nid, "zone": zone.name}
+
+
+def set_auto_online(host: Host, call: Call, cmd: SetAutoOnline) -> dict[str, Any]:
+    """Set what hot-added memory does by itself.  Raises EINVAL for an unknown word."""
+    _check_word(cmd.word, "auto_online_blocks")
+    host.auto_online_blocks = cmd.word
+    call.emit("AutoOnlineSet", word=cmd.word)
+    return {"auto_online_blocks": cmd.word}
+
+
+def _check_word(word: str, where: str) -> None:
+    if word not in WORDS:
+        raise BadInput(f"must be one of {', '.join(WORDS)}, not {word!r}", where=where)
+
+
+# -- adding and removing ---------------------------------------------------------------------------------
+
+
+def add_memory(host: Host, call: Call, cmd: AddMemory) -> dict[str, Any]:
+    """Plug memory in: offline blocks behind the machine's RAM, set online as auto_online_blocks says.
+
+    Raises:
+        MMError: EINVAL no multiple of the block size, no such node, or an address that is taken; ENOMEM no memory
+            for the page table that describes it.  Nothing is kept.
+    """
+    first, last = _place(host, cmd)
+    sections = np.arange(first, last)
+    memory_hotplug.add_memory(host, call, cmd.node, sections)
+    per_block = host.memory_block_pages // SECTION_PAGES
+    blocks = list(range(first // per_block, last // per_block))
+    word = host.auto_online_blocks
+    call.emit("MemoryAdded", node=cmd.node, blocks=[blocks[0], blocks[-1]])
+    if word != "offline":
+        for block in blocks:
+            memory_hotplug.online_pages(host, call, block, block_sections(host, block), word)
+    return {
+        "node": cmd.node,
+        "blocks": blocks,
+        "start_pfn": first * SECTION_PAGES,
+        "nr_pages": int(sections.size) * SECTION_PAGES,
+        "state": "offline" if word == "offline" else "online",
+        "memmap_on_memory": bool(memory_hotplug.on_own_memory(host, sections).all()),
+    }
+
+
+def _place(host: Host, cmd: AddMemory) -> tuple[int, int]:
+    """Sections, end excluded, where the memory goes."""
+    if not 0 <= cmd.node < len(host.nodes):
+        raise BadInput(f"this host has no node {cmd.node}", where="node")
+    size = host.memory_block_pages
+    if cmd.pages <= 0 or cmd.pages % size:
+        mib = size * PAGE_SIZE >> 20
+        raise BadInput(f"must be a multiple of the memory block size, {mib} MiB", where="memory")
+    start = _lowest_gap(host, cmd.pages) if cmd.start_pfn is None else cmd.start_pfn
+    if start % size or start < 0:
+        raise BadInput("must be the first page of a memory block", where="start_pfn")
+    if start + cmd.pages > MAX_PFN:
+        raise BadInput("the memory would end behind 64 TiB, the last address there is", where="memory")
+    first, last = start // SECTION_PAGES, (start + cmd.pages) // SECTION_PAGES
+    if host.mem.section_state[first:last].any():
+        raise MMError(
+            "EEXIST", f"there is memory at page {start} already", reason="memory-present", pfn=start
+        )
+    return first, last
+
+
+def _lowest_gap(host: Host, pages: int) -> int:
+    """Lowest free address behind the boot memory, where it begins on a GiB."""
+    mem = host.mem
+    boot = np.flatnonzero((mem.section_state != SectionState.ABSENT) & ~mem.hot_added)
+    end = (int(boot[-1]) + 1) * SECTION_PAGES if boot.size else 0
+    base = max(HOTPLUG_BASE, -(-end // GIB_PAGES) * GIB_PAGES)
+    step, wanted = host.memory_block_pages // SECTION_PAGES, pages // SECTION_PAGES
+    taken = mem.section_state != SectionState.ABSENT
+    first = base // SECTION_PAGES
+    while taken[first : first + wanted].any():
+        first += step
+    return first * SECTION_PAGES
+
+
+def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> dict[str, Any]:
+    """Unplug an offline memory block: its vmemmap goes back to the system.
+
+    Raises:
+        MMError: ENOENT no such block; EBUSY it is online.
+    """
+    sections = block_sections(host, cmd.block)
+    if is_online(host, sections):
+        raise MMError("EBUSY", f"memory block {cmd.block} is online: take it offline first",
+                      reason="block-online", block=cmd.block)  # fmt: skip
+    freed = memory_hotplug.remove_memory(host, sections)
+    call.emit("MemoryRemoved", block=cmd.block, vmemmap_pages=freed.pages, lost_pages=freed.lost)
+    return {
+        "block": cmd.block,
+        "vmemmap_pages_freed": freed.pages,
+        "vmemmap_pages_lost": freed.lost,
+        "page_table_pages_freed": freed.tables,
+    }

@@ -1,0 +1,159 @@
+"""Pool commands as the API answers them: the outcome of a resize, told in numbers and reasons."""
+
+from dataclasses import asdict
+from typing import Any
+
+from hugepool.mm.commands.commands import Demote, SetMaxHugePages, SetOvercommit
+from hugepool.mm.kernel import hugetlb
+from hugepool.mm.kernel.hugetlb_page import ResizeResult
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.state import Call, Host, HState
+from hugepool.mm.machine.tell import counters, vmemmap_of
+from hugepool.mm.machine.units import ULONG_MAX
+
+
+def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str, Any]:
+    """Resize a pool.
+
+    Raises:
+        MMError: ENOENT for a size or node the host has not; ENOMEM with ``result`` when vmemmap could not be
+            restored: what could be freed is freed, the refused pages are back as surplus.
+    """
+    hs = hstate(host, cmd.order)
+    if not 0 <= cmd.count <= ULONG_MAX:
+        raise BadInput(f"must be 0..2**64-1, not {cmd.count}", where="count")
+    allowed = _allowed_nodes(host, cmd)
+    before = counters(hs)
+    result = hugetlb.set_max_huge_pages(host, call, hs, cmd.count, cmd.nid, allowed)
+    answer = {
+        "requested": cmd.count,
+        "before": before,
+        "after": counters(hs),
+        "allocated": result.allocated,
+        "freed": result.freed,
+        "refused": result.refused,
+        "converted_surplus": result.converted_surplus,
+        "vmemmap": vmemmap_of(call),
+        "nodes": [{"node": nid, **asdict(row)} for nid, row in sorted(result.nodes.items())],
+        "full_nodes": sorted(call.full_nodes),
+        "shortfall": _shortfall(hs, cmd, result, allowed),
+    }
+    call.emit(
+        "PoolResized", size=hs.size, requested=cmd.count, node=cmd.nid, before=before, after=answer["after"]
+    )
+    if result.refused:
+        raise _refusal(result, answer)
+    return answer
+
+
+def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> dict[str, Any]:
+    """Set nr_overcommit_hugepages.  Raises EINVAL for a gigantic size.
+
+    Source: mm/hugetlb.c nr_overcommit_hugepages_store() (5.14).
+    """
+    hs = hstate(host, cmd.order)
+    if hs.gigantic:
+        raise BadInput("gigantic pages cannot be overcommitted", reason="gigantic-page")
+    if not 0 <= cmd.count <= ULONG_MAX:
+        raise BadInput(f"must be 0..2**64-1, not {cmd.count}", where="count")
+    before = counters(hs)
+    hs.nr_overcommit_huge_pages = cmd.count
+    call.emit("OvercommitSet", size=hs.size, count=cmd.count)
+    return {"requested": cmd.count, "before": before, "after": counters(hs)}
+
+
+def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
+    """Demote free gigantic pages; success even when there was nothing to demote.
+
+    Raises:
+        MMError: ENOENT on kernels or sizes without the file; ENOMEM when vmemmap could not be restored (pages
+            demoted before stay so).
+    """
+    hs = hstate(host, cmd.order)
+    smaller = [other for order, other in host.hstates.items() if order < cmd.order]
+    if not host.profile.demote or not smaller:
+        raise MMError("ENOENT", f"{hs.size} has no demote file on this kernel")
+    if not 0 <= cmd.count <= ULONG_MAX:
+        raise BadInput(f"must be 0..2**64-1, not {cmd.count}", where="count")
+    allowed = _allowed_nodes(host, SetMaxHugePages(cmd.order, cmd.count, cmd.nid))
+    before = counters(hs)
+    done, failure = hugetlb.demote_pages(host, call, hs, smaller[0], cmd.count, allowed)
+    answer = {"requested": cmd.count, "demoted": done, "before": before, "after": counters(hs),
+              "target": {"size": smaller[0].size, **counters(smaller[0])}, "vmemmap": vmemmap_of(call)}  # fmt: skip
+    call.emit("HugePagesDemoted", size=hs.size, count=done)
+    if failure:
+        raise MMError("ENOMEM", f"{done} of {cmd.count} pages demoted, then no memory for vmemmap on node "
+                      f"{failure.node}", reason="injected-fault" if failure.injected else "vmemmap-restore",
+                      result=answer, **asdict(failure))  # fmt: skip
+    return answer
+
+
+def hstate(host: Host, order: int) -> HState:
+    """The huge page size of an order.  Raises ENOENT when the machine has none."""
+    return hugetlb.check_size(host, order, str(order))
+
+
+def _allowed_nodes(host: Host, cmd: SetMaxHugePages) -> list[int]:
+    have = host.memory_nodes()
+    if cmd.nid is not None:
+        if cmd.nid not in have:
+            raise MMError("ENOENT", f"node {cmd.nid} has no memory on this host", node=cmd.nid)
+        return [cmd.nid]
+    if cmd.mempolicy is None:
+        return have
+    unknown = sorted(set(cmd.mempolicy) - {node.nid for node in host.nodes})
+    allowed = sorted(set(cmd.mempolicy) & set(have))
+    if unknown or not allowed:
+        raise BadInput(f"no memory on nodes {unknown or list(cmd.mempolicy)}", where="mempolicy")
+    return allowed
+
+
+def _shortfall(
+    hs: HState, cmd: SetMaxHugePages, result: ResizeResult, allowed: list[int]
+) -> dict[str, Any] | None:
+    now = hs.nr_huge_pages if cmd.nid is None else hs.nr_node[cmd.nid]
+    persistent = hs.persistent if cmd.nid is None else now - hs.surplus_node[cmd.nid]
+    if result.stopped:
+        nodes = [{"node": nid, "reason": reason} for nid, reason in sorted(result.stopped.items())]
+        reasons = [row["reason"] for row in nodes]
+        return {"missing": max(0, cmd.count - persistent), "reason": reasons[0], "nodes": nodes}
+    if now <= cmd.count or result.converted_surplus or result.allocated:
+        return None  # the persistent size is what was asked for
+    nids = range(hs.nr_nodes) if cmd.nid is None else [cmd.nid]
+    nodes = [{"node": n, "reason": _why_kept(hs, n, result, allowed)} for n in nids if hs.nr_node[n]]
+    reasons = [row["reason"] for row in nodes]
+    reason = next((r for r in _KEPT_ORDER if r in reasons), None)
+    return {"missing": now - cmd.count, "reason": reason, "nodes": nodes}
+
+
+_KEPT_ORDER = ("vmemmap-restore", "injected-fault", "in-use", "reserved", "surplus-not-retried", "other-node")
+
+
+def _why_kept(hs: HState, nid: int, result: ResizeResult, allowed: list[int]) -> str:
+    """Why a node still has pages after a shrink."""
+    if nid in result.failures:
+        return "injected-fault" if result.failures[nid].injected else "vmemmap-restore"
+    if nid not in allowed:
+        return "other-node"
+    if hs.nr_node[nid] > hs.free_node[nid]:
+        return "in-use"
+    if hs.resv_huge_pages:
+        return "reserved"
+    return "surplus-not-retried" if hs.surplus_node[nid] or hs.surplus_huge_pages else "other-node"
+
+
+def _refusal(result: ResizeResult, answer: dict[str, Any]) -> MMError:
+    nid, failure = min(result.failures.items())
+    tried = result.freed + result.refused
+    nodes = ", ".join(str(n) for n in sorted(result.failures))
+    plural = "nodes" if len(result.failures) > 1 else "node"
+    why = "a fault was injected" if failure.injected else f"no memory for their vmemmap on {plural} {nodes}"
+    return MMError(
+        "ENOMEM",
+        f"{result.refused} of {tried} huge pages could not be freed: {why}",
+        reason="injected-fault" if failure.injected else "vmemmap-restore",
+        result=answer,
+        node=nid,
+        pages_needed=failure.pages_needed,
+        pages_available=failure.pages_available,
+    )

@@ -1,0 +1,67 @@
+"""Writes to /proc/sys/vm that move watermarks or switches.
+
+Source: mm/page_alloc.c min_free_kbytes_sysctl_handler(), lowmem_reserve_ratio_sysctl_handler(),
+watermark_scale_factor_sysctl_handler() (5.14); mm/hugetlb_vmemmap.c (6.1).
+"""
+
+from typing import Any
+
+from hugepool.mm.boot.boot import setup_wmarks
+from hugepool.mm.commands.commands import (
+    SetLowmemReserveRatio,
+    SetMinFreeKbytes,
+    SetOptimizeVmemmap,
+    SetWatermarkScaleFactor,
+    WriteWithoutEffect,
+)
+from hugepool.mm.kernel.page_alloc import setup_per_zone_lowmem_reserve
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.state import Call, Host
+
+INT_MAX = 2**31 - 1
+
+
+def set_min_free_kbytes(host: Host, call: Call, cmd: SetMinFreeKbytes) -> dict[str, Any]:
+    """Set min_free_kbytes and recompute the watermarks.  Raises EINVAL outside 0..2**31-1."""
+    if not 0 <= cmd.kbytes <= INT_MAX:
+        raise BadInput(f"must be 0..{INT_MAX}, not {cmd.kbytes}", where="min_free_kbytes")
+    host.min_free_kbytes = host.user_min_free_kbytes = cmd.kbytes
+    setup_wmarks(host)
+    call.emit("WatermarksSet", min_free_kbytes=cmd.kbytes)
+    return {"min_free_kbytes": cmd.kbytes}
+
+
+def set_watermark_scale_factor(host: Host, call: Call, cmd: SetWatermarkScaleFactor) -> dict[str, Any]:
+    """Set watermark_scale_factor (in 1/10000 of a zone) and recompute the watermarks."""
+    most = host.profile.max_watermark_scale_factor
+    if not 1 <= cmd.factor <= most:
+        raise BadInput(f"must be 1..{most}, not {cmd.factor}", where="watermark_scale_factor")
+    host.watermark_scale_factor = cmd.factor
+    setup_wmarks(host)
+    call.emit("WatermarksSet", watermark_scale_factor=cmd.factor)
+    return {"watermark_scale_factor": cmd.factor}
+
+
+def set_lowmem_reserve_ratio(host: Host, call: Call, cmd: SetLowmemReserveRatio) -> dict[str, Any]:
+    """Set the ratios, or (None) recompute the reserves as even a read of the file does."""
+    if cmd.ratios is not None:
+        if len(cmd.ratios) != 4 or not all(0 <= r <= INT_MAX for r in cmd.ratios):
+            raise BadInput("must be four numbers 0..2147483647", where="lowmem_reserve_ratio")
+        host.lowmem_reserve_ratio = [0 if r < 1 else r for r in cmd.ratios]
+        call.emit("LowmemReserveSet", ratios=list(cmd.ratios))
+    setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
+    return {"lowmem_reserve_ratio": list(host.lowmem_reserve_ratio)}
+
+
+def set_optimize_vmemmap(host: Host, call: Call, cmd: SetOptimizeVmemmap) -> dict[str, Any]:
+    """Switch vmemmap freeing for later huge pages.  Raises ENOENT on kernels without the switch."""
+    if not host.profile.sysctl_optimize or not host.vmemmap_supported:
+        raise MMError("ENOENT", "this kernel has no vm.hugetlb_optimize_vmemmap")
+    host.optimize_enabled = cmd.enabled
+    call.emit("OptimizeVmemmapSet", enabled=cmd.enabled)
+    return {"hugetlb_optimize_vmemmap": int(cmd.enabled)}
+
+
+def write_without_effect(_host: Host, _call: Call, cmd: WriteWithoutEffect) -> dict[str, Any]:
+    """A write that is taken and moves nothing."""
+    return {"path": cmd.path}

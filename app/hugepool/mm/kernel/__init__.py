@@ -1,0 +1,1 @@
+"""The kernel's rules, in files named after the kernel's."""

@@ -1,0 +1,368 @@
+"""Contiguous ranges: alloc_contig_range, and the search for one of alloc_contig_pages.
+
+Source: mm/page_alloc.c alloc_contig_range(), alloc_contig_pages(); mm/compaction.c
+isolate_migratepages_block(); mm/hugetlb.c isolate_or_dissolve_huge_page(), alloc_and_dissolve_huge_page() (5.14).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hugepool.mm.commands.commands import AllocContigPages, AllocContigRange, FreeContigRange
+from hugepool.mm.kernel import hugetlb_vmemmap
+from hugepool.mm.kernel.hugetlb_page import (
+    ResizeResult,
+    account_pages,
+    dequeue_page,
+    enqueue,
+    huge_source,
+    run_free_hpage_work,
+    take_huge_blocks,
+    update_and_free_pages,
+)
+from hugepool.mm.kernel.hugetlb_vmemmap import leading
+from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_single_pages, used_huge_pages
+from hugepool.mm.kernel.page_alloc import node_zonelist
+from hugepool.mm.kernel.page_isolation import isolate, pages_of_use
+from hugepool.mm.kernel.pcp import cache_freed
+from hugepool.mm.machine.errors import BadInput, MMError, NotFound
+from hugepool.mm.machine.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
+from hugepool.mm.machine.state import Call, ContigRange, Host, HState
+from hugepool.mm.machine.tell import counters, vmemmap_of
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
+
+NOT_TO_BE_HAD = (Use.RESERVED, Use.BOOT_VMEMMAP, Use.HOLE)
+SEARCH_CHUNK = 4096  # pageblocks looked at per step
+
+
+@dataclass(slots=True)
+class ContigProgress:
+    """What an allocation of a range did on its way; kept even when it fails."""
+
+    migrated_pages: int = 0
+    migrated_hugepages: int = 0
+    replaced_hugepages: int = 0
+    refused_hugepages: int = 0
+
+
+def alloc_contig_range(
+    host: Host, call: Call, start_pfn: int, end_pfn: int, mt: Migrate, progress: ContigProgress
+) -> None:
+    """Empty a range of pages and take it; it is used as CONTIG afterwards.
+
+    Args:
+        start_pfn, end_pfn: the range, end excluded.  mt: type its pageblocks have afterwards, success or not.
+
+    Raises:
+        MMError: EINVAL no such range; EBUSY an unmovable page, or pages that could not be moved; ENOMEM a gigantic
+            page in it, or no target.  ``progress`` tells what is kept.
+    """
+    blocks = _blocks_around(host, start_pfn, end_pfn)
+    zone = _one_zone(host, blocks)
+    isolate(host, blocks, mt)
+    try:
+        inside = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
+        _empty(host, call, inside, zone.nid, progress)
+        _check_free(host.mem, start_pfn, end_pfn, progress)
+        _assign_range(host.mem, start_pfn, end_pfn, Use.CONTIG)
+    finally:
+        host.mem.set_type(blocks, mt)
+
+
+def _assign_range(mem: MemoryMap, start_pfn: int, end_pfn: int, use: Use) -> None:
+    """Give a range of pages one use: whole pageblocks as such, the pages at its ends one by one."""
+    first, last = -(-start_pfn // PAGEBLOCK_PAGES), end_pfn // PAGEBLOCK_PAGES
+    if first >= last:
+        mem.assign_pages(np.arange(start_pfn, end_pfn), use)
+        return
+    mem.assign_blocks(np.arange(first, last), use)
+    mem.assign_pages(np.arange(start_pfn, first * PAGEBLOCK_PAGES), use)
+    mem.assign_pages(np.arange(last * PAGEBLOCK_PAGES, end_pfn), use)
+
+
+def _blocks_around(host: Host, start_pfn: int, end_pfn: int) -> Blocks:
+    """The range rounded out to what the kernel isolates: 4 MiB until 5.18, pageblocks later."""
+    step = host.profile.isolation_pages
+    if not 0 <= start_pfn < end_pfn or end_pfn > host.mem.nr_blocks * PAGEBLOCK_PAGES:
+        raise BadInput(f"{start_pfn}..{end_pfn} is no range of this host's memory", where="start_pfn")
+    first, last = start_pfn // step * step, -(-end_pfn // step) * step
+    return np.arange(first // PAGEBLOCK_PAGES, min(last // PAGEBLOCK_PAGES, host.mem.nr_blocks))
+
+
+def _one_zone(host: Host, blocks: Blocks) -> Zone:
+    zones = np.unique(host.mem.zone[blocks])
+    if zones.size != 1 or zones[0] == 0:
+        raise MMError("EBUSY", "the range is not online memory of one zone", reason="multizone-range")
+    return host.zones[int(zones[0]) - 1]
+
+
+def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigProgress) -> None:
+    """Replace free huge pages, migrate what is in use; gigantic pages end it."""
+    flags = host.mem.flags[blocks]
+    if np.any(flags & BlockFlag.GIGANTIC):
+        pfn = int(blocks[np.flatnonzero(flags & BlockFlag.GIGANTIC)[0]]) * PAGEBLOCK_PAGES
+        raise MMError("ENOMEM", f"page {pfn} belongs to a gigantic page", reason="gigantic-page", pfn=pfn)
+    hs = host.hstates[9]
+    for head in blocks[(flags & BlockFlag.HEAD) != 0].tolist():
+        if host.mem.flags[head] & BlockFlag.FREE:
+            _replace(host, call, hs, head, progress)
+    nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
+    moved, left = migrate_single_pages(host, call, blocks, nids)
+    progress.migrated_pages += moved
+    for head in used_huge_pages(host, hs, blocks).tolist():
+        if not migrate_huge_page(host, call, hs, head, nids):
+            raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * 512} to",
+                          reason="migration-target", pfn=head * 512)  # fmt: skip
+        progress.migrated_hugepages += 1
+        progress.migrated_pages += hs.pages
+    if left:
+        raise MMError("ENOMEM", f"no free page for {left} pages of the range", reason="migration-target",
+                      pages_needed=left)  # fmt: skip
+    if host.deferred_mode == "auto" or host.profile.worker_waited_by_isolation:
+        run_free_hpage_work(host, call)
+
+
+def _replace(host: Host, call: Call, hs: HState, head: int, progress: ContigProgress) -> None:
+    """Swap a free huge page for a fresh one of the same node; one that cannot be restored stays as surplus.
+
+    Source: mm/hugetlb.c alloc_and_dissolve_huge_page() (5.14).
+    """
+    nid = host.node_of_block(head)
+    source = huge_source(host, nid, 1, 1)
+    if source is None:
+        raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the huge page at {head * 512}",
+                      reason="no-contiguous-memory", node=nid, pfn=head * 512)  # fmt: skip
+    fresh = take_huge_blocks(host, source[0], 1)
+    hugetlb_vmemmap.optimize(host, call, hs, fresh)
+    old = np.array([head], np.int64)
+    dequeue_page(host, hs, head)
+    account_pages(host, hs, old, -1)
+    account_pages(host, hs, fresh, +1)
+    enqueue(host, hs, fresh)
+    refused = update_and_free_pages(host, call, hs, old, ResizeResult(0))
+    progress.replaced_hugepages += 1 - int(refused.size)
+    progress.refused_hugepages += int(refused.size)
+
+
+def _check_free(mem: MemoryMap, start_pfn: int, end_pfn: int, progress: ContigProgress) -> None:
+    blocks = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
+    busy = pages_of_use(mem, blocks, *(u for u in Use if u not in (Use.BUDDY, Use.MIXED)))
+    busy = busy[(busy >= start_pfn) & (busy < end_pfn)]
+    if busy.size == 0:
+        return
+    restore = progress.refused_hugepages > 0
+    raise MMError(
+        "EBUSY",
+        f"{busy.size} pages of the range are still in use"
+        + (f": {progress.refused_hugepages} huge pages got no memory for their vmemmap" if restore else ""),
+        reason="vmemmap-restore" if restore else "migration-target",
+        pfn=int(busy[0]),
+    )
+
+
+# -- searching --------------------------------------------------------------------------------------------
+
+
+def alloc_contig_pages(
+    host: Host, call: Call, zones: list[Zone], pages: int, progress: ContigProgress
+) -> int | None:
+    """First pfn of a range of ``pages`` taken, or None: candidates from each zone's start upwards.
+
+    A candidate is valid when every page is online, of the zone and not reserved; every failure means the next.
+    Source: mm/page_alloc.c alloc_contig_pages() (5.14; ranges with huge pages skipped since 6.3).
+    """
+    for zone in zones:
+        start = _next_candidate(zone.start_pfn, pages)
+        shut = _shut_blocks(host, zone)
+        while start + pages <= zone.end_pfn:
+            behind = _behind_shut(shut, start, pages) or _behind_reserved(host, start, pages) or start + 1
+            if behind == start + 1 and not _fails_without_trace(host, zone, start, pages):
+                try:
+                    alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
+                    return start
+                except MMError as refusal:
+                    shut = _shut_blocks(host, zone)
+                    if refusal.reason == "no-contiguous-memory":
+                        shut |= _cannot_be_replaced(host, zone)
+                    if refusal.reason == "unmovable-page":  # so will all that touch what is isolated with it
+                        pfn = refusal.facts["pfn"]
+                        behind = (int(_blocks_around(host, pfn, pfn + 1)[-1]) + 1) * PAGEBLOCK_PAGES
+            start = _next_candidate(max(behind, start + 1), pages)
+    return None
+
+
+def _shut_blocks(host: Host, zone: Zone) -> Mask:
+    """Which pageblocks of the machine no candidate may touch.
+
+    Source: mm/page_alloc.c pfn_range_valid_contig() (5.14; huge pages since 6.3).
+    """
+    mem = host.mem
+    reserved = np.zeros(256, np.bool_)
+    reserved[list(NOT_TO_BE_HAD)] = True
+    reserved[Use.HUGETLB] = host.profile.contig_skips_hugepages
+    shut: Mask = (mem.zone != zone.index + 1) | reserved[mem.use]
+    return shut
+
+
+def _cannot_be_replaced(host: Host, zone: Zone) -> Mask:
+    """Free huge pages that no fresh page was found for: trying them again would fail and change nothing."""
+    mem = host.mem
+    if zone.nr_pcp or zone.nr_cached or mem.resting_in(zone).size:
+        return np.zeros(mem.nr_blocks, np.bool_)
+    settled = (mem.use == Use.HUGETLB) & (mem.mt == Migrate.MOVABLE) & (mem.flags & BlockFlag.GIGANTIC == 0)
+    around = host.profile.isolation_pages // PAGEBLOCK_PAGES
+    settled = settled.reshape(-1, around).all(axis=1).repeat(around)
+    hopeless: Mask = settled & (mem.flags & BlockFlag.FREE != 0)
+    return hopeless
+
+
+def _behind_shut(shut: Mask, start: int, pages: int) -> int:
+    """Where a range that touches a shut pageblock ends, and those behind it that touch one, too; 0: it does not."""
+    first, stop = start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES)
+    touched = np.flatnonzero(shut[first:stop])
+    if touched.size == 0:
+        return 0
+    last = first + int(touched[-1])
+    while last < shut.size and shut[last]:
+        run = shut[last : last + SEARCH_CHUNK]
+        last += leading(run)
+    return last * PAGEBLOCK_PAGES
+
+
+def _behind_reserved(host: Host, start: int, pages: int) -> int:
+    """The page behind the last reserved one of a range; 0: it has none."""
+    blocks = np.arange(start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES))
+    reserved = pages_of_use(host.mem, blocks, *NOT_TO_BE_HAD)
+    reserved = reserved[(reserved >= start) & (reserved < start + pages)]
+    return int(reserved[-1]) + 1 if reserved.size else 0
+
+
+def _next_candidate(pfn: int, pages: int) -> int:
+    """The first pfn from here on that is a multiple of the size."""
+    return -(-pfn // pages) * pages
+
+
+def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool:
+    """Whether a candidate begins with a gigantic page, and trying it would change nothing.
+
+    Growing a pool of many such pages would else try each of them again for every new one.
+    """
+    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp or zone.nr_cached:
+        return False
+    types = host.mem.mt[_blocks_around(host, start, start + pages)]
+    return bool((types == Migrate.MOVABLE).all())
+
+
+# -- commands ---------------------------------------------------------------------------------------------
+
+TYPES = {"MOVABLE": Migrate.MOVABLE, "CMA": Migrate.CMA}
+
+
+@dataclass(slots=True)
+class Watch:
+    """The pool before an allocation, and what it does on its way."""
+
+    before: dict[str, int]
+    progress: ContigProgress
+
+    def told(self, host: Host, call: Call) -> dict[str, Any]:
+        """The answer's part about moving and replacing."""
+        after = counters(host.hstates[9])
+        return {**asdict(self.progress), "before": self.before, "after": after, "vmemmap": vmemmap_of(call)}
+
+
+def progress_of(host: Host) -> Watch:
+    """Begin to watch an allocation."""
+    return Watch(counters(host.hstates[9]), ContigProgress())
+
+
+def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
+    """Allocate a given range.
+
+    Raises:
+        MMError: as alloc_contig_range, with ``result``: what was moved or replaced, and the pool before and after
+            (a failed call can grow it by a surplus page per huge page that could not be restored).
+    """
+    if cmd.migratetype not in TYPES:
+        raise BadInput(f"must be MOVABLE or CMA, not {cmd.migratetype!r}", where="migratetype")
+    watch = progress_of(host)
+    try:
+        alloc_contig_range(host, call, cmd.start_pfn, cmd.end_pfn, TYPES[cmd.migratetype], watch.progress)
+    except BadInput:
+        raise
+    except MMError as error:
+        error.result = watch.told(host, call)
+        call.emit("ContigRangeRefused", start_pfn=cmd.start_pfn, end_pfn=cmd.end_pfn, errno=error.errno)
+        raise
+    return take(host, call, cmd.start_pfn, cmd.end_pfn, watch)
+
+
+def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, Any]:
+    """Find and allocate a range.  Raises ENOMEM when no candidate could be emptied."""
+    most = host.mem.nr_blocks * PAGEBLOCK_PAGES
+    if not 1 <= cmd.nr_pages <= most:
+        raise BadInput(f"must be 1..{most}, not {cmd.nr_pages}", where="nr_pages")
+    nid = host.memory_nodes()[0] if cmd.node is None else cmd.node
+    if nid not in host.memory_nodes():
+        raise BadInput(f"node {nid} has no memory on this host", where="node")
+    watch = progress_of(host)
+    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
+    start = alloc_contig_pages(host, call, zones, cmd.nr_pages, watch.progress)
+    if start is None:
+        raise MMError("ENOMEM", f"no {cmd.nr_pages} pages in a row can be freed on node {nid}", node=nid,
+                      reason="no-contiguous-memory", result=watch.told(host, call))  # fmt: skip
+    return take(host, call, start, start + cmd.nr_pages, watch)
+
+
+def give_back(host: Host, call: Call, cmd: FreeContigRange) -> dict[str, Any]:
+    """Free a range.  Raises ENOENT when there is no such range."""
+    kept = find(host, cmd.range_id)
+    told = range_view(kept)
+    untake(host, call, kept, kept.end_pfn - kept.start_pfn)
+    return told
+
+
+def find(host: Host, range_id: int) -> ContigRange:
+    """A range by its id.  Raises ENOENT."""
+    if range_id not in host.contig_ranges:
+        raise NotFound(f"no contiguous range {range_id} on this host", id=range_id)
+    return host.contig_ranges[range_id]
+
+
+def range_view(kept: ContigRange) -> dict[str, int]:
+    """A range as the API shows it."""
+    return {
+        "id": kept.range_id,
+        "start_pfn": kept.start_pfn,
+        "end_pfn": kept.end_pfn,
+        "nr_pages": kept.end_pfn - kept.start_pfn,
+    }
+
+
+def ranges(host: Host, after: int, limit: int) -> list[dict[str, int]]:
+    """Up to ``limit`` ranges with ids above ``after``."""
+    ids = sorted(i for i in host.contig_ranges if i > after)[:limit]
+    return [range_view(host.contig_ranges[i]) for i in ids]
+
+
+def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> dict[str, Any]:
+    """Keep a range that was just allocated under a number of its own."""
+    kept = ContigRange(host.next_range_id, start_pfn, end_pfn)
+    host.next_range_id += 1
+    host.contig_ranges[kept.range_id] = kept
+    call.emit("ContigRangeAllocated", id=kept.range_id, start_pfn=start_pfn, end_pfn=end_pfn)
+    return {**range_view(kept), **watch.told(host, call)}
+
+
+def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
+    """Free up to ``pages`` of a range from its start, one by one; how many.  An empty range is gone."""
+    end = min(kept.end_pfn, kept.start_pfn + pages)
+    freed = end - kept.start_pfn
+    _assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
+    cache_freed(host, _one_zone(host, np.array([kept.start_pfn // PAGEBLOCK_PAGES])), freed)
+    kept.start_pfn = end
+    if kept.start_pfn == kept.end_pfn:
+        del host.contig_ranges[kept.range_id]
+    call.emit("ContigRangeFreed", id=kept.range_id, pages=freed)
+    return freed

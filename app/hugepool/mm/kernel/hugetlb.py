@@ -1,0 +1,288 @@
+"""The hugetlb pool: resizing it, and giving huge pages back.
+
+Source: mm/hugetlb.c (5.14, 6.1, 6.12): set_max_huge_pages(), alloc_pool_huge_page(), remove_pool_huge_page(),
+update_and_free_pages_bulk(), add_hugetlb_page(), free_hpage_workfn().
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hugepool.mm.kernel import hugetlb_vmemmap
+from hugepool.mm.kernel.gigantic import alloc_gigantic_block
+from hugepool.mm.kernel.huge_blocks import count_free_blocks
+from hugepool.mm.kernel.hugetlb_page import (
+    ResizeResult,
+    account_pages,
+    after,
+    dequeue,
+    enqueue,
+    huge_source,
+    restore_one,
+    ring,
+    run_free_hpage_work,
+    take_huge_blocks,
+    update_and_free_pages,
+)
+from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, per_node
+from hugepool.mm.kernel.page_alloc import NO_BLOCKS, node_zonelist
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Zone
+from hugepool.mm.machine.state import Call, Host, HState
+from hugepool.mm.machine.units import ULONG_MAX
+
+# -- resizing --------------------------------------------------------------------------------------------
+
+
+def set_max_huge_pages(
+    host: Host, call: Call, hs: HState, count: int, nid: int | None, allowed: Sequence[int]
+) -> ResizeResult:
+    """Set the persistent size of a pool.
+
+    Args:
+        count: huge pages wanted, 0..2**64-1; for a per-node request the pages wanted on ``nid``.
+        nid: the node of a per-node request, else None.
+        allowed: nodes that may grow or shrink.
+
+    Source: mm/hugetlb.c set_max_huge_pages() (5.14), steps 2 to 10.
+    """
+    result = ResizeResult(count)
+    if hs.nr_free_vmemmap_pages:
+        run_free_hpage_work(host, call)
+    if nid is not None:
+        count = _global_target(host, hs, count, nid)
+    _convert_surplus(hs, count, allowed, result)
+    if count > persistent(hs):
+        _grow(host, call, hs, count, allowed, result)
+    else:
+        _shrink(host, call, hs, count, allowed, result)
+    hs.max_huge_pages = persistent(hs)
+    return result
+
+
+def persistent(hs: HState) -> int:
+    """nr - surplus as the kernel computes it: unsigned, so the underflow of 5.14..6.8 shows as 2**64 - n."""
+    return (hs.nr_huge_pages - hs.surplus_huge_pages) & ULONG_MAX
+
+
+def _global_target(host: Host, hs: HState, count: int, nid: int) -> int:
+    """Turn a node's target into a global one; totals, surplus included, until 6.6 (a defect)."""
+    if host.profile.per_node_totals:
+        others = hs.nr_huge_pages - hs.nr_node[nid]
+    else:
+        others = persistent(hs) - (hs.nr_node[nid] - hs.surplus_node[nid])
+    return min(count + others, ULONG_MAX)
+
+
+def _convert_surplus(hs: HState, count: int, allowed: Sequence[int], result: ResizeResult) -> None:
+    """Growing first makes surplus pages persistent: a counter moves, no page does."""
+    while hs.surplus_huge_pages and count > persistent(hs):
+        visited = ring(allowed, hs.next_nid_to_alloc)
+        nid = next((n for n in visited if hs.surplus_node[n] > 0), None)
+        if nid is None:
+            hs.next_nid_to_alloc = visited[0]  # a round in vain ends where it began
+            return
+        hs.next_nid_to_alloc = after(allowed, nid)
+        hs.surplus_huge_pages -= 1
+        hs.surplus_node[nid] -= 1
+        result.converted_surplus += 1
+
+
+def _grow(
+    host: Host, call: Call, hs: HState, count: int, allowed: Sequence[int], result: ResizeResult
+) -> None:
+    late: list[Blocks] = []  # kernels that optimise the whole batch at the end
+    waiting = 0
+    while persistent(hs) + waiting < count:
+        heads = _alloc_fresh(host, call, hs, min(count - persistent(hs) - waiting, ULONG_MAX), allowed)
+        if heads.size == 0:
+            result.stopped = {nid: _why_no_page(host, call, hs, nid) for nid in allowed}
+            break
+        if host.profile.bulk:
+            late.append(heads)
+            waiting += heads.size
+        else:
+            _prep_new_pages(host, call, hs, heads, result)
+    if late:
+        _prep_new_pages(host, call, hs, np.concatenate(late)[::-1], result)  # collected on a list, head first
+
+
+def _prep_new_pages(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> None:
+    hugetlb_vmemmap.optimize(host, call, hs, heads)
+    account_pages(host, hs, heads, +1)
+    enqueue(host, hs, heads)
+    result.allocated += int(heads.size)
+    for nid, n in per_node(host, heads):
+        result.node(nid).allocated += n
+
+
+def add_fresh_pages(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+    """Put huge pages that were taken elsewhere (early memory) into the pool: optimise, count, enqueue."""
+    if heads.size:
+        _prep_new_pages(host, call, hs, heads, ResizeResult(0))
+
+
+def _shrink(
+    host: Host, call: Call, hs: HState, count: int, allowed: Sequence[int], result: ResizeResult
+) -> None:
+    in_use = hs.resv_huge_pages + hs.nr_huge_pages - hs.free_huge_pages
+    min_count = max(count, in_use & ULONG_MAX)
+    heads = _remove_pool_pages(host, hs, max(0, persistent(hs) - min_count), allowed)
+    refused = update_and_free_pages(host, call, hs, heads[::-1], result)
+    result.freed += int(heads.size - refused.size)
+    if hs.nr_free_vmemmap_pages:
+        run_free_hpage_work(host, call)
+    while count < persistent(hs):
+        nid = next(
+            (n for n in ring(allowed, hs.next_nid_to_free) if hs.surplus_node[n] < hs.nr_node[n]), None
+        )
+        if nid is None:
+            break
+        hs.next_nid_to_free = after(allowed, nid)
+        hs.surplus_huge_pages += 1
+        hs.surplus_node[nid] += 1
+        result.raised_surplus += 1
+
+
+def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:
+    """Take free pages off the pool, round robin over the nodes that have some; in the order removed."""
+    parts: list[Blocks] = []
+    while wanted > 0:
+        visited = ring(allowed, hs.next_nid_to_free)
+        nids = [n for n in visited if hs.free_node[n] > 0]
+        if not nids:
+            hs.next_nid_to_free = visited[0]
+            break
+        rounds = max(1, min(wanted // len(nids), min(hs.free_node[n] for n in nids)))
+        nids = nids[: min(len(nids), wanted)]
+        columns = [dequeue(host, hs, nid, rounds) for nid in nids]
+        parts.append(np.stack(columns, axis=1).ravel())
+        wanted -= rounds * len(nids)
+        hs.next_nid_to_free = after(allowed, nids[-1])
+    heads = np.concatenate(parts) if parts else NO_BLOCKS
+    account_pages(host, hs, heads, -1)
+    return heads
+
+
+# -- demoting ---------------------------------------------------------------------------------------------
+
+
+def demote_pages(
+    host: Host, call: Call, hs: HState, target: HState, count: int, allowed: Sequence[int]
+) -> tuple[int, VmemmapRestoreFailed | None]:
+    """Split up to ``count`` free unreserved pages into pages of ``target``; how many, and what stopped it.
+
+    Source: mm/hugetlb.c demote_store(), demote_pool_huge_page(), demote_free_huge_page() (6.1).
+    """
+    result = ResizeResult(0)
+    done = 0
+    while done < count and _demotable(hs, allowed):
+        nid = next((n for n in ring(allowed, hs.next_nid_to_free) if hs.free_node[n] > 0), None)
+        if nid is None:
+            break
+        hs.next_nid_to_free = after(allowed, nid)
+        head = dequeue(host, hs, nid, 1)
+        account_pages(host, hs, head, -1)
+        if not restore_one(host, call, hs, head, result):
+            account_pages(host, hs, head, +1)
+            enqueue(host, hs, head)
+            return done, next(iter(result.failures.values()))
+        parts = np.arange(int(head[0]), int(head[0]) + hs.blocks, target.blocks)
+        host.mem.flags[parts] = BlockFlag.HEAD
+        host.mem.seq[parts] = 0
+        add_fresh_pages(host, call, target, parts)
+        hs.max_huge_pages -= 1
+        target.max_huge_pages += hs.blocks // target.blocks
+        done += 1
+    return done, None
+
+
+def _demotable(hs: HState, allowed: Sequence[int]) -> int:
+    """Free pages less all reservations; of one node for its own file (unsigned in the kernel: not zero is enough)."""
+    free = hs.free_node[allowed[0]] if len(allowed) == 1 else hs.free_huge_pages
+    return free - hs.resv_huge_pages
+
+
+# -- one fresh page, or as many as one rule holds for -------------------------------------------------------
+
+
+def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:
+    """Fresh huge pages in the order a page-by-page loop would get them; at least one unless no node has any.
+
+    As many pages are taken at once as no watermark and no free list can change the choice of zone for.
+    """
+    if hs.gigantic:
+        return _alloc_fresh_gigantic(host, call, hs, allowed)
+    visited = ring(allowed, hs.next_nid_to_alloc)
+    fault = host.faults.get("hugepage-alloc")
+    one_by_one = fault is not None and fault.armed
+    sources: dict[int, tuple[Zone, int]] = {}
+    for nid in visited:
+        if _injected(host, call, hs, nid):
+            continue
+        source = huge_source(host, nid, len(allowed), wanted)
+        if source is not None:
+            sources[nid] = source
+            if one_by_one:
+                break
+    if not sources:
+        host.count("htlb_buddy_alloc_fail", len(visited))
+        hs.next_nid_to_alloc = visited[0]
+        call.full_nodes.update(visited)
+        return NO_BLOCKS
+    order = [nid for nid in visited if nid in sources]
+    rounds = 1 if one_by_one else max(1, min(wanted // len(order), min(k for _, k in sources.values())))
+    order = order[: min(wanted, len(order))]
+    in_vain = [nid for nid in visited if nid not in sources]
+    call.full_nodes.update(in_vain)
+    before_last = sum(1 for nid in visited[: visited.index(order[-1])] if nid in in_vain)
+    host.count("htlb_buddy_alloc_fail", len(in_vain) * (rounds - 1) + before_last)
+    columns = [take_huge_blocks(host, sources[nid][0], rounds) for nid in order]
+    hs.next_nid_to_alloc = after(allowed, order[-1])
+    heads = np.stack(columns, axis=1).ravel()
+    host.count("htlb_buddy_alloc_success", int(heads.size))
+    return heads
+
+
+def _injected(host: Host, call: Call, hs: HState, nid: int) -> bool:
+    """Whether fault injection fails this request for a huge page of a node."""
+    fault = host.faults.get("hugepage-alloc")
+    if fault is None or not fault.should_fail(hs.pages):
+        return False
+    call.injected = True
+    call.injected_nodes.add(nid)
+    return True
+
+
+def _alloc_fresh_gigantic(host: Host, call: Call, hs: HState, allowed: Sequence[int]) -> Blocks:
+    for nid in ring(allowed, hs.next_nid_to_alloc):
+        hs.next_nid_to_alloc = after(allowed, nid)
+        if _injected(host, call, hs, nid):
+            continue
+        first = alloc_gigantic_block(host, call, nid)
+        if first is not None:
+            host.mem.flags[first : first + hs.blocks] = BlockFlag.GIGANTIC
+            host.mem.flags[first] |= BlockFlag.HEAD
+            return np.array([first], np.int64)
+    return NO_BLOCKS
+
+
+def _why_no_page(host: Host, call: Call, hs: HState, nid: int) -> str:
+    """The reason a node has no further huge page: a watermark, or no free block of the size."""
+    if nid in call.injected_nodes:
+        return "injected-fault"
+    if hs.gigantic:
+        return "no-contiguous-memory"
+    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
+    blocked = any(count_free_blocks(host.mem, zone, 1) for zone in zones)
+    return "watermark" if blocked else "no-contiguous-memory"
+
+
+def check_size(host: Host, order: int | None, name: str) -> HState:
+    """The hstate of a size word.  Raises ENOENT when the machine has no such size."""
+    if order is None or order not in host.hstates:
+        known = ", ".join(hs.size for hs in host.hstates.values())
+        raise MMError(
+            "ENOENT", f"no huge page size {name!r} on this host; it has {known}", sizes=known.split(", ")
+        )
+    return host.hstates[order]

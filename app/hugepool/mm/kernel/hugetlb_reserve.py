@@ -1,0 +1,180 @@
+"""Reservations, surplus pages and the life of a huge page in use.
+
+Source: mm/hugetlb.c hugetlb_acct_memory(), gather_surplus_pages(), return_unused_surplus_pages(),
+alloc_huge_page(), free_huge_page() (5.14).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hugepool.mm.kernel import hugetlb_page, hugetlb_vmemmap
+from hugepool.mm.kernel.hugetlb_page import account_pages, after, dequeue, enqueue, ring
+from hugepool.mm.kernel.page_alloc import NO_BLOCKS
+from hugepool.mm.machine.mmzone import BlockFlag, Blocks
+from hugepool.mm.machine.state import Call, Host, HState
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Where a task's pages may come from: nodes in order of preference, only these when ``strict`` (bound).
+
+    ``local``: the node the task runs on, where reservations gather their surplus pages.
+    """
+
+    order: tuple[int, ...]
+    local: int
+    strict: bool = False
+
+
+def policy_of(host: Host, mode: str, nodes: Sequence[int], local: int, index: int = 0) -> Policy:
+    """The nodes a page of a task may come from, preferred first.
+
+    Source: mm/mempolicy.c huge_node(), policy_node() (5.14).
+    """
+    by_distance = _by_distance(host, local)
+    if mode == "bind":
+        return Policy(tuple(n for n in by_distance if n in nodes), local, strict=True)
+    if mode == "interleave" and nodes:
+        first = sorted(nodes)[index % len(nodes)]
+        return Policy(tuple(_by_distance(host, first)), local)
+    if mode == "preferred" and nodes:
+        return Policy(tuple(_by_distance(host, min(nodes))), local)
+    return Policy(tuple(by_distance), local)
+
+
+def _by_distance(host: Host, local: int) -> list[int]:
+    origin = host.nodes[local]
+    have = host.memory_nodes()
+    return sorted(have, key=lambda n: (origin.distance[n], (n - local) % len(host.nodes)))
+
+
+# -- reservations -----------------------------------------------------------------------------------------
+
+
+def acct_memory(host: Host, call: Call, hs: HState, delta: int, policy: Policy) -> bool:
+    """Reserve ``delta`` pages, allocating surplus ones when the pool is short; False when it cannot be.
+
+    Source: mm/hugetlb.c hugetlb_acct_memory() (5.14).
+    """
+    if delta == 0:
+        return True
+    if not _gather_surplus_pages(host, call, hs, delta, policy):
+        return False
+    if policy.strict and delta > sum(hs.free_node[n] for n in policy.order):
+        return_unused_surplus_pages(host, call, hs, delta)
+        return False
+    return True
+
+
+def _gather_surplus_pages(host: Host, call: Call, hs: HState, delta: int, policy: Policy) -> bool:
+    needed = hs.resv_huge_pages + delta - hs.free_huge_pages
+    if needed <= 0:
+        hs.resv_huge_pages += delta
+        return True
+    anywhere = Policy(tuple(_by_distance(host, policy.local)), policy.local)
+    parts: list[Blocks] = []
+    while needed > 0:
+        heads = alloc_surplus_pages(host, call, hs, anywhere, needed)
+        if not heads.size:
+            for page in np.concatenate(parts).tolist() if parts else ():
+                free_huge_page(host, call, hs, page)
+            return False
+        parts.append(heads)
+        needed -= int(heads.size)
+    hs.resv_huge_pages += delta
+    enqueue(host, hs, np.concatenate(parts))
+    return True
+
+
+def return_unused_surplus_pages(host: Host, call: Call, hs: HState, unused: int) -> None:
+    """Drop ``unused`` reservations and release as many surplus pages, synchronously.
+
+    Source: mm/hugetlb.c return_unused_surplus_pages() (5.14).
+    """
+    hs.resv_huge_pages -= unused
+    if hs.gigantic and not host.profile.returns_gigantic_surplus:
+        return
+    heads = []
+    for _ in range(min(unused, hs.surplus_huge_pages)):
+        nodes = ring(host.memory_nodes(), hs.next_nid_to_free)
+        nid = next((n for n in nodes if hs.surplus_node[n] > 0 and hs.free_node[n] > 0), None)
+        if nid is None:
+            break
+        hs.next_nid_to_free = after(host.memory_nodes(), nid)
+        heads.append(int(dequeue(host, hs, nid, 1)[0]))
+        account_pages(host, hs, np.array(heads[-1:], np.int64), -1, surplus=True)
+    hugetlb_page.update_and_free_pages(
+        host, call, hs, np.array(heads[::-1], np.int64), hugetlb_page.ResizeResult(0)
+    )
+
+
+# -- a page for a fault -----------------------------------------------------------------------------------
+
+
+def alloc_surplus_pages(host: Host, call: Call, hs: HState, policy: Policy, wanted: int) -> Blocks:
+    """Up to ``wanted`` fresh surplus pages from the buddy, in use, as a page-by-page loop would get them.
+
+    None at all means: over the limit, gigantic, or no memory.
+    Source: mm/hugetlb.c alloc_surplus_huge_page() (5.14).
+    """
+    wanted = min(wanted, hs.nr_overcommit_huge_pages - hs.surplus_huge_pages)
+    if hs.gigantic or wanted <= 0:
+        return NO_BLOCKS
+    fault = host.faults.get("hugepage-alloc")
+    if fault is not None and fault.armed:
+        wanted = 1
+        if fault.should_fail(hs.pages):
+            call.injected = True
+            return NO_BLOCKS
+    for nid in policy.order:
+        source = hugetlb_page.huge_source(host, nid, 1, wanted)
+        if source is None:
+            continue
+        zone, surely = source
+        heads = hugetlb_page.take_huge_blocks(host, zone, min(surely, wanted))
+        host.count("htlb_buddy_alloc_success", int(heads.size))
+        hugetlb_vmemmap.optimize(host, call, hs, heads)
+        account_pages(host, hs, heads, +1, surplus=True)
+        return heads
+    host.count("htlb_buddy_alloc_fail")
+    return NO_BLOCKS
+
+
+def alloc_huge_page(host: Host, call: Call, hs: HState, policy: Policy, *, reserved: bool) -> int | None:
+    """A huge page for a fault: from the free lists, else a surplus one; None means SIGBUS.
+
+    ``reserved``: the mapping holds a reservation for it, which is consumed.
+    Source: mm/hugetlb.c alloc_huge_page(), dequeue_huge_page_vma() (5.14).
+    """
+    if reserved or hs.free_huge_pages - hs.resv_huge_pages > 0:
+        for nid in policy.order:
+            if hs.free_node[nid]:
+                head = int(dequeue(host, hs, nid, 1)[0])
+                hs.resv_huge_pages -= int(reserved)
+                return head
+    fresh = alloc_surplus_pages(host, call, hs, policy, 1)
+    if not fresh.size:
+        return None
+    hs.resv_huge_pages -= int(reserved)
+    return int(fresh[0])
+
+
+def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:
+    """The last reference of a huge page in use goes.
+
+    Only the node's surplus counter decides: any page freed on a node with surplus is the one released.
+    Source: mm/hugetlb.c free_huge_page() (5.14).
+    """
+    one = np.array([head], np.int64)
+    nid = host.node_of_block(head)
+    if host.mem.flags[head] & BlockFlag.TEMPORARY:
+        host.mem.flags[head] &= 255 - BlockFlag.TEMPORARY
+        account_pages(host, hs, one, -1)
+        hugetlb_page.update_and_free_page_atomic(host, call, hs, head)
+    elif hs.surplus_node[nid] > 0:
+        account_pages(host, hs, one, -1, surplus=True)
+        hugetlb_page.update_and_free_page_atomic(host, call, hs, head)
+    else:
+        enqueue(host, hs, one)

@@ -1,0 +1,166 @@
+"""Memory that comes and goes: onlining into a zone, adding and removing sections.
+
+Source: mm/memory_hotplug.c online_pages(), default_zone_for_pfn(), add_memory_resource(), try_remove_memory(),
+mhp_supports_memmap_on_memory() (5.14).
+"""
+
+import numpy as np
+
+from hugepool.mm.boot.boot import setup_wmarks
+from hugepool.mm.boot.cmdline import parse_cmdline
+from hugepool.mm.kernel import sparse
+from hugepool.mm.kernel.page_alloc import calculate_min_free_kbytes, setup_per_zone_lowmem_reserve
+from hugepool.mm.machine.mmzone import (
+    ZONE_MOVABLE,
+    ZONE_NORMAL,
+    Blocks,
+    Mask,
+    Migrate,
+    SectionState,
+    Use,
+    Zone,
+)
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, SECTION_PAGES
+
+
+def pageblocks(sections: Blocks) -> Blocks:
+    """All pageblocks of sections."""
+    blocks: Blocks = (sections[:, None] * BLOCKS_PER_SECTION + np.arange(BLOCKS_PER_SECTION)).ravel()
+    return blocks
+
+
+# -- online -----------------------------------------------------------------------------------------------
+
+
+def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str) -> Zone:
+    """Give a memory block's pages to a zone, free and movable; a vmemmap that lies on them stays."""
+    mem = host.mem
+    nid = int(mem.section_nid[sections[0]])
+    blocks = pageblocks(sections)
+    start, end = int(sections[0]) * SECTION_PAGES, (int(sections[-1]) + 1) * SECTION_PAGES
+    zone = zone_for_online(host, nid, start, end, word)
+    low = min(zone.start_pfn, start) if zone.spanned else start
+    high = max(zone.end_pfn, end) if zone.spanned else end
+    zone.start_pfn, zone.spanned = low, high - low
+    mem.zone[blocks] = zone.index + 1
+    mem.section_state[sections] = SectionState.ONLINE
+    zone.present += int(blocks.size) * PAGEBLOCK_PAGES
+    mem.set_type(blocks, Migrate.MOVABLE)
+    new = blocks[mem.use[blocks] == Use.OFFLINE]
+    mem.assign_blocks(new, Use.BUDDY)
+    mem.put_back(new)
+    mem.dirty[sections] = True
+    memory_changed(host)
+    call.emit("MemoryBlockOnline", block=block, node=nid, zone=zone.name)
+    return zone
+
+
+def zone_for_online(host: Host, nid: int, start_pfn: int, end_pfn: int, word: str) -> Zone:
+    """The zone that onlining puts a range of pages into.
+
+    Source: mm/memory_hotplug.c zone_for_pfn_range(), default_kernel_zone_for_pfn(), default_zone_for_pfn() (5.14).
+    """
+    zones = host.nodes[nid].zones
+    movable = zones[ZONE_MOVABLE]
+    kernel = next((z for z in zones[:ZONE_NORMAL] if _overlaps(z, start_pfn, end_pfn)), zones[ZONE_NORMAL])
+    if word != "online":
+        return movable if word == "online_movable" else kernel
+    in_kernel, in_movable = (_overlaps(z, start_pfn, end_pfn) for z in (kernel, movable))
+    if in_kernel != in_movable:
+        return kernel if in_kernel else movable
+    return movable if host.movable_node else kernel
+
+
+def valid_zones(host: Host, nid: int, start_pfn: int, end_pfn: int) -> list[str]:
+    """Names of the zones that a range of offline memory may go to, the default first.
+
+    Source: drivers/base/memory.c valid_zones_show() (5.14).
+    """
+    words = ("online", "online_kernel", "online_movable")
+    names = [zone_for_online(host, nid, start_pfn, end_pfn, word).name for word in words]
+    return list(dict.fromkeys(names))
+
+
+def _overlaps(zone: Zone, start_pfn: int, end_pfn: int) -> bool:
+    return zone.spanned > 0 and zone.start_pfn < end_pfn and start_pfn < zone.end_pfn
+
+
+def shrink_span(host: Host, zone: Zone, start_pfn: int, end_pfn: int) -> None:
+    """A zone that began or ended with the range that was removed begins or ends with what is left of it.
+
+    Source: mm/memory_hotplug.c shrink_zone_span() (5.14).
+    """
+    if start_pfn != zone.start_pfn and end_pfn != zone.end_pfn:
+        return
+    span = host.mem.blocks_of(zone)
+    left = np.flatnonzero(host.mem.zone[span] == zone.index + 1) + span.start
+    if left.size == 0:
+        zone.start_pfn = zone.spanned = 0
+        return
+    start = int(left[0]) * PAGEBLOCK_PAGES if start_pfn == zone.start_pfn else zone.start_pfn
+    end = zone.end_pfn if start_pfn == zone.start_pfn else (int(left[-1]) + 1) * PAGEBLOCK_PAGES
+    zone.start_pfn, zone.spanned = start, end - start
+
+
+def memory_changed(host: Host) -> None:
+    """Watermarks and reserves follow the managed pages; min_free_kbytes may change where no user set it.
+
+    Source: mm/page_alloc.c init_per_zone_wmark_min(), mm/khugepaged.c khugepaged_min_free_kbytes_update() (5.14).
+    """
+    own = calculate_min_free_kbytes(
+        host.nodes, thp=parse_cmdline(host.cmdline, host.profile, default_on=False).thp
+    )
+    if own > host.user_min_free_kbytes:
+        host.min_free_kbytes = own
+    setup_wmarks(host)
+    setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
+
+
+# -- adding and removing ----------------------------------------------------------------------------------
+
+
+def add_memory(host: Host, call: Call, nid: int, sections: Blocks) -> None:
+    """Make absent sections offline memory of a node, each with a vmemmap.
+
+    The vmemmap lies on the added memory itself with memmap_on_memory, else it is taken from the node's memory.
+    Raises ENOMEM when there is none left.
+    """
+    mem = host.mem
+    mem.grow(int(sections[-1]) + 1)
+    per_block = host.memory_block_pages // SECTION_PAGES
+    if _supports_memmap_on_memory(host, sections.size):
+        for block in sections.reshape(-1, per_block):
+            sparse.put_vmemmap_on_itself(mem, block)
+    else:
+        sparse.alloc_vmemmap(host, call, nid, sections)
+    blocks = pageblocks(sections)
+    mem.assign_blocks(blocks[mem.use[blocks] == Use.HOLE], Use.OFFLINE)
+    mem.mt[blocks] = Migrate.MOVABLE
+    mem.section_state[sections] = SectionState.OFFLINE
+    mem.section_nid[sections] = nid
+    mem.hot_added[sections] = True
+    mem.dirty[sections] = True
+
+
+def _supports_memmap_on_memory(host: Host, nr_sections: int) -> bool:
+    """One memory block at a time until 6.7; vmemmap freeing excludes it until 5.18 (settled at boot)."""
+    one_block = nr_sections * SECTION_PAGES == host.memory_block_pages
+    return host.memmap_on_memory and (one_block or host.profile.memmap_on_memory_any_size)
+
+
+def on_own_memory(host: Host, sections: Blocks) -> Mask:
+    """Sections whose vmemmap lies on the added memory itself."""
+    return sparse.on_own_memory(host.mem, sections)
+
+
+def remove_memory(host: Host, sections: Blocks) -> sparse.FreedVmemmap:
+    """Make offline sections absent and free their vmemmap and page tables."""
+    mem = host.mem
+    freed = sparse.free_vmemmap(host, sections)
+    mem.assign_blocks(pageblocks(sections), Use.HOLE)
+    mem.section_state[sections] = SectionState.ABSENT
+    mem.section_nid[sections] = -1
+    mem.hot_added[sections] = False
+    mem.dirty[sections] = True
+    return freed

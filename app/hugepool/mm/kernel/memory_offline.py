@@ -1,0 +1,170 @@
+"""Taking a memory block offline, step by step.
+
+Source: mm/memory_hotplug.c offline_pages() (5.14).
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hugepool.mm.kernel.dissolve import dissolve_free_huge_pages
+from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
+from hugepool.mm.kernel.memory_hotplug import memory_changed, pageblocks, shrink_span
+from hugepool.mm.kernel.migrate import (
+    free_huge_pages,
+    migrate_huge_page,
+    migrate_single_pages,
+    other_nodes,
+    used_huge_pages,
+)
+from hugepool.mm.kernel.page_alloc import drain_pcp
+from hugepool.mm.kernel.page_isolation import all_free, isolate, pages_of_use
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.mmzone import Blocks, Migrate, SectionState, Use, Zone
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.tell import vmemmap_of
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
+
+IDLE_PASSES = 3  # passes without progress after which an offline would never end
+
+
+@dataclass(slots=True)
+class OfflineProgress:
+    """What an offline did so far; kept even when it fails."""
+
+    state: str
+    migrated_pages: int = 0
+    migrated_hugepages: int = 0
+    dissolved: dict[str, int] = field(default_factory=dict)
+    passes: int = 0
+
+
+def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[str, Any]:
+    """Empty a memory block and take it from its zone; a vmemmap that lies on the block itself stays there.
+
+    Raises:
+        MMError: EINVAL holes or several zones; EBUSY an unmovable page, every free huge page is promised, or (6.12)
+            moved huge pages still wait for the worker;
+            ENOMEM no memory for a huge page's vmemmap; EINTR it would never end.  ``result`` tells what is kept.
+    """
+    blocks = pageblocks(sections)
+    blocks = blocks[host.mem.use[blocks] != Use.OWN_VMEMMAP]
+    zone = _one_zone(host, block, blocks)
+    progress = OfflineProgress("online")
+    drain_pcp(host.mem, [zone])
+    try:
+        isolate(host, blocks, report=call)
+        try:
+            _empty(host, call, blocks, zone.nid, progress)
+        except MMError:
+            host.mem.set_type(blocks, Migrate.MOVABLE)
+            raise
+    except MMError as error:
+        error.result = told(call, progress)
+        call.emit("MemoryBlockOfflineFailed", block=block, errno=error.errno, reason=error.reason)
+        raise
+    _take_offline(host, sections, blocks, zone)
+    progress.state = "offline"
+    call.emit("MemoryBlockOffline", block=block, **progress.dissolved)
+    return told(call, progress)
+
+
+def told(call: Call, progress: OfflineProgress) -> dict[str, Any]:
+    """The answer to writing a block's state."""
+    return {**asdict(progress), "vmemmap": vmemmap_of(call)}
+
+
+def _one_zone(host: Host, block: int, blocks: Blocks) -> Zone:
+    if pages_of_use(host.mem, blocks, Use.HOLE).size:
+        raise BadInput(f"memory block {block} has holes", where="state", reason="memory-holes")
+    zones = np.unique(host.mem.zone[blocks])
+    if zones.size != 1 or zones[0] == 0:
+        raise BadInput(f"memory block {block} lies in several zones", where="state", reason="multizone-range")
+    return host.zones[int(zones[0]) - 1]
+
+
+def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: OfflineProgress) -> None:
+    """Migrate what is movable, then dissolve free huge pages, until every page is free.
+
+    The kernel repeats for ever; passes that leave as much as before mean that it would.
+    """
+    nids = other_nodes(host, nid)
+    fewest, idle = None, 0
+    while True:
+        progress.passes += 1
+        left = _migrate_pass(host, call, blocks, nids, progress)
+        if left == 0 and host.profile.restore_waits:
+            _refuse_in_flight(host, blocks)
+        run_free_hpage_work(host, call)
+        if left == 0:
+            _dissolve_all(host, call, blocks, progress)
+            if all_free(host.mem, blocks):
+                return
+            left = 1
+        idle = idle + 1 if fewest is not None and left >= fewest else 0
+        fewest = left if fewest is None else min(fewest, left)
+        if idle >= IDLE_PASSES:
+            raise MMError(
+                "EINTR",
+                f"pages of the block come back as often as they are moved: after {progress.passes} passes "
+                f"{left} are still there, a real kernel goes on until a signal",
+                reason="livelock",
+            )
+
+
+def _migrate_pass(host: Host, call: Call, blocks: Blocks, nids: list[int], progress: OfflineProgress) -> int:
+    """One scan of the block; movable pages (huge ones counted once) that are still there."""
+    moved, left = migrate_single_pages(host, call, blocks, nids)
+    progress.migrated_pages += moved
+    for hs in host.hstates.values():
+        for head in used_huge_pages(host, hs, blocks).tolist():
+            if migrate_huge_page(host, call, hs, head, nids):
+                progress.migrated_hugepages += 1
+                progress.migrated_pages += hs.pages
+        left += int(used_huge_pages(host, hs, blocks).size)
+    return left
+
+
+def _refuse_in_flight(host: Host, blocks: Blocks) -> None:
+    """Dissolving meets pages that the worker has not freed yet: it waits for them only while unpromised pages are left.
+
+    Raises:
+        MMError: EBUSY.
+    Source: mm/hugetlb.c dissolve_free_hugetlb_folio() (6.12).
+    """
+    inside = set(blocks.tolist())
+    waiting = [queued for queued in host.deferred if queued.block in inside]
+    for queued in waiting:
+        hs = host.hstate(queued.order)
+        if hs.free_huge_pages - hs.resv_huge_pages == 0:
+            raise MMError(
+                "EBUSY",
+                f"{len(waiting)} huge pages of the block wait for the deferred-free worker, "
+                f"and no free huge page of {hs.size} is unpromised",
+                reason="in-flight", pfn=queued.block * PAGEBLOCK_PAGES,
+            )  # fmt: skip
+
+
+def _dissolve_all(host: Host, call: Call, blocks: Blocks, progress: OfflineProgress) -> None:
+    for hs in host.hstates.values():
+        heads = free_huge_pages(host, hs, blocks)
+        done, refusal = dissolve_free_huge_pages(host, call, hs, heads)
+        if done:
+            progress.dissolved[hs.size] = progress.dissolved.get(hs.size, 0) + done
+        if refusal is not None:
+            raise refusal
+
+
+def _take_offline(host: Host, sections: Blocks, blocks: Blocks, zone: Zone) -> None:
+    mem = host.mem
+    mem.assign_blocks(blocks, Use.OFFLINE)
+    mem.flags[blocks] = 0
+    mem.set_type(blocks, Migrate.MOVABLE)
+    everything = pageblocks(sections)
+    mem.zone[everything] = 0
+    mem.section_state[sections] = SectionState.OFFLINE
+    zone.present -= int(everything.size) * PAGEBLOCK_PAGES
+    mem.dirty[sections] = True
+    shrink_span(host, zone, int(sections[0]) * SECTION_PAGES, (int(sections[-1]) + 1) * SECTION_PAGES)
+    memory_changed(host)

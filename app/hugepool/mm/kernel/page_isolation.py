@@ -1,0 +1,93 @@
+"""Isolating pageblocks before memory goes offline or a range is allocated, and what forbids it.
+
+Source: mm/page_isolation.c start_isolate_page_range(), mm/page_alloc.c has_unmovable_pages() (5.14).
+"""
+
+import numpy as np
+
+from hugepool.mm.kernel.page_alloc import NO_PFNS, drain_pcp
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import (
+    IS_MANAGED,
+    ZONE_MOVABLE,
+    Blocks,
+    MemoryMap,
+    Migrate,
+    Pfns,
+    Use,
+    pages_in,
+)
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
+
+MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
+
+
+def word_of(use: Use) -> str:
+    """A use in plain words."""
+    return use.name.lower().replace("_", "-")
+
+
+def unmovable_pages(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -> Pfns:
+    """Pages that forbid isolating the pageblocks (rising) for a request of a type, lowest first.
+
+    In ZONE_MOVABLE only boot memory counts; elsewhere everything that is not free, movable or huge.  A CMA
+    pageblock is fine for allocations of type CMA and for no other: its first page stands for it.
+    """
+    mem = host.mem
+    forbidden = np.ones((2, 256), np.bool_)  # by use: outside of ZONE_MOVABLE, and in it
+    forbidden[0, list(MOVABLE_OR_FREE)] = False
+    forbidden[1] = IS_MANAGED == 0
+    forbidden[1, Use.UNPLUGGED] = False
+    forbidden[:, Use.HOLE] = True
+    is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
+    kind = is_movable[mem.zone[blocks]].astype(np.int64)
+    in_area = mem.mt[blocks] == Migrate.CMA
+    look_at = ~in_area & (forbidden[kind, mem.use[blocks]] | (mem.use[blocks] == Use.MIXED))
+    pfns = blocks[look_at][:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)
+    bad = forbidden[kind[look_at][:, None], mem.uses_of(pfns.ravel()).reshape(pfns.shape)]
+    areas = blocks[in_area] * PAGEBLOCK_PAGES if mt != Migrate.CMA else NO_PFNS
+    return np.sort(np.concatenate((pfns[bad], areas)))
+
+
+def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: Call | None = None) -> None:
+    """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them; ``mt``: what is asked for.
+
+    ``report``: where a page that is in the way is dumped, as REPORT_FAILURE asks for; ranges do without.
+
+    Raises:
+        MMError: EBUSY naming the first unmovable page; nothing is isolated, but the pageblocks before it were for a
+            moment, and have the type that was asked for.
+    """
+    mem = host.mem
+    found = unmovable_pages(host, blocks, mt)
+    if found.size:
+        pfn = int(found[0])
+        in_area = mem.mt[pfn // PAGEBLOCK_PAGES] == Migrate.CMA
+        word = "cma" if in_area else word_of(Use(mem.page_use(pfn)))
+        before = blocks[blocks < pfn // PAGEBLOCK_PAGES]
+        mem.set_type(before, Migrate.ISOLATE)
+        mem.set_type(before, mt)
+        if report is not None:
+            report.printk("page dumped because: unmovable page")
+        raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason="unmovable-page", pfn=pfn,
+                      use=word)  # fmt: skip
+    drain_pcp(mem, mem.zones_of(blocks))
+    mem.set_type(blocks, Migrate.ISOLATE)
+
+
+def pages_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Pfns:
+    """Pfns of pages of some uses in pageblocks, rising."""
+    wanted = np.zeros(256, np.bool_)
+    wanted[list(uses)] = True
+    whole = blocks[wanted[mem.use[blocks]]]
+    mixed = blocks[mem.use[blocks] == Use.MIXED]
+    row, offset = np.nonzero(wanted[mem.detail[mem.slot[mixed]]])
+    inside = mixed[row] * PAGEBLOCK_PAGES + offset
+    return np.sort(np.concatenate((pages_in(whole), inside)))
+
+
+def all_free(mem: MemoryMap, blocks: Blocks) -> bool:
+    """Whether every page is free; poisoned and unplugged ones are tolerated."""
+    gone = (Use.BUDDY, Use.POISON, Use.UNPLUGGED, Use.MIXED)
+    return bool(pages_of_use(mem, blocks, *(u for u in Use if u not in gone)).size == 0)

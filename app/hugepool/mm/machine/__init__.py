@@ -1,0 +1,1 @@
+"""The data: units, errors, one machine as plain arrays and dataclasses."""

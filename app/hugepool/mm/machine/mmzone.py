@@ -1,0 +1,568 @@
+"""Physical memory: nodes, zones, and the use of every page in two levels.
+
+A pageblock (2 MiB) has one use, or the use ``MIXED`` and a row of 512 page uses.  All page state changes go
+through ``MemoryMap.assign_pages`` and ``MemoryMap.assign_blocks``, which keep the zone counters by
+construction: free and managed pages are differences of the very assignment.
+
+Source: include/linux/mmzone.h struct zone, struct pglist_data (5.14).
+"""
+
+import sys
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hugepool.mm.machine.free_order import FreeOrder
+from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
+
+Pfns = npt.NDArray[np.int64]
+Blocks = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+def pages_in(blocks: Blocks) -> Pfns:
+    """The pfns of whole pageblocks, one after the other."""
+    pfns: Pfns = (blocks[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel()
+    return pfns
+
+
+def pairs_of(low: Blocks) -> Blocks:
+    """Both pageblocks of pairs, by their lower halves."""
+    both: Blocks = (low[:, None] + np.arange(2)).ravel()
+    return both
+
+
+EVERYWHERE = (0, sys.maxsize)  # spans of pageblocks, the end not in it
+NOWHERE = (sys.maxsize, 0)
+
+
+class Use(IntEnum):
+    """What a page is used for.  The names are the API's words with ``_`` for ``-``."""
+
+    HOLE = 0  # no memory at this pfn
+    BUDDY = 1
+    RESERVED = 2  # taken from memblock at boot: kernel image, firmware tables, ... never managed
+    BOOT_VMEMMAP = 3  # vmemmap taken from memblock: unmanaged until it is freed to the buddy
+    VMEMMAP = 4  # vmemmap taken from the buddy
+    VMEMMAP_COMPOUND = 5  # vmemmap of a hot-added section: part of one order-9 buddy block
+    PAGE_TABLE = 6  # PTE table of a split vmemmap PMD
+    HUGETLB = 7
+    ANON = 8  # movable pages of tasks
+    KERNEL = 9  # unmovable pages of tasks
+    SYSTEM = 10  # in use since boot or import, unmovable
+    PAGE_CACHE = 11  # in use since boot or import, movable
+    PCP = 12  # free, but on a per-CPU list since import
+    CONTIG = 13  # taken by alloc_contig_range
+    POISON = 14
+    LOST = 15  # freed wrongly by the kernel and in no list (hot-added vmemmap on 5.14)
+    OFFLINE = 16  # memory of an offline block
+    OWN_VMEMMAP = 17  # vmemmap of a memory block on the block itself (memmap_on_memory): never managed
+    UNPLUGGED = 18  # taken out by the virtio-mem driver: present, not managed
+    MIXED = 255
+
+
+class Migrate(IntEnum):
+    """Migratetypes, in the order of /proc/pagetypeinfo."""
+
+    UNMOVABLE = 0
+    MOVABLE = 1
+    RECLAIMABLE = 2
+    HIGHATOMIC = 3
+    CMA = 4
+    ISOLATE = 5
+
+
+class BlockFlag:
+    """Flags of a huge page, kept at its first pageblock; GIGANTIC also at the others.
+
+    Plain integers, so that numpy keeps the array's own type.
+    """
+
+    FREE = 1  # on a free list
+    OPTIMIZED = 2  # HPageVmemmapOptimized
+    GIGANTIC = 4  # part of a 1 GiB page
+    TEMPORARY = 8
+    QUEUED = 16  # waits for the deferred-free worker
+    HEAD = 32  # first pageblock of a huge page
+    RESTING = 128  # free, but a page of it waits on the list of a CPU
+    SPOILT = 64  # has a poisoned page in it (5.14): freeing it loses all of it
+
+
+class SectionState(IntEnum):
+    """Presence of a 128 MiB section."""
+
+    ABSENT = 0
+    ONLINE = 1
+    OFFLINE = 2
+
+
+ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
+ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = range(4)
+
+_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE, Use.OWN_VMEMMAP, Use.UNPLUGGED)
+IS_MANAGED = np.ones(256, np.int64)
+IS_MANAGED[list(_UNMANAGED)] = 0
+MOVABLE_USES = (Use.ANON, Use.PAGE_CACHE)
+FIRST_ROWS = 64
+
+
+@dataclass(slots=True)
+class Zone:
+    """One zone of one node.  All sizes in 4 KiB pages; ``lowmem_reserve`` by zone type.
+
+    ``nr_cached``: free pages that a kernel would hold on the list of the CPU that freed them.  They are free in
+    every counter; only a huge page cannot count on them.  ``cma``: pages of CMA areas; ``nr_free_cma``: those of
+    them that are free, and not isolated; ``nr_isolated``: free pages of isolated pageblocks, while a range is emptied.
+    """
+
+    index: int
+    nid: int
+    type: int
+    start_pfn: int = 0
+    spanned: int = 0
+    present: int = 0
+    managed: int = 0
+    nr_free: int = 0
+    nr_pcp: int = 0
+    nr_cached: int = 0
+    min: int = 0
+    low: int = 0
+    high: int = 0
+    lowmem_reserve: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    cma: int = 0
+    nr_free_cma: int = 0
+    nr_isolated: int = 0
+
+    @property
+    def name(self) -> str:
+        """The kernel's name: DMA, DMA32, Normal, Movable."""
+        return ZONE_NAMES[self.type]
+
+    @property
+    def end_pfn(self) -> int:
+        """First pfn behind the zone."""
+        return self.start_pfn + self.spanned
+
+
+@dataclass(slots=True)
+class Node:
+    """One NUMA node: its CPUs and its four zones (empty ones included), by zone type."""
+
+    nid: int
+    cpus: list[int]
+    zones: list[Zone]
+    distance: list[int]
+
+    @property
+    def present(self) -> int:
+        """Present pages of all zones."""
+        return sum(zone.present for zone in self.zones)
+
+    @property
+    def managed(self) -> int:
+        """Managed pages of all zones: the node's MemTotal."""
+        return sum(zone.managed for zone in self.zones)
+
+    @property
+    def nr_free(self) -> int:
+        """Free pages of all zones, per-CPU lists excluded."""
+        return sum(zone.nr_free for zone in self.zones)
+
+
+class MemoryMap:
+    """The use of every page and the page tables of the vmemmap, as arrays by pageblock and by section.
+
+    Shapes: ``use, mt, flags`` uint8, ``nfree`` uint16, ``zone`` int16 (index into ``zones`` + 1, 0 none),
+    ``seq`` uint32 (enqueue stamp of a free huge page), ``slot`` int32 (row of ``detail``, 0 none), all by
+    pageblock; ``section_state`` uint8, ``section_nid`` int16, ``vmemmap_pfn`` int64 (first of the section's
+    512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
+    still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
+    section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``isolated_blocks``: those isolated
+    now; ``resting_blocks``: wholly free ones that have pages on the list of a CPU, rising; ``order``: which
+    free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
+    not free lies outside; ``detail`` uint8, ``pte`` int64, of shape (rows, 512).  ``kept``: vmemmap pages that an
+    optimised huge page keeps.
+    """
+
+    def __init__(self, nr_sections: int, kept: int) -> None:
+        blocks = nr_sections * BLOCKS_PER_SECTION
+        self.kept = kept
+        self.nr_sections = nr_sections
+        self.nr_blocks = blocks
+        self.zones: list[Zone] = []
+        self.use = np.zeros(blocks, np.uint8)
+        self.mt = np.zeros(blocks, np.uint8)
+        self.flags = np.zeros(blocks, np.uint8)
+        self.nfree = np.zeros(blocks, np.uint16)
+        self.zone = np.zeros(blocks, np.int16)
+        self.seq = np.zeros(blocks, np.uint32)
+        self.slot = np.zeros(blocks, np.int32)
+        self.detail = np.zeros((FIRST_ROWS, PAGEBLOCK_PAGES), np.uint8)
+        self.spare_slots: list[int] = list(range(FIRST_ROWS - 1, 0, -1))
+        self.section_state = np.zeros(nr_sections, np.uint8)
+        self.section_nid = np.full(nr_sections, -1, np.int16)
+        self.hot_added = np.zeros(nr_sections, np.bool_)
+        self.vmemmap_pfn = np.full(nr_sections, -1, np.int64)
+        self.pte_slot = np.zeros(nr_sections, np.int32)
+        self.pte_pfn = np.full(nr_sections, -1, np.int64)
+        self.pte = np.zeros((FIRST_ROWS, PTRS_PER_PTE), np.int64)
+        self.nr_pte_rows = 1
+        self.dirty = np.zeros(nr_sections, np.bool_)
+        self.cma_blocks: Blocks = np.empty(0, np.int64)
+        self.isolated_blocks: Blocks = np.empty(0, np.int64)
+        self.resting_blocks: Blocks = np.empty(0, np.int64)
+        self.block_hint: list[int] = []
+        self.page_hint: list[list[int]] = []
+        self.lone_span: list[tuple[int, int]] = []
+        self.order = FreeOrder(blocks)
+
+    # -- layout ------------------------------------------------------------------------------------------
+
+    def add_zone(self, zone: Zone) -> None:
+        """Register a zone; its index is its place in ``zones``."""
+        self.zones.append(zone)
+        self.block_hint.append(0)
+        self.page_hint.append([0] * len(Migrate))
+        self.lone_span.append(EVERYWHERE)
+        self.order.add_zone()
+
+    def grow(self, nr_sections: int) -> None:
+        """Make room for sections up to ``nr_sections`` (hot-added memory above the boot memory)."""
+        if nr_sections <= self.nr_sections:
+            return
+        for name, count in (("use", 64), ("mt", 64), ("flags", 64), ("nfree", 64), ("zone", 64), ("seq", 64),
+                            ("slot", 64), ("section_state", 1), ("hot_added", 1), ("pte_slot", 1),
+                            ("dirty", 1)):  # fmt: skip
+            old = getattr(self, name)
+            new = np.zeros(nr_sections * count, old.dtype)
+            new[: old.size] = old
+            setattr(self, name, new)
+        for name in ("section_nid", "vmemmap_pfn", "pte_pfn"):
+            old = getattr(self, name)
+            new = np.full(nr_sections, -1, old.dtype)
+            new[: old.size] = old
+            setattr(self, name, new)
+        self.nr_sections = nr_sections
+        self.nr_blocks = nr_sections * BLOCKS_PER_SECTION
+        self.order.grow(self.nr_blocks)
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def page_use(self, pfn: int) -> int:
+        """The use of one page (a value of ``Use``, never MIXED)."""
+        block = pfn // PAGEBLOCK_PAGES
+        use = int(self.use[block])
+        return use if use != Use.MIXED else int(self.detail[self.slot[block], pfn % PAGEBLOCK_PAGES])
+
+    def uses_of(self, pfns: Pfns) -> npt.NDArray[np.uint8]:
+        """The uses of single pages, none of them MIXED."""
+        blocks = pfns // PAGEBLOCK_PAGES
+        uses = self.use[blocks].copy()
+        mixed = uses == Use.MIXED
+        uses[mixed] = self.detail[self.slot[blocks[mixed]], pfns[mixed] % PAGEBLOCK_PAGES]
+        return uses
+
+    def page_uses(self, first_block: int, nr_blocks: int) -> npt.NDArray[np.uint8]:
+        """Uses of all pages of some pageblocks, shape (nr_blocks, 512)."""
+        part = slice(first_block, first_block + nr_blocks)
+        out = np.repeat(self.use[part][:, None], PAGEBLOCK_PAGES, axis=1)
+        mixed = np.flatnonzero(self.use[part] == Use.MIXED)
+        out[mixed] = self.detail[self.slot[part][mixed]]
+        return out
+
+    def blocks_of(self, zone: Zone) -> slice:
+        """The pageblocks that a zone spans."""
+        return slice(zone.start_pfn // PAGEBLOCK_PAGES, -(-zone.end_pfn // PAGEBLOCK_PAGES))
+
+    def free_in(self, zone: Zone, where: Blocks | slice) -> Mask:
+        """Which pageblocks are wholly free memory of a zone, and whole in the buddy."""
+        free: Mask = self._whole(where) & (self.zone[where] == zone.index + 1)
+        return free
+
+    def zones_of(self, blocks: Blocks) -> list[Zone]:
+        """The zones that pageblocks lie in."""
+        return [self.zones[zone_id - 1] for zone_id in np.unique(self.zone[blocks]).tolist() if zone_id]
+
+    # -- changing ----------------------------------------------------------------------------------------
+
+    def assign_blocks(self, blocks: Blocks, use: Use) -> None:
+        """Give whole pageblocks (unique, any order) one use; zone counters follow."""
+        if blocks.size == 0:
+            return
+        before = self.use[blocks]
+        if before[0] != Use.MIXED and (before == before[0]).all():
+            pages = np.bincount(self.zone[blocks], minlength=len(self.zones) + 1) * PAGEBLOCK_PAGES
+            self._account_change(np.arange(pages.size), pages, before[:1], use)
+        else:
+            self._account_blocks(blocks, use)
+            self._drop_rows(blocks)
+        self.use[blocks] = use
+        self.nfree[blocks] = PAGEBLOCK_PAGES if use == Use.BUDDY else 0
+        self._touched(blocks, use)
+
+    def assign_pages(self, pfns: Pfns, use: Use) -> None:
+        """Give single pages (unique, any order) one use; zone counters follow."""
+        if pfns.size == 0:
+            return
+        block = pfns >> 9
+        if block.size > 1 and np.any(block[1:] < block[:-1]):
+            pfns = np.sort(pfns)
+            block = pfns >> 9
+        first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
+        blocks = block[first]
+        self._expand(blocks)
+        rows = np.repeat(self.slot[blocks], np.diff(np.append(first, block.size)))
+        offset = pfns & (PAGEBLOCK_PAGES - 1)
+        old = self.detail[rows, offset]
+        self.detail[rows, offset] = use
+        zone_ids = self.zone[blocks].astype(np.int64)
+        free = np.add.reduceat(int(use == Use.BUDDY) - (old == Use.BUDDY).astype(np.int64), first)
+        self._account(zone_ids, free, np.add.reduceat(IS_MANAGED[use] - IS_MANAGED[old], first))
+        self._account_pcp(
+            zone_ids, np.add.reduceat(int(use == Use.PCP) - (old == Use.PCP).astype(np.int64), first)
+        )
+        self.nfree[blocks] = (self.nfree[blocks].astype(np.int64) + free).astype(np.uint16)
+        self._collapse(blocks)
+        self._touched(blocks, use)
+
+    def assign_masked(self, blocks: Blocks, mask: Mask, use: Use) -> None:
+        """Give the masked pages of pageblocks (unique) one use; ``mask`` has shape (blocks, 512)."""
+        before, count = self.use[blocks], mask.sum(axis=1)
+        zone_ids = self.zone[blocks].astype(np.int64)
+        self._expand(blocks)
+        if not (before == Use.MIXED).any():
+            self.detail[self.slot[blocks]] = np.where(mask, np.uint8(use), before[:, None])
+            self.nfree[blocks] = np.where(before == Use.BUDDY, PAGEBLOCK_PAGES - count, 0)
+            self.nfree[blocks] += (count * (use == Use.BUDDY)).astype(np.uint16)
+            self._account_change(zone_ids, count, before, use)
+            self._collapse(blocks[(count == PAGEBLOCK_PAGES) | (count == 0)])
+            self._touched(blocks, use)
+            return
+        old = self.detail[self.slot[blocks]]
+        self.detail[self.slot[blocks]] = np.where(mask, np.uint8(use), old)
+        free = int(use == Use.BUDDY) * count - (mask & (old == Use.BUDDY)).sum(axis=1)
+        managed = IS_MANAGED[use] * count - (mask & IS_MANAGED.astype(np.bool_)[old]).sum(axis=1)
+        self._account(zone_ids, free, managed)
+        self._account_pcp(zone_ids, int(use == Use.PCP) * count - (mask & (old == Use.PCP)).sum(axis=1))
+        self.nfree[blocks] = (self.nfree[blocks].astype(np.int64) + free).astype(np.uint16)
+        self._collapse(blocks)
+        self._touched(blocks, use)
+
+    def set_type(self, blocks: Blocks, mt: Migrate) -> None:
+        """Change the migratetype of pageblocks."""
+        self.mt[blocks] = mt
+        self.dirty[blocks // BLOCKS_PER_SECTION] = True
+        self._lower_hints(blocks)
+        if mt == Migrate.CMA:
+            self.cma_blocks = np.union1d(self.cma_blocks, blocks)
+        if mt == Migrate.ISOLATE:
+            self.isolated_blocks = np.union1d(self.isolated_blocks, blocks)
+            self._count_isolated()
+        elif self.isolated_blocks.size:
+            self.put_back(np.intersect1d(blocks, self.isolated_blocks))
+            self.isolated_blocks = np.setdiff1d(self.isolated_blocks, blocks)
+            self._count_isolated()
+        self.count_free_cma()
+
+    def put_back(self, blocks: Blocks) -> None:
+        """Free pageblocks go to the tail of their list, as what comes back from isolation or goes online does."""
+        free = blocks[self.use[blocks] == Use.BUDDY]
+        self.order.put_last(free, self.zone[free])
+
+    def rest(self, pfns: Pfns) -> None:
+        """Free pages wait on the list of a CPU: pageblocks with one of them are not whole in the buddy."""
+        blocks = np.unique(pfns // PAGEBLOCK_PAGES)
+        whole = blocks[self.use[blocks] == Use.BUDDY]
+        self.flags[whole] |= BlockFlag.RESTING
+        self.resting_blocks = np.union1d(self.resting_blocks, whole)
+        self.mark_dirty(whole)
+        self._widen_lone_span(whole)
+
+    def resting_in(self, zone: Zone) -> Blocks:
+        """The pageblocks of a zone that have pages on the list of a CPU."""
+        blocks: Blocks = self.resting_blocks[self.zone[self.resting_blocks] == zone.index + 1]
+        return blocks
+
+    def take_up(self, zone: Zone) -> None:
+        """What waited on the list of a CPU is in the buddy again: pageblocks that it makes whole are freed last."""
+        blocks = self.resting_in(zone)
+        if blocks.size:
+            self._end_rest(blocks)
+            self.order.put_first(blocks, self.zone[blocks])
+            self._lower_hints(blocks)
+            self._widen_lone_span(blocks)
+
+    def _end_rest(self, blocks: Blocks) -> None:
+        self.flags[blocks] &= 255 - BlockFlag.RESTING
+        self.resting_blocks = np.setdiff1d(self.resting_blocks, blocks)
+        self.mark_dirty(blocks)
+
+    def split_off(self, blocks: Blocks) -> None:
+        """Pageblocks were taken; their buddies that stay free are blocks of their own now, freed last."""
+        left = blocks ^ 1
+        left = left[self.use[left] == Use.BUDDY]
+        self.order.put_first(left, self.zone[left])
+
+    def count_free_cma(self) -> None:
+        """Count the free pages of each zone that lie in CMA pageblocks."""
+        if self.cma_blocks.size == 0:
+            return
+        counts = self._free_by_zone(self.cma_blocks[self.mt[self.cma_blocks] == Migrate.CMA])
+        for zone in self.zones:
+            zone.nr_free_cma = counts[zone.index + 1]
+
+    def _count_isolated(self) -> None:
+        counts = self._free_by_zone(self.isolated_blocks)
+        for zone in self.zones:
+            zone.nr_isolated = counts[zone.index + 1]
+
+    def _free_by_zone(self, blocks: Blocks) -> list[int]:
+        counts = np.bincount(self.zone[blocks], weights=self.nfree[blocks], minlength=len(self.zones) + 1)
+        return [int(count) for count in counts]
+
+    def mark_dirty(self, blocks: Blocks) -> None:
+        """Remember that the sections of these pageblocks must be stored."""
+        self.dirty[blocks // BLOCKS_PER_SECTION] = True
+
+    # -- page tables of the vmemmap ----------------------------------------------------------------------
+
+    def add_pte_rows(self, sections: npt.NDArray[np.int64]) -> None:
+        """Give PMD-mapped sections an (empty) page table each."""
+        need = self.nr_pte_rows + sections.size
+        if need > len(self.pte):
+            bigger = np.zeros(
+                (max(need, min(2 * len(self.pte), self.nr_sections + 1)), PTRS_PER_PTE), np.int64
+            )
+            bigger[: self.nr_pte_rows] = self.pte[: self.nr_pte_rows]
+            self.pte = bigger
+        self.pte_slot[sections] = np.arange(self.nr_pte_rows, need)
+        self.nr_pte_rows = need
+        self.dirty[sections] = True
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _account(self, zone_ids: npt.NDArray[np.int64], free: Any, managed: Any) -> None:
+        length = len(self.zones) + 1
+        by_free = np.bincount(zone_ids, weights=free, minlength=length)
+        by_managed = np.bincount(zone_ids, weights=managed, minlength=length)
+        for zone in self.zones:
+            zone.nr_free += int(by_free[zone.index + 1])
+            zone.managed += int(by_managed[zone.index + 1])
+
+    def _account_change(
+        self,
+        zone_ids: npt.NDArray[np.int64],
+        pages: npt.NDArray[np.int64],
+        old: npt.NDArray[np.uint8],
+        new: Use,
+    ) -> None:
+        """Account for so many pages that had an ``old`` use and get a new one."""
+        free = int(new == Use.BUDDY) - (old == Use.BUDDY).astype(np.int64)
+        self._account(zone_ids, pages * free, pages * (IS_MANAGED[new] - IS_MANAGED[old]))
+        self._account_pcp(zone_ids, pages * (int(new == Use.PCP) - (old == Use.PCP).astype(np.int64)))
+
+    def _account_blocks(self, blocks: Blocks, use: Use) -> None:
+        """Account for whole pageblocks of whatever uses that get one."""
+        zone_ids = self.zone[blocks].astype(np.int64)
+        new_free = PAGEBLOCK_PAGES if use == Use.BUDDY else 0
+        new_managed = IS_MANAGED[use] * PAGEBLOCK_PAGES
+        new_pcp = PAGEBLOCK_PAGES if use == Use.PCP else 0
+        self._account(
+            zone_ids, new_free - self.nfree[blocks].astype(np.int64), new_managed - self._managed_of(blocks)
+        )
+        self._account_pcp(zone_ids, new_pcp - self._count_of(blocks, Use.PCP))
+
+    def _account_pcp(self, zone_ids: npt.NDArray[np.int64], delta: Any) -> None:
+        if np.any(delta):
+            by_zone = np.bincount(zone_ids, weights=delta, minlength=len(self.zones) + 1)
+            for zone in self.zones:
+                zone.nr_pcp += int(by_zone[zone.index + 1])
+
+    def _managed_of(self, blocks: Blocks) -> npt.NDArray[np.int64]:
+        return self._sum_of(blocks, IS_MANAGED)
+
+    def _count_of(self, blocks: Blocks, use: Use) -> npt.NDArray[np.int64]:
+        weight = np.zeros(256, np.int64)
+        weight[use] = 1
+        return self._sum_of(blocks, weight)
+
+    def _sum_of(self, blocks: Blocks, weight: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        uses = self.use[blocks]
+        total = weight[uses] * PAGEBLOCK_PAGES
+        mixed = np.flatnonzero(uses == Use.MIXED)
+        if mixed.size:
+            total[mixed] = weight[self.detail[self.slot[blocks[mixed]]]].sum(axis=1)
+        return total
+
+    def _expand(self, blocks: Blocks) -> None:
+        fresh = blocks[self.slot[blocks] == 0]
+        if fresh.size == 0:
+            return
+        while len(self.spare_slots) < fresh.size:
+            rows = len(self.detail)
+            grown = np.zeros((rows * 2, PAGEBLOCK_PAGES), np.uint8)
+            grown[:rows] = self.detail
+            self.detail = grown
+            self.spare_slots[:0] = range(rows * 2 - 1, rows - 1, -1)
+        taken = self.spare_slots[-fresh.size :][::-1]
+        del self.spare_slots[-fresh.size :]
+        self.slot[fresh] = taken
+        self.detail[taken] = self.use[fresh][:, None]
+        self.use[fresh] = Use.MIXED
+
+    def _collapse(self, blocks: Blocks) -> None:
+        rows = self.detail[self.slot[blocks]]
+        uniform = np.flatnonzero((rows == rows[:, :1]).all(axis=1))
+        if uniform.size:
+            same = blocks[uniform]
+            uses = rows[uniform, 0]
+            self._drop_rows(same)
+            self.use[same] = uses
+
+    def _drop_rows(self, blocks: Blocks) -> None:
+        held = blocks[self.slot[blocks] > 0]
+        if held.size:
+            self.spare_slots.extend(int(s) for s in self.slot[held][::-1])
+            self.slot[held] = 0
+
+    def _touched(self, blocks: Blocks, use: Use) -> None:
+        self.dirty[blocks // BLOCKS_PER_SECTION] = True
+        if self.resting_blocks.size:
+            self._end_rest(np.intersect1d(blocks, self.resting_blocks))
+        self.count_free_cma()
+        if self.isolated_blocks.size:
+            self._count_isolated()
+        if use == Use.BUDDY or (self.use[blocks] == Use.MIXED).any():  # what stays free in a mixed pageblock
+            self._lower_hints(blocks)
+        if use == Use.BUDDY:
+            whole = blocks[self.use[blocks] == Use.BUDDY]
+            self.order.put_first(whole, self.zone[whole])
+        self._widen_lone_span(blocks)
+
+    def _widen_lone_span(self, blocks: Blocks) -> None:
+        near = np.concatenate((blocks, blocks ^ 1))
+        lone = near[self._whole(near) & ~self._whole(near ^ 1)]
+        zone_ids = self.zone[lone]
+        for zone_id in np.unique(zone_ids[zone_ids > 0]).tolist():
+            found = lone[zone_ids == zone_id]
+            start, stop = self.lone_span[zone_id - 1]
+            self.lone_span[zone_id - 1] = (min(start, int(found.min())), max(stop, int(found.max()) + 1))
+
+    def _whole(self, where: Blocks | slice) -> Mask:
+        whole: Mask = self.use[where] == Use.BUDDY
+        if self.resting_blocks.size:
+            whole &= self.flags[where] & BlockFlag.RESTING == 0
+        return whole
+
+    def _lower_hints(self, blocks: Blocks) -> None:
+        zone_ids = self.zone[blocks]
+        for zone_id in np.unique(zone_ids):
+            if zone_id == 0:
+                continue
+            lowest = int(blocks[zone_ids == zone_id].min())
+            index = int(zone_id) - 1
+            self.block_hint[index] = min(self.block_hint[index], lowest)
+            self.page_hint[index] = [min(hint, lowest) for hint in self.page_hint[index]]

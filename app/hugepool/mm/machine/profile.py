@@ -1,0 +1,226 @@
+"""A kernel version as data: everything in which 5.14, 6.1 and 6.12 differ, in one table.
+
+Source: KERNEL-BEHAVIOUR 4.6 and 2.7, held against recordings of 5.14.2, 6.1.192 and 6.12.113.
+"""
+
+from dataclasses import dataclass
+
+from hugepool.mm.machine.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class KernelProfile:
+    """The rules of one kernel version.
+
+    Attributes:
+        reserved_vmemmap_pages: vmemmap pages kept per optimised huge page (2 until 5.17, 1 since 5.18).
+        fresh_head_frame: the kept page is copied to a new frame, so that all old frames are freed (6.2+).
+        restore_thisnode: restoring takes frames of the huge page's own node only (until 6.6).
+        bulk: growth optimises all fresh pages at the end, shrink restores in bulk (6.8+).
+        param_parser: how ``hugetlb_free_vmemmap=`` is read: ``on-off`` (exactly these words) or ``kstrtobool``.
+        announces_when_off: the console names the savings even when the feature is off (5.19+).
+        registered_text, savings_text: format strings of the boot console.
+        crossing_text: what the console says when a struct page crosses page boundaries; None: nothing.
+        sysctl_optimize: /proc/sys/vm/hugetlb_optimize_vmemmap exists (5.19+).
+        demote: demote and demote_size files (5.16+).
+        returns_gigantic_surplus: unused surplus gigantic pages are given back with their reservation (6.1+).
+        max_watermark_scale_factor: limit of the sysctl, in 1/10000 of a zone.
+        per_node_totals: a per-node write counts totals, surplus included (defect, until 6.6).
+        dissolve_takes_surplus: dissolving a page of a node with surplus lowers surplus (6.12); else it
+            underflows (defect, until 6.8).
+        proc_negative_ignored: a negative number written to /proc/sys/vm is ignored (until 5.15), else EINVAL.
+        node_dir_without_memory: nodeN/hugepages exists for nodes without memory (6.1+).
+        hugepages_per_node: ``hugepages=0:1,1:2`` is understood (5.17+).
+        hot_added_frames_lost: freeing parts of a hot-added section's vmemmap loses the frames (until 5.18).
+        memmap_on_memory_excluded: vmemmap freeing switches memmap_on_memory off (until 5.18).
+        poison_ignores_tails: a bad tail page of a free huge page is ignored in silence (5.14).
+        poison_takes_failure_for_success: a huge page that cannot be dissolved counts as recovered (until 5.14).
+        memmap_on_memory_any_size: memmap_on_memory serves memory of several blocks at once (6.8+).
+        contig_skips_hugepages: the search for a gigantic page skips ranges that hold huge pages (6.3+, backported).
+        isolation_pages: what alloc_contig_range isolates around its range (4 MiB until 5.18, then a pageblock).
+        deferred_init: struct pages of boot memory are initialised late, as Debian's 6.x do: pageblocks that were taken
+            before stay Unmovable; else all begin as Movable.
+        restore_waits: restoring waits for an RCU grace period, so that an offline overtakes the worker (6.12).
+        worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
+        device_zone: zoneinfo lists an empty Device zone, protection has five entries (Debian 6.x).
+        migration_counts_base_pages: pgmigrate_success counts the base pages of a huge page (6.1), else one.
+        pcp_flush_max_shift: a full list of a CPU gives at most this power of two of batches back; None: any (5.14).
+        pcp_flush_counts: as many as were freed in a row (6.7+); else the part doubles from time to time.
+        kernel_image_pages: reserved pages of a freshly booted kernel, for hosts made from a spec.
+    """
+
+    name: str
+    release: str
+    reserved_vmemmap_pages: int
+    fresh_head_frame: bool
+    restore_thisnode: bool
+    bulk: bool
+    param_parser: str
+    announces_when_off: bool
+    registered_text: str
+    savings_text: str
+    crossing_text: str | None
+    sysctl_optimize: bool
+    demote: bool
+    returns_gigantic_surplus: bool
+    max_watermark_scale_factor: int
+    per_node_totals: bool
+    dissolve_takes_surplus: bool
+    proc_negative_ignored: bool
+    node_dir_without_memory: bool
+    hugepages_per_node: bool
+    hot_added_frames_lost: bool
+    memmap_on_memory_excluded: bool
+    poison_ignores_tails: bool
+    poison_takes_failure_for_success: bool
+    memmap_on_memory_any_size: bool
+    contig_skips_hugepages: bool
+    isolation_pages: int
+    deferred_init: bool
+    restore_waits: bool
+    worker_waited_by_isolation: bool
+    movable_min_clamped: bool
+    device_zone: bool
+    migration_counts_base_pages: bool
+    pcp_flush_max_shift: int | None
+    pcp_flush_counts: bool
+    restore_gfp_text: str
+    kernel_image_pages: int
+
+    def vmemmap_pages(self, order: int) -> int:
+        """Vmemmap pages that describe one huge page: 8 for order 9, 4096 for order 18."""
+        return (1 << order) * 64 // 4096
+
+    def freeable_vmemmap_pages(self, order: int) -> int:
+        """Vmemmap pages an optimised huge page gives back: 6 or 7 for order 9, 4094 or 4095 for order 18."""
+        return max(0, self.vmemmap_pages(order) - self.reserved_vmemmap_pages)
+
+
+_5_14 = KernelProfile(
+    name="5.14",
+    release="5.14.0",
+    reserved_vmemmap_pages=2,
+    fresh_head_frame=False,
+    restore_thisnode=True,
+    bulk=False,
+    param_parser="on-off",
+    announces_when_off=False,
+    registered_text="HugeTLB registered {size} page size, pre-allocated {count} pages",
+    savings_text="HugeTLB: can free {pages} vmemmap pages for hugepages-{name}",
+    crossing_text='HugeTLB: cannot free vmemmap pages because "struct page" crosses page boundaries',
+    sysctl_optimize=False,
+    demote=False,
+    returns_gigantic_surplus=False,
+    max_watermark_scale_factor=1000,
+    per_node_totals=True,
+    dissolve_takes_surplus=False,
+    proc_negative_ignored=True,
+    node_dir_without_memory=False,
+    hugepages_per_node=False,
+    hot_added_frames_lost=True,
+    memmap_on_memory_excluded=True,
+    poison_ignores_tails=True,
+    poison_takes_failure_for_success=True,
+    memmap_on_memory_any_size=False,
+    contig_skips_hugepages=False,
+    isolation_pages=1024,
+    deferred_init=False,
+    restore_waits=False,
+    worker_waited_by_isolation=False,
+    movable_min_clamped=False,
+    device_zone=False,
+    migration_counts_base_pages=False,
+    pcp_flush_max_shift=None,
+    pcp_flush_counts=False,
+    restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
+    kernel_image_pages=2561,
+)
+_6_1 = KernelProfile(
+    name="6.1",
+    release="6.1.0",
+    reserved_vmemmap_pages=1,
+    fresh_head_frame=False,
+    restore_thisnode=True,
+    bulk=False,
+    param_parser="kstrtobool",
+    announces_when_off=True,
+    registered_text="HugeTLB: registered {size} page size, pre-allocated {count} pages",
+    savings_text="HugeTLB: {kib} KiB vmemmap can be freed for a {size} page",
+    crossing_text=None,
+    sysctl_optimize=True,
+    demote=True,
+    returns_gigantic_surplus=True,
+    max_watermark_scale_factor=3000,
+    per_node_totals=True,
+    dissolve_takes_surplus=False,
+    proc_negative_ignored=False,
+    node_dir_without_memory=True,
+    hugepages_per_node=True,
+    hot_added_frames_lost=False,
+    memmap_on_memory_excluded=False,
+    poison_ignores_tails=False,
+    poison_takes_failure_for_success=False,
+    memmap_on_memory_any_size=False,
+    contig_skips_hugepages=True,
+    isolation_pages=512,
+    deferred_init=True,
+    restore_waits=False,
+    worker_waited_by_isolation=False,
+    movable_min_clamped=False,
+    device_zone=True,
+    migration_counts_base_pages=True,
+    pcp_flush_max_shift=5,
+    pcp_flush_counts=False,
+    restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
+    kernel_image_pages=8101,
+)
+_6_12 = KernelProfile(
+    name="6.12",
+    release="6.12.0",
+    reserved_vmemmap_pages=1,
+    fresh_head_frame=True,
+    restore_thisnode=False,
+    bulk=True,
+    param_parser="kstrtobool",
+    announces_when_off=True,
+    registered_text="HugeTLB: registered {size} page size, pre-allocated {count} pages",
+    savings_text="HugeTLB: {kib} KiB vmemmap can be freed for a {size} page",
+    crossing_text=None,
+    sysctl_optimize=True,
+    demote=True,
+    returns_gigantic_surplus=True,
+    max_watermark_scale_factor=3000,
+    per_node_totals=False,
+    dissolve_takes_surplus=True,
+    proc_negative_ignored=False,
+    node_dir_without_memory=True,
+    hugepages_per_node=True,
+    hot_added_frames_lost=False,
+    memmap_on_memory_excluded=False,
+    poison_ignores_tails=False,
+    poison_takes_failure_for_success=False,
+    memmap_on_memory_any_size=True,
+    contig_skips_hugepages=True,
+    isolation_pages=512,
+    deferred_init=True,
+    restore_waits=True,
+    worker_waited_by_isolation=True,
+    movable_min_clamped=True,
+    device_zone=True,
+    migration_counts_base_pages=True,
+    pcp_flush_max_shift=5,
+    pcp_flush_counts=True,
+    restore_gfp_text="0x4cc0(GFP_KERNEL|__GFP_RETRY_MAYFAIL)",
+    kernel_image_pages=9400,
+)
+
+PROFILES: dict[str, KernelProfile] = {p.name: p for p in (_5_14, _6_1, _6_12)}
+
+
+def profile_of(kernel: str) -> KernelProfile:
+    """The profile of a kernel name.  Raises BadInput when hugepool has no rules for it."""
+    try:
+        return PROFILES[kernel]
+    except KeyError:
+        known = ", ".join(PROFILES)
+        raise BadInput(f"no rules for kernel {kernel!r}; known are {known}", where="kernel") from None

@@ -1,0 +1,320 @@
+"""The whole state of a simulated machine as plain data, and the scratch pad of one command."""
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hugepool.mm.kernel.page_alloc import LOWMEM_RESERVE_RATIO, NO_BLOCKS
+from hugepool.mm.machine.fault_inject import FaultAttr
+from hugepool.mm.machine.mmzone import Blocks, MemoryMap, Node, Zone
+from hugepool.mm.machine.profile import KernelProfile
+from hugepool.mm.machine.units import ORDER_1G, size_name
+
+
+class FreeList:
+    """A node's free huge pages as a stack of first pageblocks; the last one in is the list's head."""
+
+    __slots__ = ("_items", "size")
+
+    def __init__(self, items: Blocks = NO_BLOCKS) -> None:
+        self._items = items.copy()
+        self.size = int(items.size)
+
+    def push(self, blocks: Blocks) -> None:
+        """Put pages at the head, one after the other."""
+        need = self.size + blocks.size
+        if need > self._items.size:
+            grown = np.empty(max(need, 2 * self._items.size, 16), np.int64)
+            grown[: self.size] = self._items[: self.size]
+            self._items = grown
+        self._items[self.size : need] = blocks
+        self.size = need
+
+    def pop(self, count: int) -> Blocks:
+        """Take up to ``count`` pages from the head, most recent first."""
+        count = min(count, self.size)
+        taken = self._items[self.size - count : self.size][::-1].copy()
+        self.size -= count
+        return taken
+
+    def remove(self, blocks: Blocks) -> None:
+        """Take pages out of the middle."""
+        kept = self._items[: self.size]
+        if blocks.size == 1:  # as memory goes offline: page by page out of a long list
+            at = int(np.flatnonzero(kept == blocks[0])[0])
+            kept[at:-1] = kept[at + 1 :]
+            self.size -= 1
+            return
+        kept = kept[~np.isin(kept, blocks)]
+        self._items[: kept.size] = kept
+        self.size = int(kept.size)
+
+    def items(self) -> Blocks:
+        """All pages, head last."""
+        return self._items[: self.size]
+
+
+@dataclass(slots=True)
+class HState:
+    """One huge page size.  Counters in huge pages, per-node lists by node number.
+
+    ``max_huge_pages`` is the persistent size last agreed: what /proc/sys/vm/nr_hugepages reads back.
+    Source: include/linux/hugetlb.h struct hstate (5.14).
+    """
+
+    order: int
+    nr_free_vmemmap_pages: int
+    nr_nodes: int
+    max_huge_pages: int = 0
+    nr_huge_pages: int = 0
+    free_huge_pages: int = 0
+    resv_huge_pages: int = 0
+    surplus_huge_pages: int = 0
+    nr_overcommit_huge_pages: int = 0
+    next_nid_to_alloc: int = 0
+    next_nid_to_free: int = 0
+    nr_optimized: int = 0
+    nr_node: list[int] = field(default_factory=list)
+    free_node: list[int] = field(default_factory=list)
+    surplus_node: list[int] = field(default_factory=list)
+    free_lists: list[FreeList] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.nr_node:
+            self.nr_node = [0] * self.nr_nodes
+            self.free_node = [0] * self.nr_nodes
+            self.surplus_node = [0] * self.nr_nodes
+            self.free_lists = [FreeList() for _ in range(self.nr_nodes)]
+
+    @property
+    def size(self) -> str:
+        """The sysfs word: ``2048kB``."""
+        return size_name(self.order)
+
+    @property
+    def pages(self) -> int:
+        """Base pages of one huge page."""
+        return 1 << self.order
+
+    @property
+    def blocks(self) -> int:
+        """Pageblocks of one huge page: 1 or 512."""
+        return 1 << (self.order - 9)
+
+    @property
+    def gigantic(self) -> bool:
+        """Too large for the buddy."""
+        return self.order == ORDER_1G
+
+    @property
+    def persistent(self) -> int:
+        """nr - surplus; negative after the underflow defect of 5.14..6.8."""
+        return self.nr_huge_pages - self.surplus_huge_pages
+
+
+@dataclass(slots=True)
+class QueuedFree:
+    """A huge page that waits for the deferred-free worker: in no counter, its memory not free."""
+
+    block: int
+    order: int
+    stamp: int
+
+
+@dataclass(slots=True)
+class HugeMap:
+    """One mmap of huge pages by a task.
+
+    ``pages``: first pageblock per touched index.  ``reserved``: indexes still promised to this mapping;
+    ``poisoned``: those whose page turned bad.
+    ``shared`` mappings and files keep their pages until the file goes.
+    """
+
+    map_id: int
+    order: int
+    count: int
+    shared: bool
+    noreserve: bool
+    path: str | None = None
+    start: int = 0
+    pages: dict[int, int] = field(default_factory=dict)
+    reserved: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    poisoned: set[int] = field(default_factory=set)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "HugeMap":
+        """Numbers need no copy of their own: a mapping of 100,000 pages is copied in 1 ms."""
+        return replace(
+            self,
+            pages=dict(self.pages),
+            reserved=set(self.reserved),
+            gone=set(self.gone),
+            poisoned=set(self.poisoned),
+        )
+
+
+@dataclass(slots=True)
+class Task:
+    """A process of the simulated machine.
+
+    ``runs``: its single pages as (first pfn, count) rows, newest last; ``policy``: mempolicy mode and nodes.
+    """
+
+    pid: int
+    kind: str
+    comm: str
+    policy_mode: str = "default"
+    policy_nodes: list[int] = field(default_factory=list)
+    cpu: int = 0
+    mlock: bool = False
+    node: int | None = None
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    maps: dict[int, HugeMap] = field(default_factory=dict)
+    next_map_id: int = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
+        """As for its mappings: scattered memory has as many runs as pages."""
+        nodes, maps = list(self.policy_nodes), copy.deepcopy(self.maps, memo)
+        return replace(self, policy_nodes=nodes, runs=list(self.runs), maps=maps)
+
+
+@dataclass(slots=True)
+class ContigRange:
+    """Pages taken by alloc_contig_range, end excluded."""
+
+    range_id: int
+    start_pfn: int
+    end_pfn: int
+
+
+@dataclass(slots=True)
+class CmaArea:
+    """Memory set aside at boot for contiguous ranges; movable pages use it meanwhile.  Pages of 4 KiB."""
+
+    name: str
+    base_pfn: int
+    nr_pages: int
+
+
+@dataclass(slots=True)
+class Host:
+    """One simulated machine.
+
+    Attributes:
+        kernel, cmdline: as booted.  profile: the rules of that kernel.
+        nodes: all nodes, by number.  mem: every page.
+        hstates: by order.  tasks: by pid.  files: huge pages of hugetlbfs files, by path.
+        deferred: queue of the deferred-free worker, oldest first; worked off newest first.
+        optimize_enabled: new huge pages give their vmemmap back.
+        carried: fields of /proc that hugepool does not model, carried from import or boot.
+        counters: vmstat counters that hugepool does model.
+        last_splat_ns: when the last allocation failure was printed (rate limit), None never.
+    """
+
+    kernel: str
+    cmdline: str
+    profile: KernelProfile
+    seed: int
+    nodes: list[Node]
+    mem: MemoryMap
+    memory_block_pages: int
+    min_free_kbytes: int = 0
+    user_min_free_kbytes: int = -1
+    watermark_scale_factor: int = 10
+    percpu_pagelist_high_fraction: int = 0
+    lowmem_reserve_ratio: list[int] = field(default_factory=lambda: list(LOWMEM_RESERVE_RATIO))
+    default_order: int = 9
+    optimize_enabled: bool = False
+    vmemmap_supported: bool = True
+    movable_node: bool = False
+    memmap_on_memory: bool = False
+    auto_online_blocks: str = "offline"
+    boot_id: str = ""
+    hstates: dict[int, HState] = field(default_factory=dict)
+    tasks: dict[int, Task] = field(default_factory=dict)
+    files: dict[str, HugeMap] = field(default_factory=dict)
+    deferred: list[QueuedFree] = field(default_factory=list)
+    contig_ranges: dict[int, ContigRange] = field(default_factory=dict)
+    cma_areas: list[CmaArea] = field(default_factory=list)
+    deferred_mode: str = "auto"
+    faults: dict[str, FaultAttr] = field(default_factory=dict)
+    carried: dict[str, Any] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    next_pid: int = 1000
+    next_stamp: int = 1
+    next_range_id: int = 1
+    poisoned_pages: int = 0
+    last_splat_ns: int | None = None
+
+    @property
+    def zones(self) -> list[Zone]:
+        """All zones of all nodes, empty ones included."""
+        return self.mem.zones
+
+    def hstate(self, order: int) -> HState:
+        """The huge page size of an order."""
+        return self.hstates[order]
+
+    @property
+    def next_freed(self) -> int:
+        """The next stamp in the order of free pageblocks."""
+        return self.mem.order.next_stamp
+
+    @next_freed.setter
+    def next_freed(self, stamp: int) -> None:
+        self.mem.order.next_stamp = stamp
+
+    def memory_nodes(self) -> list[int]:
+        """Node numbers with memory (N_MEMORY)."""
+        return [node.nid for node in self.nodes if node.present]
+
+    def node_of_block(self, block: int) -> int:
+        """Node of a pageblock."""
+        return self.mem.zones[int(self.mem.zone[block]) - 1].nid
+
+    def count(self, counter: str, by: int = 1) -> None:
+        """Advance a vmstat counter."""
+        if by:
+            self.counters[counter] = self.counters.get(counter, 0) + by
+
+
+@dataclass(slots=True)
+class VmemmapDelta:
+    """What a command did to the vmemmap, in 4 KiB pages."""
+
+    pages_freed: int = 0
+    pages_restored: int = 0
+    page_table_pages: int = 0
+
+
+@dataclass(slots=True)
+class Call:
+    """The scratch pad of one command: who calls, when, and what is told afterwards.
+
+    Attributes:
+        comm: name of the acting process, for the console.  now_ns: the command's time.
+        events: (type, data) in order.  injected: some refusal was injected by a fault point;
+        ``injected_nodes``: nodes whose huge page allocation was.
+        full_nodes: nodes that were asked for a huge page in vain.
+        restored_frames: frames that restores took, by zone index.
+    """
+
+    comm: str = "hugepool"
+    now_ns: int = 0
+    vmemmap: VmemmapDelta = field(default_factory=VmemmapDelta)
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    injected: bool = False
+    injected_nodes: set[int] = field(default_factory=set)
+    full_nodes: set[int] = field(default_factory=set)
+    restored_frames: Counter[int] = field(default_factory=Counter)
+
+    def emit(self, event: str, **data: Any) -> None:
+        """Record an event of the host's history."""
+        self.events.append((event, data))
+
+    def printk(self, line: str) -> None:
+        """Print a console line; ``dmesg`` is the list of these events."""
+        self.events.append(("KernelMessagePrinted", {"line": line}))

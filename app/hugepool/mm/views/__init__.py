@@ -1,0 +1,1 @@
+"""What is read of a host.  Nothing here changes it."""

@@ -1,0 +1,96 @@
+"""Counters as the files would show them, gathered once: what dashboards read and replays compare.
+
+Source: mm/vmstat.c, fs/proc/meminfo.c, hugetlb_report_meminfo() (5.14).
+"""
+
+from typing import Any
+
+from hugepool.mm.machine.mmzone import SectionState
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import SECTION_PAGES
+
+
+def mem_total_pages(host: Host) -> int:
+    """MemTotal: managed pages of all zones."""
+    return sum(zone.managed for zone in host.zones)
+
+
+def free_plus_pcp_pages(host: Host) -> int:
+    """Free pages, those on per-CPU lists included."""
+    return sum(zone.nr_free + zone.nr_pcp for zone in host.zones)
+
+
+def counters(host: Host) -> dict[str, Any]:
+    """All counters a recording has, under the recording's names (see ``replay``)."""
+    pools = host.hstates.values()
+    default = host.hstates[host.default_order]
+    return {
+        "hugepages": {
+            hs.size: {
+                "nr_hugepages": hs.nr_huge_pages,
+                "nr_hugepages_mempolicy": hs.nr_huge_pages,
+                "free_hugepages": hs.free_huge_pages,
+                "resv_hugepages": hs.resv_huge_pages,
+                "surplus_hugepages": hs.surplus_huge_pages,
+                "nr_overcommit_hugepages": hs.nr_overcommit_huge_pages,
+            }
+            for hs in pools
+        },
+        "node_hugepages": {
+            str(n.nid): {
+                hs.size: {
+                    "nr_hugepages": hs.nr_node[n.nid],
+                    "free_hugepages": hs.free_node[n.nid],
+                    "surplus_hugepages": hs.surplus_node[n.nid],
+                }
+                for hs in pools
+            }
+            for n in host.nodes
+        },
+        "sysctl": {
+            "nr_hugepages": default.max_huge_pages,
+            "nr_hugepages_mempolicy": default.max_huge_pages,
+            "nr_overcommit_hugepages": default.nr_overcommit_huge_pages,
+            "min_free_kbytes": host.min_free_kbytes,
+        },
+        "meminfo_kb": {
+            "MemTotal": mem_total_pages(host) * 4,
+            "HugePages_Total": default.nr_huge_pages,
+            "HugePages_Free": default.free_huge_pages,
+            "HugePages_Rsvd": default.resv_huge_pages,
+            "HugePages_Surp": default.surplus_huge_pages,
+            "Hugetlb": sum(hs.nr_huge_pages * hs.pages * 4 for hs in pools),
+        },
+        "free_plus_pcp_pages": free_plus_pcp_pages(host),
+        "zones": _zones(host),
+        "memory_blocks": block_states(host),
+    }
+
+
+def _zones(host: Host) -> dict[str, dict[str, Any]]:
+    return {
+        f"{z.nid}/{z.name}": {
+            "free": z.nr_free,
+            "pcp": z.nr_pcp,
+            "min": z.min,
+            "low": z.low,
+            "high": z.high,
+            "spanned": z.spanned,
+            "present": z.present,
+            "managed": z.managed,
+            "protection": list(z.lowmem_reserve),
+        }
+        for z in host.zones
+    }
+
+
+def block_states(host: Host) -> dict[str, str]:
+    """State per memory block number: online or offline."""
+    per_block = host.memory_block_pages // SECTION_PAGES
+    words = {SectionState.ONLINE: "online", SectionState.OFFLINE: "offline"}
+    states = host.mem.section_state
+    return {
+        str(first // per_block): words[SectionState(int(states[first : first + per_block].max()))]
+        for first in range(0, host.mem.nr_sections, per_block)
+        if states[first : first + per_block].any()
+    }
