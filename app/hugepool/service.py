@@ -16,8 +16,9 @@ from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.image import MachineImage
 from hugepool.mm.boot.import_machine import restore_machine
 from hugepool.mm.boot.spec import HostSpec
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import Command
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views import check

@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import to_json
 
 from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
-from hugepool.mm.commands.apply import fork
+from hugepool.mm.machine.digest import fork
 from hugepool.whatif.plans import Question
 from hugepool.whatif.plans import ask as ask_plan
 from tests.api.conftest import NR, Api, problem_of, serving

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from hugepool.mm.boot.boot import boot
+from hugepool.mm.boot.cma_areas import cma_word
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
-from hugepool.mm.kernel.cma import area_of, cma_word, taken_pages
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.kernel.cma import area_of, taken_pages
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag, Migrate, Use
 from hugepool.mm.machine.state import Call, Host

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import digest, fork
 from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_pages, alloc_contig_range
 from hugepool.mm.kernel.page_alloc import node_zonelist
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import Migrate, Use, Zone
 from hugepool.mm.machine.state import Call, Host

@@ -3,8 +3,9 @@
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.kernel import contig
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.state import Host
 from tests.mm.hosts import GIB, MIB, assert_laws, do, machine
 

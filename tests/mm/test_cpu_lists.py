@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.kernel.page_alloc import listed_blocks
 from hugepool.mm.kernel.pcp import batch_size, pcp_high, resting
+from hugepool.mm.machine.digest import digest
 from hugepool.mm.machine.mmzone import BlockFlag, Use
 from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.state import Host

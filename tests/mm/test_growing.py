@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.mmzone import Use
 from hugepool.mm.machine.sparse_vmemmap import walk

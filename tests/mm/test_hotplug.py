@@ -7,7 +7,8 @@ from hugepool.fs.render import render
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import SectionState, Use
 from hugepool.mm.machine.state import Call, Host

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
 from hugepool.mm.kernel.page_alloc import allocatable, lone_free_blocks
 from hugepool.mm.kernel.page_isolation import unmovable_pages
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, BlockFlag, Migrate, Use
 from hugepool.mm.machine.state import Call, Host

@@ -3,7 +3,8 @@
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag, Use
 from hugepool.mm.machine.state import Host

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag
 from hugepool.mm.machine.state import Host

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.kernel import hugetlb_page
 from hugepool.mm.kernel.huge_blocks import find_huge_blocks
 from hugepool.mm.kernel.page_alloc import pages_without_steal
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.free_order import FreeOrder
 from hugepool.mm.machine.mmzone import Migrate, Use
 from hugepool.mm.machine.state import Host

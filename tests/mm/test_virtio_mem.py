@@ -5,7 +5,8 @@ import pytest
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Call, Host
 from tests.mm.hosts import (

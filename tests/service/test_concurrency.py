@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import digest
+from hugepool.mm.machine.digest import digest
 from hugepool.service import Idempotency, Reply, Service, Terms
 from hugepool.settings import Settings
 
@@ -127,7 +127,7 @@ def test_the_same_commands_give_the_same_machine_in_another_process(
 ) -> None:
     script = (
         "import sys; from hugepool.service import *; from hugepool.settings import Settings;"
-        "from hugepool.mm.commands.apply import digest;"
+        "from hugepool.mm.machine.digest import digest;"
         "from hugepool.mm import commands as c; from hugepool.mm.boot.spec import HostSpec, NodeSpec;"
         "s = Service(Settings(database_url=sys.argv[1])); s.start();"
         "s.create('lab', HostSpec((NodeSpec(2 << 30), NodeSpec(2 << 30)), cmdline='hugetlb_free_vmemmap=on'), Terms());"

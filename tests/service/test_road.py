@@ -8,7 +8,7 @@ import pytest
 from hugepool import service as module
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import digest
+from hugepool.mm.machine.digest import digest
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.state import Host
 from hugepool.service import (

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.fault_inject import POINTS, FaultAttr
 from hugepool.mm.machine.mmzone import Node, Zone

@@ -15,7 +15,8 @@ from hugepool.forms.plans import (
 )
 from hugepool.fs.render import render
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply, digest, fork
+from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag
 from hugepool.mm.machine.state import Host

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hugepool.fs.render import render
-from hugepool.mm.commands.apply import digest
+from hugepool.mm.machine.digest import digest
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.state import Host
 from hugepool.whatif.run import play, run

@@ -13,7 +13,7 @@ from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import ContigBody
 from hugepool.mm.commands.commands import FreeContigRange
-from hugepool.mm.kernel import contig
+from hugepool.mm.views import host_view as view
 
 router = APIRouter(prefix="/v1/hosts/{host}/contig-ranges", tags=["contiguous ranges"])
 RangeInPath = Annotated[int, Path(description="Number of the range.", examples=[1])]
@@ -48,7 +48,7 @@ def list_contig_ranges(
     return read(
         request,
         host,
-        lambda machine: page(contig.ranges(machine, after, limit + 1), limit, "id"),
+        lambda machine: page(view.ranges(machine, after, limit + 1), limit, "id"),
     )
 
 
@@ -57,7 +57,7 @@ def get_contig_range(
     request: Request, host: HostInPath, range_id: RangeInPath, _: IfNoneMatch = None
 ) -> Response:
     """One range."""
-    return read(request, host, lambda machine: contig.range_view(contig.find(machine, range_id)))
+    return read(request, host, lambda machine: view.contig_range(machine, range_id))
 
 
 @router.delete("/{range_id}", response_model=contig_schemas.ContigRange, responses=changing(body=False))

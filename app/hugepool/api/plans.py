@@ -11,7 +11,7 @@ from hugepool.api.fields import HostInPath
 from hugepool.api.long_work import Prefer, answer, answered
 from hugepool.forms.fields import Body
 from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
-from hugepool.mm.commands.apply import fork
+from hugepool.mm.machine.digest import fork
 from hugepool.whatif.plans import PLANS, Question, finish, work
 
 router = APIRouter(prefix="/v1/hosts/{host}/plans", tags=["plans"])

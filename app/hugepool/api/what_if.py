@@ -8,7 +8,7 @@ from hugepool.api import examples, what_if_schemas
 from hugepool.api.answers import service_of
 from hugepool.api.documentation import Responses
 from hugepool.api.long_work import Prefer, answer, answered
-from hugepool.mm.commands.apply import fork
+from hugepool.mm.machine.digest import fork
 from hugepool.whatif import variants
 from hugepool.whatif.scenario import Scenario, check, json_schema
 

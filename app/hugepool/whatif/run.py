@@ -7,8 +7,9 @@ from typing import Any
 from hugepool.fs.machine import read_machine
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.import_machine import restore_machine
-from hugepool.mm.commands.apply import Outcome, apply, fork
+from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.commands.commands import RunFreeHpageWork
+from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views import host_view as view

@@ -7,25 +7,27 @@ bare system) is a constant per profile, measured on the recorded guests.
 import numpy as np
 
 from hugepool.mm.boot import layout
+from hugepool.mm.boot.cma_areas import reserve_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
-from hugepool.mm.boot.layout import DMA32_END, FIRMWARE_HOLES, FIRMWARE_TOP, KERNEL_START, NodeLayout
+from hugepool.mm.boot.layout import FIRMWARE_HOLES, FIRMWARE_TOP, KERNEL_START, NodeLayout
 from hugepool.mm.boot.spec import HostSpec, check_spec
-from hugepool.mm.kernel import cma, hugetlb
+from hugepool.mm.kernel import hugetlb
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
 from hugepool.mm.kernel.page_alloc import (
     alloc_pages,
     allocatable,
     calculate_min_free_kbytes,
     setup_per_zone_lowmem_reserve,
-    setup_per_zone_wmarks,
     zonelist,
 )
+from hugepool.mm.kernel.watermarks import setup_wmarks
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, ZONE_NORMAL, BlockFlag, MemoryMap, Migrate, Use
 from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import (
     BLOCKS_PER_1G,
+    DMA32_END,
     ORDER_1G,
     ORDER_2M,
     PAGE_SIZE,
@@ -57,11 +59,15 @@ def boot(spec: HostSpec, call: Call) -> Host:
     nodes = layout.build_nodes(layouts, mem)
     layout.populate(layouts, nodes, mem)
     host = Host(spec.kernel, spec.cmdline, profile, spec.seed, nodes, mem, _block_pages(spec, end))
-    host.movable_node, host.memmap_on_memory = params.movable_node, params.memmap_on_memory
+    host.movable_node, host.memmap_on_memory, host.thp = (
+        params.movable_node,
+        params.memmap_on_memory,
+        params.thp,
+    )
     host.auto_online_blocks = params.auto_online_blocks
     _reserve_boot_memory(host, layouts)
     _enable_vmemmap(host, spec, params, call)
-    cma.reserve_areas(host, call, params)
+    reserve_areas(host, call, params)
     gigantic = _boot_gigantic_pages(host, params)
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     mem.order.reset()
@@ -164,14 +170,6 @@ def _settle_watermarks(host: Host, *, thp: bool) -> None:
         host.min_free_kbytes = calculate_min_free_kbytes(host.nodes, thp=raised)
         setup_wmarks(host)
     setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
-
-
-def setup_wmarks(host: Host) -> None:
-    """Recompute the watermarks of all zones from min_free_kbytes."""
-    clamped = host.profile.movable_min_clamped
-    setup_per_zone_wmarks(
-        host.nodes, host.min_free_kbytes, host.watermark_scale_factor, movable_clamped=clamped
-    )
 
 
 def add_hstates(host: Host) -> None:

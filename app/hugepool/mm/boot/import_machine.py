@@ -11,11 +11,11 @@ import numpy as np
 
 from hugepool.mm.boot.boot import add_hstates
 from hugepool.mm.boot.buddy_fill import Filler, fill_zone
+from hugepool.mm.boot.cma_areas import adopt_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
 from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
 from hugepool.mm.boot.layout import DMA_END, FIRMWARE_HOLES, KERNEL_START, type_boot_memory
 from hugepool.mm.kernel import hugetlb_page
-from hugepool.mm.kernel.cma import adopt_areas
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import (

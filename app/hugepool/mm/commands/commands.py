@@ -1,10 +1,16 @@
-"""What can be asked of a host.  Commands are imperative, plain data; ``host.apply`` has the table of handlers."""
+"""What can be asked of a host.  Commands are imperative, plain data; ``registry`` knows which handler answers which."""
 
 from dataclasses import dataclass, field
 
 
+class Command:
+    """Something that can be asked of a host."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class SetMaxHugePages:
+class SetMaxHugePages(Command):
     """Write a pool size.  ``nid``: the per-node file; ``mempolicy``: nodes of a ``*_mempolicy`` write."""
 
     order: int
@@ -15,7 +21,7 @@ class SetMaxHugePages:
 
 
 @dataclass(frozen=True, slots=True)
-class SetOvercommit:
+class SetOvercommit(Command):
     """Write nr_overcommit_hugepages."""
 
     order: int
@@ -23,7 +29,7 @@ class SetOvercommit:
 
 
 @dataclass(frozen=True, slots=True)
-class Demote:
+class Demote(Command):
     """Write the ``demote`` file: split free gigantic pages into pages of the next smaller size (6.1+)."""
 
     order: int
@@ -33,42 +39,42 @@ class Demote:
 
 
 @dataclass(frozen=True, slots=True)
-class SetOptimizeVmemmap:
+class SetOptimizeVmemmap(Command):
     """Write /proc/sys/vm/hugetlb_optimize_vmemmap (kernels that have it)."""
 
     enabled: bool
 
 
 @dataclass(frozen=True, slots=True)
-class SetMinFreeKbytes:
+class SetMinFreeKbytes(Command):
     """Write /proc/sys/vm/min_free_kbytes."""
 
     kbytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class SetWatermarkScaleFactor:
+class SetWatermarkScaleFactor(Command):
     """Write /proc/sys/vm/watermark_scale_factor, from 1 to the profile's limit."""
 
     factor: int
 
 
 @dataclass(frozen=True, slots=True)
-class SetLowmemReserveRatio:
+class SetLowmemReserveRatio(Command):
     """Write or read /proc/sys/vm/lowmem_reserve_ratio: either recomputes the reserves.  None: a read."""
 
     ratios: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class WriteWithoutEffect:
+class WriteWithoutEffect(Command):
     """A write that the kernel takes and that moves nothing in the model (drop_caches, tuning of the guest)."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class StartTask:
+class StartTask(Command):
     """A process begins.  ``resident`` movable pages and ``tables`` unmovable ones come with it."""
 
     kind: str = "process"
@@ -83,7 +89,7 @@ class StartTask:
 
 
 @dataclass(frozen=True, slots=True)
-class SetMempolicy:
+class SetMempolicy(Command):
     """set_mempolicy of a task: mode default, bind, interleave, preferred or local."""
 
     pid: int
@@ -92,7 +98,7 @@ class SetMempolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class GrowTask:
+class GrowTask(Command):
     """A task touches more memory: movable (anon) or unmovable (kernel) single pages.
 
     ``pages`` to take, or with ``at_most``: until no more than so many order-0 pages are allocatable for a
@@ -110,7 +116,7 @@ class GrowTask:
 
 
 @dataclass(frozen=True, slots=True)
-class ShrinkTask:
+class ShrinkTask(Command):
     """A task gives back its most recently taken pages.
 
     ``keep_of_256``: instead, of every 256 pages keep so many (fragmentation).
@@ -122,7 +128,7 @@ class ShrinkTask:
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptPages:
+class AdoptPages(Command):
     """A task takes over pages that an imported machine already had in use."""
 
     pid: int
@@ -131,7 +137,7 @@ class AdoptPages:
 
 
 @dataclass(frozen=True, slots=True)
-class MapHugePages:
+class MapHugePages(Command):
     """mmap(MAP_HUGETLB) of ``count`` pages by a task; ``touch`` of them are faulted in at once."""
 
     pid: int
@@ -144,7 +150,7 @@ class MapHugePages:
 
 
 @dataclass(frozen=True, slots=True)
-class TouchHugePages:
+class TouchHugePages(Command):
     """Fault in pages ``first`` .. of a mapping (None: the lowest untouched ones)."""
 
     pid: int
@@ -154,7 +160,7 @@ class TouchHugePages:
 
 
 @dataclass(frozen=True, slots=True)
-class UnmapHugePages:
+class UnmapHugePages(Command):
     """munmap of a mapping or of a part of it."""
 
     pid: int
@@ -164,14 +170,14 @@ class UnmapHugePages:
 
 
 @dataclass(frozen=True, slots=True)
-class ExitTask:
+class ExitTask(Command):
     """A process ends: everything it mapped is unmapped."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class FallocateFile:
+class FallocateFile(Command):
     """fallocate on a hugetlbfs file."""
 
     path: str
@@ -181,14 +187,14 @@ class FallocateFile:
 
 
 @dataclass(frozen=True, slots=True)
-class UnlinkFile:
+class UnlinkFile(Command):
     """Remove a hugetlbfs file and its pages."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class SetFault:
+class SetFault(Command):
     """Arm a fault point with the kernel's words."""
 
     point: str
@@ -199,21 +205,21 @@ class SetFault:
 
 
 @dataclass(frozen=True, slots=True)
-class ClearFault:
+class ClearFault(Command):
     """Disarm a fault point."""
 
     point: str
 
 
 @dataclass(frozen=True, slots=True)
-class SetDeferredMode:
+class SetDeferredMode(Command):
     """``auto``: the service's worker drains; ``manual``: only a drain command (or a resize) does."""
 
     mode: str
 
 
 @dataclass(frozen=True, slots=True)
-class SetBlockState:
+class SetBlockState(Command):
     """Write a memory block's ``state``: offline, online, online_kernel or online_movable.
 
     ``repeat_ok``: a state already reached is success, as for the file ``online``; else EINVAL.
@@ -226,14 +232,14 @@ class SetBlockState:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAutoOnline:
+class SetAutoOnline(Command):
     """Write auto_online_blocks: what hot-added memory does by itself; the words of a block's state."""
 
     word: str
 
 
 @dataclass(frozen=True, slots=True)
-class AddMemory:
+class AddMemory(Command):
     """Plug ``pages`` of memory into a node; ``start_pfn``: where, else behind the machine's RAM."""
 
     node: int
@@ -242,14 +248,14 @@ class AddMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveMemory:
+class RemoveMemory(Command):
     """Unplug an offline memory block."""
 
     block: int
 
 
 @dataclass(frozen=True, slots=True)
-class UnplugMemory:
+class UnplugMemory(Command):
     """virtio-mem: take ``pages`` out of an online memory block, sub-block by sub-block."""
 
     block: int
@@ -258,7 +264,7 @@ class UnplugMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class PoisonPage:
+class PoisonPage(Command):
     """A page turned bad (``hard``), or is to be taken out before it does (``soft``)."""
 
     pfn: int
@@ -267,7 +273,7 @@ class PoisonPage:
 
 
 @dataclass(frozen=True, slots=True)
-class AllocContigRange:
+class AllocContigRange(Command):
     """alloc_contig_range: empty pages ``start_pfn`` .. ``end_pfn`` (excluded) and take them."""
 
     start_pfn: int
@@ -277,7 +283,7 @@ class AllocContigRange:
 
 
 @dataclass(frozen=True, slots=True)
-class AllocContigPages:
+class AllocContigPages(Command):
     """alloc_contig_pages: find and take ``nr_pages`` pages in a row, on a node (None: the first)."""
 
     nr_pages: int
@@ -286,14 +292,14 @@ class AllocContigPages:
 
 
 @dataclass(frozen=True, slots=True)
-class FreeContigRange:
+class FreeContigRange(Command):
     """free_contig_range of a range taken before."""
 
     range_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class AllocCma:
+class AllocCma(Command):
     """cma_alloc: take ``nr_pages`` pages in a row out of an area."""
 
     area: str
@@ -302,7 +308,7 @@ class AllocCma:
 
 
 @dataclass(frozen=True, slots=True)
-class FreeCma:
+class FreeCma(Command):
     """cma_release of up to ``nr_pages`` pages of an area, the latest range first."""
 
     area: str
@@ -310,14 +316,14 @@ class FreeCma:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFreeHpageWork:
+class RunFreeHpageWork(Command):
     """Work off the queue of deferred frees."""
 
     comm: str = "kworker/0:1"
 
 
 @dataclass(frozen=True, slots=True)
-class CreateTask:
+class CreateTask(Command):
     """The API's task: start a process and let it use memory, all or nothing.
 
     ``kind``: ``hugetlb``, ``anon`` or ``kernel``; ``pages`` of 4 KiB for the latter two.
@@ -335,42 +341,3 @@ class CreateTask:
     node: int | None = None
     policy_mode: str = "default"
     policy_nodes: tuple[int, ...] = field(default=())
-
-
-Command = (
-    SetMaxHugePages
-    | SetOvercommit
-    | Demote
-    | SetOptimizeVmemmap
-    | SetMinFreeKbytes
-    | SetWatermarkScaleFactor
-    | SetLowmemReserveRatio
-    | WriteWithoutEffect
-    | StartTask
-    | SetMempolicy
-    | GrowTask
-    | ShrinkTask
-    | AdoptPages
-    | MapHugePages
-    | TouchHugePages
-    | UnmapHugePages
-    | ExitTask
-    | FallocateFile
-    | UnlinkFile
-    | SetFault
-    | ClearFault
-    | SetDeferredMode
-    | SetBlockState
-    | SetAutoOnline
-    | AddMemory
-    | RemoveMemory
-    | UnplugMemory
-    | PoisonPage
-    | AllocContigRange
-    | AllocContigPages
-    | FreeContigRange
-    | AllocCma
-    | FreeCma
-    | RunFreeHpageWork
-    | CreateTask
-)

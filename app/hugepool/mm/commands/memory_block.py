@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hugepool.mm.commands.commands import AddMemory, RemoveMemory, SetAutoOnline, SetBlockState
+from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import memory_hotplug, memory_offline
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.mmzone import Blocks, SectionState
@@ -40,6 +41,7 @@ def is_online(host: Host, sections: Blocks) -> bool:
 # -- state -----------------------------------------------------------------------------------------------
 
 
+@handles(SetBlockState)
 def set_block_state(host: Host, call: Call, cmd: SetBlockState) -> dict[str, Any]:
     """Write a memory block's state.
 
@@ -62,6 +64,7 @@ def set_block_state(host: Host, call: Call, cmd: SetBlockState) -> dict[str, Any
     return {**memory_offline.told(call, progress), "node": zone.nid, "zone": zone.name}
 
 
+@handles(SetAutoOnline)
 def set_auto_online(host: Host, call: Call, cmd: SetAutoOnline) -> dict[str, Any]:
     """Set what hot-added memory does by itself.  Raises EINVAL for an unknown word."""
     _check_word(cmd.word, "auto_online_blocks")
@@ -78,6 +81,7 @@ def _check_word(word: str, where: str) -> None:
 # -- adding and removing ---------------------------------------------------------------------------------
 
 
+@handles(AddMemory)
 def add_memory(host: Host, call: Call, cmd: AddMemory) -> dict[str, Any]:
     """Plug memory in: offline blocks behind the machine's RAM, set online as auto_online_blocks says.
 
@@ -140,6 +144,7 @@ def _lowest_gap(host: Host, pages: int) -> int:
     return first * SECTION_PAGES
 
 
+@handles(RemoveMemory)
 def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> dict[str, Any]:
     """Unplug an offline memory block: its vmemmap goes back to the system.
 

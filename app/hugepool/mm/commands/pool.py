@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hugepool.mm.commands.commands import Demote, SetMaxHugePages, SetOvercommit
+from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import hugetlb
 from hugepool.mm.kernel.hugetlb_page import ResizeResult
 from hugepool.mm.machine.errors import BadInput, MMError
@@ -12,6 +13,7 @@ from hugepool.mm.machine.tell import counters, vmemmap_of
 from hugepool.mm.machine.units import ULONG_MAX
 
 
+@handles(SetMaxHugePages)
 def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str, Any]:
     """Resize a pool.
 
@@ -46,6 +48,7 @@ def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str
     return answer
 
 
+@handles(SetOvercommit)
 def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> dict[str, Any]:
     """Set nr_overcommit_hugepages.  Raises EINVAL for a gigantic size.
 
@@ -62,6 +65,7 @@ def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> dict[str, Any]
     return {"requested": cmd.count, "before": before, "after": counters(hs)}
 
 
+@handles(Demote)
 def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
     """Demote free gigantic pages; success even when there was nothing to demote.
 

@@ -6,7 +6,6 @@ watermark_scale_factor_sysctl_handler() (5.14); mm/hugetlb_vmemmap.c (6.1).
 
 from typing import Any
 
-from hugepool.mm.boot.boot import setup_wmarks
 from hugepool.mm.commands.commands import (
     SetLowmemReserveRatio,
     SetMinFreeKbytes,
@@ -14,13 +13,16 @@ from hugepool.mm.commands.commands import (
     SetWatermarkScaleFactor,
     WriteWithoutEffect,
 )
+from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel.page_alloc import setup_per_zone_lowmem_reserve
+from hugepool.mm.kernel.watermarks import setup_wmarks
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.state import Call, Host
 
 INT_MAX = 2**31 - 1
 
 
+@handles(SetMinFreeKbytes)
 def set_min_free_kbytes(host: Host, call: Call, cmd: SetMinFreeKbytes) -> dict[str, Any]:
     """Set min_free_kbytes and recompute the watermarks.  Raises EINVAL outside 0..2**31-1."""
     if not 0 <= cmd.kbytes <= INT_MAX:
@@ -31,6 +33,7 @@ def set_min_free_kbytes(host: Host, call: Call, cmd: SetMinFreeKbytes) -> dict[s
     return {"min_free_kbytes": cmd.kbytes}
 
 
+@handles(SetWatermarkScaleFactor)
 def set_watermark_scale_factor(host: Host, call: Call, cmd: SetWatermarkScaleFactor) -> dict[str, Any]:
     """Set watermark_scale_factor (in 1/10000 of a zone) and recompute the watermarks."""
     most = host.profile.max_watermark_scale_factor
@@ -42,6 +45,7 @@ def set_watermark_scale_factor(host: Host, call: Call, cmd: SetWatermarkScaleFac
     return {"watermark_scale_factor": cmd.factor}
 
 
+@handles(SetLowmemReserveRatio)
 def set_lowmem_reserve_ratio(host: Host, call: Call, cmd: SetLowmemReserveRatio) -> dict[str, Any]:
     """Set the ratios, or (None) recompute the reserves as even a read of the file does."""
     if cmd.ratios is not None:
@@ -53,6 +57,7 @@ def set_lowmem_reserve_ratio(host: Host, call: Call, cmd: SetLowmemReserveRatio)
     return {"lowmem_reserve_ratio": list(host.lowmem_reserve_ratio)}
 
 
+@handles(SetOptimizeVmemmap)
 def set_optimize_vmemmap(host: Host, call: Call, cmd: SetOptimizeVmemmap) -> dict[str, Any]:
     """Switch vmemmap freeing for later huge pages.  Raises ENOENT on kernels without the switch."""
     if not host.profile.sysctl_optimize or not host.vmemmap_supported:
@@ -62,6 +67,7 @@ def set_optimize_vmemmap(host: Host, call: Call, cmd: SetOptimizeVmemmap) -> dic
     return {"hugetlb_optimize_vmemmap": int(cmd.enabled)}
 
 
+@handles(WriteWithoutEffect)
 def write_without_effect(_host: Host, _call: Call, cmd: WriteWithoutEffect) -> dict[str, Any]:
     """A write that is taken and moves nothing."""
     return {"path": cmd.path}

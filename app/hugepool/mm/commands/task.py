@@ -12,6 +12,7 @@ import numpy as np
 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.pool import hstate
+from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import hugetlb_reserve as reserve
 from hugepool.mm.kernel.hugetlb_reserve import Policy, policy_of
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
@@ -35,6 +36,7 @@ GROW_STEP = 1 << 16
 # -- processes --------------------------------------------------------------------------------------------
 
 
+@handles(c.StartTask)
 def start(host: Host, call: Call, cmd: c.StartTask) -> dict[str, Any]:
     """Begin a process with its resident memory."""
     _check_policy(host, cmd.policy_mode, cmd.policy_nodes)
@@ -50,6 +52,7 @@ def start(host: Host, call: Call, cmd: c.StartTask) -> dict[str, Any]:
     return view(host, task)
 
 
+@handles(c.SetMempolicy)
 def set_mempolicy(host: Host, call: Call, cmd: c.SetMempolicy) -> dict[str, Any]:
     """Set a task's memory policy.  Raises EINVAL for an unknown mode or nodes without memory."""
     task = find(host, cmd.pid)
@@ -59,6 +62,7 @@ def set_mempolicy(host: Host, call: Call, cmd: c.SetMempolicy) -> dict[str, Any]
     return view(host, task)
 
 
+@handles(c.CreateTask)
 def create(host: Host, call: Call, cmd: c.CreateTask) -> dict[str, Any]:
     """Start a process and let it use memory at once, all or nothing (a SIGBUS keeps what was touched).
 
@@ -84,6 +88,7 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> dict[str, Any]:
     return view(host, find(host, pid))
 
 
+@handles(c.ExitTask)
 def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> dict[str, Any]:
     """End a process: mappings go in the order they were made, then its single pages."""
     task = find(host, cmd.pid)
@@ -126,6 +131,7 @@ def view(host: Host, task: Task) -> dict[str, Any]:
 # -- single pages -----------------------------------------------------------------------------------------
 
 
+@handles(c.GrowTask)
 def grow(host: Host, call: Call, cmd: c.GrowTask) -> dict[str, Any]:
     """Take more single pages.
 
@@ -198,6 +204,7 @@ def _local_node(host: Host, task: Task) -> int:
     return next((n.nid for n in host.nodes if task.cpu in n.cpus and n.present), host.memory_nodes()[0])
 
 
+@handles(c.ShrinkTask)
 def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> dict[str, Any]:
     """Give single pages back: the newest first, or thinned out."""
     task = find(host, cmd.pid)
@@ -219,6 +226,7 @@ def _give_back(host: Host, pfns: Pfns) -> None:
     free_movable_pages(host, pfns[movable])
 
 
+@handles(c.AdoptPages)
 def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> dict[str, Any]:
     """Make pages that the machine had in use at import the task's own, highest pfns first."""
     task = find(host, cmd.pid)
@@ -238,6 +246,7 @@ def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> dict[str, Any]:
 # -- huge mappings ----------------------------------------------------------------------------------------
 
 
+@handles(c.MapHugePages)
 def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> dict[str, Any]:
     """mmap huge pages, and touch some.
 
@@ -282,6 +291,7 @@ def _mmap_refused(call: Call, hs: HState, count: int, free: int, *, left_traces:
     )
 
 
+@handles(c.TouchHugePages)
 def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> dict[str, Any]:
     """Fault in pages of a mapping; stops with ``signal: SIGBUS`` at the first that cannot be had."""
     task = find(host, cmd.pid)
@@ -324,6 +334,7 @@ def _touch(
     return done, None
 
 
+@handles(c.UnmapHugePages)
 def unmap_huge_pages(host: Host, call: Call, cmd: c.UnmapHugePages) -> dict[str, Any]:
     """munmap a mapping or a part of it."""
     task = find(host, cmd.pid)
@@ -360,6 +371,7 @@ def _unmap(host: Host, call: Call, mapping: HugeMap, first: int, count: int) -> 
     return len(heads)
 
 
+@handles(c.FallocateFile)
 def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
     """Fill a hugetlbfs file with pages.  Raises ENOSPC when the pool has no more; what was filled stays."""
     hs = hstate(host, cmd.order)
@@ -383,6 +395,7 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
     return {"path": cmd.path, "allocated": cmd.count}
 
 
+@handles(c.UnlinkFile)
 def unlink(host: Host, call: Call, cmd: c.UnlinkFile) -> dict[str, Any]:
     """Remove a hugetlbfs file: its pages are freed."""
     file = host.files.pop(cmd.path, None)

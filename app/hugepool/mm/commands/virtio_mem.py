@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from hugepool.mm.commands.commands import UnplugMemory
+from hugepool.mm.commands.contig_ranges import Watch, progress_of
 from hugepool.mm.commands.memory_block import block_sections, is_online
-from hugepool.mm.kernel.contig import Watch, alloc_contig_range, progress_of
+from hugepool.mm.commands.registry import handles
+from hugepool.mm.kernel.contig import alloc_contig_range
 from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.page_isolation import pages_of_use
 from hugepool.mm.machine.errors import BadInput, MMError
@@ -20,6 +22,7 @@ from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES
 TRIES_IN_MOVABLE = 5
 
 
+@handles(UnplugMemory)
 def unplug(host: Host, call: Call, cmd: UnplugMemory) -> dict[str, Any]:
     """Empty sub-blocks of an online memory block from its end and take them out of MemTotal.
 

@@ -5,157 +5,19 @@ Source: mm/cma.c cma_declare_contiguous_nid(), cma_alloc(), cma_release(); kerne
 dma_contiguous_reserve(); mm/hugetlb.c hugetlb_cma_reserve(); mm/cma_debug.c cma_free_mem() (5.14).
 """
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
-from hugepool.mm.boot.cmdline import BootParams
-from hugepool.mm.boot.image import ZoneImage
-from hugepool.mm.boot.layout import DMA32_END
-from hugepool.mm.commands.commands import AllocCma, FreeCma
-from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_range, progress_of, take, untake
-from hugepool.mm.machine.errors import ERRNO_NUMBER, BadInput, MMError, NotFound
-from hugepool.mm.machine.mmzone import BlockFlag, Blocks, Mask, Migrate, Use
-from hugepool.mm.machine.state import Call, CmaArea, ContigRange, Host
-from hugepool.mm.machine.units import GIB_PAGES, MAX_BUDDY_ORDER, PAGE_SIZE, PAGEBLOCK_PAGES, memparse
+from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_range
+from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.mmzone import BlockFlag, Mask, Migrate, Use
+from hugepool.mm.machine.state import Call, CmaArea, Host
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 AREA_ALIGN = 1024  # pages: areas begin and end with the buddy's largest block
 RESERVED = "reserved"  # the area of cma=
-_CMA_WORD = re.compile(r"([^@]+?)(?:@([^-]+)(?:-(.+))?)?")
 
 
 # -- reserving -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """An area that the command line asks for; pages of 4 KiB."""
-
-    name: str
-    pages: int
-    align: int = AREA_ALIGN
-    base: int | None = None
-    limit: int | None = None
-    nid: int | None = None
-
-
-def reserve_areas(host: Host, call: Call, params: BootParams) -> None:
-    """Set the areas of cma= and hugetlb_cma= aside: free memory that only movable pages may use meanwhile."""
-    for wish in _wishes(host, params, call.printk):
-        where = free_place(host, wish, Use.BUDDY)
-        mib = wish.pages * PAGE_SIZE >> 20
-        if where is not None:
-            declare(host, wish.name, where, wish.pages)
-        if wish.nid is None:
-            done = f"Reserved {mib} MiB at 0x{(where or 0) * PAGE_SIZE:016x}"
-            call.printk(f"cma: Failed to reserve {mib} MiB" if where is None else f"cma: {done}")
-        elif where is None:
-            call.printk(f"hugetlb_cma: reservation failed: err -12, node {wish.nid}")
-        else:
-            call.printk(f"hugetlb_cma: reserved {mib} MiB on node {wish.nid}")
-
-
-def adopt_areas(host: Host, zones: Sequence[ZoneImage], params: BootParams) -> None:
-    """Areas of an imported machine, where its kernel put them: free, as they are unless something runs there.
-
-    An area that its zone's counters or free blocks do not allow for is left out.
-    """
-    for wish in _wishes(host, params, lambda _line: None):
-        where = free_place(host, wish, Use.RESERVED)
-        if where is None:
-            continue
-        zone = host.zones[int(host.mem.zone[where // PAGEBLOCK_PAGES]) - 1]
-        image = next(z for z in zones if (z.nid, z.name) == (zone.nid, zone.name))
-        if min(image.cma - zone.cma, image.free_area[MAX_BUDDY_ORDER] * AREA_ALIGN) < wish.pages:
-            continue
-        image.free_area[MAX_BUDDY_ORDER] -= wish.pages // AREA_ALIGN
-        host.mem.assign_blocks(_blocks(where, wish.pages), Use.BUDDY)
-        declare(host, wish.name, where, wish.pages)
-
-
-def _wishes(host: Host, params: BootParams, printk: Callable[[str], None]) -> list[_Wish]:
-    wishes = [] if params.hugetlb_cma is None else _of_hugetlb(host, params.hugetlb_cma, printk)
-    if params.cma is not None:
-        pages, base, limit = cma_word(params.cma)
-        if pages:
-            wishes.append(_Wish(RESERVED, pages, base=base, limit=limit))
-    return wishes
-
-
-def _of_hugetlb(host: Host, word: str, printk: Callable[[str], None]) -> list[_Wish]:
-    """The same for every node, in whole gigantic pages, until there is enough."""
-    try:
-        total = memparse(word) // PAGE_SIZE
-    except BadInput:
-        return []
-    if total < GIB_PAGES:
-        printk("hugetlb_cma: cma area should be at least 1024 MiB")
-        return []
-    nids = host.memory_nodes()
-    per_node = -(-total // len(nids))
-    printk(
-        f"hugetlb_cma: reserve {total * PAGE_SIZE >> 20} MiB, up to {per_node * PAGE_SIZE >> 20} MiB per node"
-    )
-    wishes: list[_Wish] = []
-    for nid in nids:
-        left = total - sum(wish.pages for wish in wishes)
-        if left > 0:
-            pages = -(-min(per_node, left) // GIB_PAGES) * GIB_PAGES
-            wishes.append(_Wish(f"hugetlb{nid}", pages, GIB_PAGES, nid=nid))
-    return wishes
-
-
-def cma_word(word: str) -> tuple[int, int | None, int | None]:
-    """``64M``, ``64M@1G`` or ``64M@1G-2G``: size, first page and end of the search, in pages; 0 for what is none."""
-    match = _CMA_WORD.fullmatch(word)
-    try:
-        size, base, limit = (
-            (part if part is None else memparse(part) for part in match.groups()) if match else (None,) * 3
-        )
-    except BadInput:
-        return 0, None, None
-    pages = -(-(size or 0) // (AREA_ALIGN * PAGE_SIZE)) * AREA_ALIGN
-    return pages, base if base is None else base // PAGE_SIZE, limit if limit is None else limit // PAGE_SIZE
-
-
-def free_place(host: Host, wish: _Wish, use: Use) -> int | None:
-    """First page of memory of a use that has room for an area, or None.
-
-    A base without a limit, or one that fills it, is fixed; else from 4 GiB upwards where the machine reaches that
-    far, and from the top downwards below.
-    """
-    mem, pages = host.mem, wish.pages
-    free = mem.use == use
-    if wish.nid is not None:
-        free &= np.isin(mem.zone, [zone.index + 1 for zone in host.nodes[wish.nid].zones])
-    end = mem.nr_blocks * PAGEBLOCK_PAGES
-    starts = np.arange(0, end - pages + 1, wish.align)
-    total = np.concatenate(([0], np.cumsum(free)))
-    first, last = starts // PAGEBLOCK_PAGES, (starts + pages) // PAGEBLOCK_PAGES
-    fits = starts[total[last] - total[first] == pages // PAGEBLOCK_PAGES]
-    if wish.base is not None and wish.limit in (None, wish.base + pages):
-        return wish.base if wish.base in fits.tolist() else None
-    fits = fits[(fits >= (wish.base or 0)) & (fits + pages <= (wish.limit or end))]
-    high = fits[fits >= DMA32_END]
-    if high.size:
-        return int(high[0])
-    return int(fits[-1]) if fits.size else None
-
-
-def _blocks(pfn: int, pages: int) -> Blocks:
-    return np.arange(pfn // PAGEBLOCK_PAGES, (pfn + pages) // PAGEBLOCK_PAGES)
-
-
-def declare(host: Host, name: str, base_pfn: int, pages: int) -> None:
-    """Make free pages an area: their pageblocks are CMA from now on."""
-    host.cma_areas.append(CmaArea(name, base_pfn, pages))
-    blocks = _blocks(base_pfn, pages)
-    zone_ids, counts = np.unique(host.mem.zone[blocks], return_counts=True)
-    for zone_id, count in zip(zone_ids.tolist(), counts.tolist(), strict=True):
-        host.zones[zone_id - 1].cma += count * PAGEBLOCK_PAGES
-    host.mem.set_type(blocks, Migrate.CMA)
 
 
 # -- taking ----------------------------------------------------------------------------------------------
@@ -206,53 +68,3 @@ def cma_alloc(
 
 
 # -- commands --------------------------------------------------------------------------------------------
-
-
-def alloc_cma(host: Host, call: Call, cmd: AllocCma) -> dict[str, object]:
-    """Take pages out of an area, as its debugfs file ``alloc`` does.
-
-    Raises:
-        MMError: ENOENT no such area; EINVAL more pages than the area has; else ENOMEM, as callers of cma_alloc see
-            no more than that there is no page: ``ret`` is the errno of the last try.  ``result``: each try may have
-            moved, replaced or added huge pages.
-    """
-    area = area_of(host, cmd.area)
-    if not 1 <= cmd.nr_pages <= area.nr_pages:
-        raise BadInput(f"must be 1..{area.nr_pages}, the pages of the area", where="nr_pages")
-    watch = progress_of(host)
-    start = cma_alloc(host, call, area, cmd.nr_pages, 1, watch.progress)
-    if isinstance(start, MMError):
-        ret = -ERRNO_NUMBER[start.errno]
-        call.printk(f"cma: cma_alloc: {area.name}: alloc failed, req-size: {cmd.nr_pages} pages, ret: {ret}")
-        call.emit("CmaAllocRefused", area=area.name, pages=cmd.nr_pages, ret=ret)
-        raise MMError("ENOMEM", start.detail, reason=start.reason, result=watch.told(host, call), ret=ret)
-    return take(host, call, start, start + cmd.nr_pages, watch)
-
-
-def free_cma(host: Host, call: Call, cmd: FreeCma) -> dict[str, object]:
-    """Give pages of an area back, the latest range first, as its debugfs file ``free`` does."""
-    area, left = area_of(host, cmd.area), cmd.nr_pages
-    for kept in sorted(_ranges_in(host, area), key=lambda kept: -kept.range_id):
-        if left <= 0:
-            break
-        left -= untake(host, call, kept, left)
-    return {"area": area.name, "freed_pages": cmd.nr_pages - max(0, left)}
-
-
-def _ranges_in(host: Host, area: CmaArea) -> list[ContigRange]:
-    end = area.base_pfn + area.nr_pages
-    return [kept for kept in host.contig_ranges.values() if area.base_pfn <= kept.start_pfn < end]
-
-
-def areas(host: Host) -> list[dict[str, object]]:
-    """All areas as the API shows them; pages of 4 KiB."""
-    return [
-        {
-            "name": area.name,
-            "base_pfn": area.base_pfn,
-            "nr_pages": area.nr_pages,
-            "taken_pages": int(taken_pages(host, area).sum()),
-            "node": host.node_of_block(area.base_pfn // PAGEBLOCK_PAGES),
-        }
-        for area in host.cma_areas
-    ]

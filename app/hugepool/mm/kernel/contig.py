@@ -4,12 +4,10 @@ Source: mm/page_alloc.c alloc_contig_range(), alloc_contig_pages(); mm/compactio
 isolate_migratepages_block(); mm/hugetlb.c isolate_or_dissolve_huge_page(), alloc_and_dissolve_huge_page() (5.14).
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from hugepool.mm.commands.commands import AllocContigPages, AllocContigRange, FreeContigRange
 from hugepool.mm.kernel import hugetlb_vmemmap
 from hugepool.mm.kernel.hugetlb_page import (
     ResizeResult,
@@ -23,13 +21,10 @@ from hugepool.mm.kernel.hugetlb_page import (
 )
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_single_pages, used_huge_pages
-from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.kernel.page_isolation import isolate, pages_of_use
-from hugepool.mm.kernel.pcp import cache_freed
-from hugepool.mm.machine.errors import BadInput, MMError, NotFound
-from hugepool.mm.machine.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
-from hugepool.mm.machine.state import Call, ContigRange, Host, HState
-from hugepool.mm.machine.tell import counters, vmemmap_of
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.mmzone import BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
+from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 NOT_TO_BE_HAD = (Use.RESERVED, Use.BOOT_VMEMMAP, Use.HOLE)
@@ -59,18 +54,18 @@ def alloc_contig_range(
             page in it, or no target.  ``progress`` tells what is kept.
     """
     blocks = _blocks_around(host, start_pfn, end_pfn)
-    zone = _one_zone(host, blocks)
+    zone = one_zone(host, blocks)
     isolate(host, blocks, mt)
     try:
         inside = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
         _empty(host, call, inside, zone.nid, progress)
         _check_free(host.mem, start_pfn, end_pfn, progress)
-        _assign_range(host.mem, start_pfn, end_pfn, Use.CONTIG)
+        assign_range(host.mem, start_pfn, end_pfn, Use.CONTIG)
     finally:
         host.mem.set_type(blocks, mt)
 
 
-def _assign_range(mem: MemoryMap, start_pfn: int, end_pfn: int, use: Use) -> None:
+def assign_range(mem: MemoryMap, start_pfn: int, end_pfn: int, use: Use) -> None:
     """Give a range of pages one use: whole pageblocks as such, the pages at its ends one by one."""
     first, last = -(-start_pfn // PAGEBLOCK_PAGES), end_pfn // PAGEBLOCK_PAGES
     if first >= last:
@@ -90,7 +85,7 @@ def _blocks_around(host: Host, start_pfn: int, end_pfn: int) -> Blocks:
     return np.arange(first // PAGEBLOCK_PAGES, min(last // PAGEBLOCK_PAGES, host.mem.nr_blocks))
 
 
-def _one_zone(host: Host, blocks: Blocks) -> Zone:
+def one_zone(host: Host, blocks: Blocks) -> Zone:
     zones = np.unique(host.mem.zone[blocks])
     if zones.size != 1 or zones[0] == 0:
         raise MMError("EBUSY", "the range is not online memory of one zone", reason="multizone-range")
@@ -252,117 +247,3 @@ def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool
         return False
     types = host.mem.mt[_blocks_around(host, start, start + pages)]
     return bool((types == Migrate.MOVABLE).all())
-
-
-# -- commands ---------------------------------------------------------------------------------------------
-
-TYPES = {"MOVABLE": Migrate.MOVABLE, "CMA": Migrate.CMA}
-
-
-@dataclass(slots=True)
-class Watch:
-    """The pool before an allocation, and what it does on its way."""
-
-    before: dict[str, int]
-    progress: ContigProgress
-
-    def told(self, host: Host, call: Call) -> dict[str, Any]:
-        """The answer's part about moving and replacing."""
-        after = counters(host.hstates[9])
-        return {**asdict(self.progress), "before": self.before, "after": after, "vmemmap": vmemmap_of(call)}
-
-
-def progress_of(host: Host) -> Watch:
-    """Begin to watch an allocation."""
-    return Watch(counters(host.hstates[9]), ContigProgress())
-
-
-def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
-    """Allocate a given range.
-
-    Raises:
-        MMError: as alloc_contig_range, with ``result``: what was moved or replaced, and the pool before and after
-            (a failed call can grow it by a surplus page per huge page that could not be restored).
-    """
-    if cmd.migratetype not in TYPES:
-        raise BadInput(f"must be MOVABLE or CMA, not {cmd.migratetype!r}", where="migratetype")
-    watch = progress_of(host)
-    try:
-        alloc_contig_range(host, call, cmd.start_pfn, cmd.end_pfn, TYPES[cmd.migratetype], watch.progress)
-    except BadInput:
-        raise
-    except MMError as error:
-        error.result = watch.told(host, call)
-        call.emit("ContigRangeRefused", start_pfn=cmd.start_pfn, end_pfn=cmd.end_pfn, errno=error.errno)
-        raise
-    return take(host, call, cmd.start_pfn, cmd.end_pfn, watch)
-
-
-def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, Any]:
-    """Find and allocate a range.  Raises ENOMEM when no candidate could be emptied."""
-    most = host.mem.nr_blocks * PAGEBLOCK_PAGES
-    if not 1 <= cmd.nr_pages <= most:
-        raise BadInput(f"must be 1..{most}, not {cmd.nr_pages}", where="nr_pages")
-    nid = host.memory_nodes()[0] if cmd.node is None else cmd.node
-    if nid not in host.memory_nodes():
-        raise BadInput(f"node {nid} has no memory on this host", where="node")
-    watch = progress_of(host)
-    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
-    start = alloc_contig_pages(host, call, zones, cmd.nr_pages, watch.progress)
-    if start is None:
-        raise MMError("ENOMEM", f"no {cmd.nr_pages} pages in a row can be freed on node {nid}", node=nid,
-                      reason="no-contiguous-memory", result=watch.told(host, call))  # fmt: skip
-    return take(host, call, start, start + cmd.nr_pages, watch)
-
-
-def give_back(host: Host, call: Call, cmd: FreeContigRange) -> dict[str, Any]:
-    """Free a range.  Raises ENOENT when there is no such range."""
-    kept = find(host, cmd.range_id)
-    told = range_view(kept)
-    untake(host, call, kept, kept.end_pfn - kept.start_pfn)
-    return told
-
-
-def find(host: Host, range_id: int) -> ContigRange:
-    """A range by its id.  Raises ENOENT."""
-    if range_id not in host.contig_ranges:
-        raise NotFound(f"no contiguous range {range_id} on this host", id=range_id)
-    return host.contig_ranges[range_id]
-
-
-def range_view(kept: ContigRange) -> dict[str, int]:
-    """A range as the API shows it."""
-    return {
-        "id": kept.range_id,
-        "start_pfn": kept.start_pfn,
-        "end_pfn": kept.end_pfn,
-        "nr_pages": kept.end_pfn - kept.start_pfn,
-    }
-
-
-def ranges(host: Host, after: int, limit: int) -> list[dict[str, int]]:
-    """Up to ``limit`` ranges with ids above ``after``."""
-    ids = sorted(i for i in host.contig_ranges if i > after)[:limit]
-    return [range_view(host.contig_ranges[i]) for i in ids]
-
-
-def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> dict[str, Any]:
-    """Keep a range that was just allocated under a number of its own."""
-    kept = ContigRange(host.next_range_id, start_pfn, end_pfn)
-    host.next_range_id += 1
-    host.contig_ranges[kept.range_id] = kept
-    call.emit("ContigRangeAllocated", id=kept.range_id, start_pfn=start_pfn, end_pfn=end_pfn)
-    return {**range_view(kept), **watch.told(host, call)}
-
-
-def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
-    """Free up to ``pages`` of a range from its start, one by one; how many.  An empty range is gone."""
-    end = min(kept.end_pfn, kept.start_pfn + pages)
-    freed = end - kept.start_pfn
-    _assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
-    cache_freed(host, _one_zone(host, np.array([kept.start_pfn // PAGEBLOCK_PAGES])), freed)
-    kept.start_pfn = end
-    if kept.start_pfn == kept.end_pfn:
-        del host.contig_ranges[kept.range_id]
-    call.emit("ContigRangeFreed", id=kept.range_id, pages=freed)
-    return freed

@@ -25,9 +25,9 @@ from hugepool.mm.kernel.hugetlb_page import (
     update_and_free_pages,
 )
 from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, per_node
-from hugepool.mm.kernel.page_alloc import NO_BLOCKS, node_zonelist
+from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.machine.mmzone import ZONE_MOVABLE, BlockFlag, Blocks, Zone
+from hugepool.mm.machine.mmzone import NO_BLOCKS, ZONE_MOVABLE, BlockFlag, Blocks, Zone
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import ULONG_MAX
 

@@ -12,17 +12,11 @@ import numpy as np
 from hugepool.mm.kernel import hugetlb_vmemmap
 from hugepool.mm.kernel.huge_blocks import count_free_blocks, find_huge_blocks
 from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
-from hugepool.mm.kernel.page_alloc import (
-    NO_BLOCKS,
-    direct_reclaim,
-    huge_room,
-    node_zonelist,
-    room,
-    take_pages,
-)
+from hugepool.mm.kernel.page_alloc import direct_reclaim, huge_room, node_zonelist, room, take_pages
 from hugepool.mm.kernel.release_order import ReleasePlan, plan_release
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import (
+    NO_BLOCKS,
     ZONE_MOVABLE,
     ZONE_NORMAL,
     BlockFlag,

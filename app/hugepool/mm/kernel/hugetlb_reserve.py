@@ -11,8 +11,7 @@ import numpy as np
 
 from hugepool.mm.kernel import hugetlb_page, hugetlb_vmemmap
 from hugepool.mm.kernel.hugetlb_page import account_pages, after, dequeue, enqueue, ring
-from hugepool.mm.kernel.page_alloc import NO_BLOCKS
-from hugepool.mm.machine.mmzone import BlockFlag, Blocks
+from hugepool.mm.machine.mmzone import NO_BLOCKS, BlockFlag, Blocks
 from hugepool.mm.machine.state import Call, Host, HState
 
 

@@ -8,19 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.mm.kernel.page_alloc import (
-    NO_BLOCKS,
-    NO_PFNS,
-    alloc_pages,
-    allocatable,
-    node_zonelist,
-    take_pages,
-    zonelist,
-)
+from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, take_pages, zonelist
 from hugepool.mm.kernel.pcp import cache_freed
 from hugepool.mm.kernel.sparse import on_own_memory
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import (
+    NO_BLOCKS,
+    NO_PFNS,
     ZONE_NORMAL,
     BlockFlag,
     Blocks,

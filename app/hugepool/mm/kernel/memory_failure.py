@@ -4,69 +4,47 @@ Source: mm/memory-failure.c memory_failure(), memory_failure_hugetlb(), soft_off
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from hugepool.mm.commands.commands import PoisonPage
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_page
 from hugepool.mm.kernel.hugetlb_page import put_last, run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
 from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_pages
 from hugepool.mm.kernel.page_isolation import word_of
-from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import MOVABLE_USES, BlockFlag, Use
 from hugepool.mm.machine.rmap import disown, disown_huge
 from hugepool.mm.machine.state import Call, Host, HState
-from hugepool.mm.machine.tell import vmemmap_of
 from hugepool.mm.machine.units import BLOCKS_PER_1G, ORDER_1G, ORDER_2M, PAGEBLOCK_PAGES
 
-MODES = ("hard", "soft")
 FREE_USES = (Use.BUDDY, Use.PCP)
+TAKEN = ("taken", "unmapped", "migrated", "dissolved")  # what leaves one bad page behind
 
 
-def poison_page(host: Host, call: Call, cmd: PoisonPage) -> dict[str, Any]:
-    """Take a page out of use for good.
+def poison(host: Host, call: Call, pfn: int, mode: str) -> str:
+    """Take a page out of use for good, because it turned bad (``hard``) or before it does (``soft``).
 
-    The answer's ``action``: ``taken`` from the free pages, ``unmapped`` from its task, ``migrated``, ``dissolved``
-    with the huge page around it, ``kept`` in the pool although the kernel reports success (5.14), ``ignored``, or
-    ``lost`` with its whole huge page.
+    Returns:
+        ``taken`` from the free pages, ``unmapped`` from its task, ``migrated``, ``dissolved`` with the huge page
+        around it, ``kept`` in the pool although the kernel reports success (5.14), ``ignored``, or ``lost`` with its
+        whole huge page.
 
     Raises:
-        MMError: EINVAL no such mode; ENXIO no memory of a running zone; EBUSY kernel memory, a page in flight, a
-            gigantic page in use, no place to migrate to, or (5.15+) a huge page that cannot be dissolved; ``result``
-            tells of one in use, which its task has lost all the same (``unmapped``, ``migrated``).
+        MMError: ENXIO no memory of a running zone; EBUSY kernel memory, a page in flight, a gigantic page in use, no
+            place to migrate to, or (5.15+) a huge page that cannot be dissolved; ``result`` has the ``action`` of one
+            in use, which its task has lost all the same (``unmapped``, ``migrated``).
     """
-    if cmd.mode not in MODES:
-        raise BadInput(f"must be hard or soft, not {cmd.mode!r}", where="mode")
-    use = _use_of(host, cmd.pfn)
+    use = _use_of(host, pfn)
     try:
-        action = _act(host, call, cmd.pfn, use, cmd.mode)
+        action = _act(host, call, pfn, use, mode)
     except MMError as refusal:
-        if refusal.result is not None:  # the task has lost the page
-            host.poisoned_pages += cmd.mode == "hard"
-            call.emit("PagePoisoned", pfn=cmd.pfn, mode=cmd.mode, action=refusal.result["action"])
-            refusal.result = _told(host, call, cmd, refusal.result["action"])
+        host.poisoned_pages += refusal.result is not None and mode == "hard"
         raise
-    if action in ("taken", "unmapped", "migrated", "dissolved"):
-        host.mem.assign_pages(np.array([cmd.pfn]), Use.POISON)
-    if action != "ignored":
-        host.poisoned_pages += 1
-    call.emit("PagePoisoned", pfn=cmd.pfn, mode=cmd.mode, action=action)
-    if action == "lost":
-        raise MMError("EBUSY", f"page {cmd.pfn} could not be taken off the free lists", reason="poison-lost",
-                      result=_told(host, call, cmd, action), pfn=cmd.pfn)  # fmt: skip
-    return _told(host, call, cmd, action)
-
-
-def _told(host: Host, call: Call, cmd: PoisonPage, action: str) -> dict[str, Any]:
-    return {
-        "pfn": cmd.pfn,
-        "mode": cmd.mode,
-        "action": action,
-        "poisoned_pages": host.poisoned_pages,
-        "vmemmap": vmemmap_of(call),
-    }
+    if action in TAKEN:
+        host.mem.assign_pages(np.array([pfn]), Use.POISON)
+    host.poisoned_pages += action != "ignored"
+    return action
 
 
 def _use_of(host: Host, pfn: int) -> Use:

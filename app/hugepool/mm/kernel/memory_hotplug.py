@@ -6,10 +6,8 @@ mhp_supports_memmap_on_memory() (5.14).
 
 import numpy as np
 
-from hugepool.mm.boot.boot import setup_wmarks
-from hugepool.mm.boot.cmdline import parse_cmdline
 from hugepool.mm.kernel import sparse
-from hugepool.mm.kernel.page_alloc import calculate_min_free_kbytes, setup_per_zone_lowmem_reserve
+from hugepool.mm.kernel.watermarks import memory_changed
 from hugepool.mm.machine.mmzone import (
     ZONE_MOVABLE,
     ZONE_NORMAL,
@@ -101,20 +99,6 @@ def shrink_span(host: Host, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     start = int(left[0]) * PAGEBLOCK_PAGES if start_pfn == zone.start_pfn else zone.start_pfn
     end = zone.end_pfn if start_pfn == zone.start_pfn else (int(left[-1]) + 1) * PAGEBLOCK_PAGES
     zone.start_pfn, zone.spanned = start, end - start
-
-
-def memory_changed(host: Host) -> None:
-    """Watermarks and reserves follow the managed pages; min_free_kbytes may change where no user set it.
-
-    Source: mm/page_alloc.c init_per_zone_wmark_min(), mm/khugepaged.c khugepaged_min_free_kbytes_update() (5.14).
-    """
-    own = calculate_min_free_kbytes(
-        host.nodes, thp=parse_cmdline(host.cmdline, host.profile, default_on=False).thp
-    )
-    if own > host.user_min_free_kbytes:
-        host.min_free_kbytes = own
-    setup_wmarks(host)
-    setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
 
 
 # -- adding and removing ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_pages
 from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
-from hugepool.mm.kernel.memory_hotplug import memory_changed, pageblocks, shrink_span
+from hugepool.mm.kernel.memory_hotplug import pageblocks, shrink_span
 from hugepool.mm.kernel.migrate import (
     free_huge_pages,
     migrate_huge_page,
@@ -20,6 +20,7 @@ from hugepool.mm.kernel.migrate import (
 )
 from hugepool.mm.kernel.page_alloc import drain_pcp
 from hugepool.mm.kernel.page_isolation import all_free, isolate, pages_of_use
+from hugepool.mm.kernel.watermarks import memory_changed
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.mmzone import Blocks, Migrate, SectionState, Use, Zone
 from hugepool.mm.machine.state import Call, Host

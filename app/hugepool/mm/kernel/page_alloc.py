@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from hugepool.mm.machine.free_order import Stamped
 from hugepool.mm.machine.mmzone import (
+    NO_BLOCKS,
+    NO_PFNS,
     NOWHERE,
     ZONE_DMA,
     ZONE_MOVABLE,
@@ -32,11 +34,8 @@ from hugepool.mm.machine.mmzone import (
 )
 from hugepool.mm.machine.units import MAX_BUDDY_ORDER, NR_ORDERS, PAGEBLOCK_PAGES
 
-LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
 COMPACT_GAP = 2 * PAGEBLOCK_PAGES  # what compaction for a huge page needs above a mark: compact_gap()
 SCAN_CHUNK = 4096  # pageblocks looked at per step
-NO_PFNS: Pfns = np.empty(0, np.int64)
-NO_BLOCKS: Blocks = np.empty(0, np.int64)
 
 # Where a request of a migratetype looks, in this order: (wholly free pageblocks?, types of the pageblock).
 # Unmovable requests steal the largest block they can get, movable ones the smallest.

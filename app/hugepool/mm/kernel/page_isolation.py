@@ -5,10 +5,11 @@ Source: mm/page_isolation.c start_isolate_page_range(), mm/page_alloc.c has_unmo
 
 import numpy as np
 
-from hugepool.mm.kernel.page_alloc import NO_PFNS, drain_pcp
+from hugepool.mm.kernel.page_alloc import drain_pcp
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import (
     IS_MANAGED,
+    NO_PFNS,
     ZONE_MOVABLE,
     Blocks,
     MemoryMap,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
-from hugepool.mm.kernel.page_alloc import NO_BLOCKS, listed_blocks, pages_without_steal
-from hugepool.mm.machine.mmzone import BlockFlag, Blocks, MemoryMap, Migrate, Zone
+from hugepool.mm.kernel.page_alloc import listed_blocks, pages_without_steal
+from hugepool.mm.machine.mmzone import NO_BLOCKS, BlockFlag, Blocks, MemoryMap, Migrate, Zone
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 PAIR_PAGES = 2 * PAGEBLOCK_PAGES

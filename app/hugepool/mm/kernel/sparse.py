@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hugepool.mm.kernel.page_alloc import NO_PFNS, alloc_pages, huge_room, take_unmovable_block, zonelist
+from hugepool.mm.kernel.page_alloc import alloc_pages, huge_room, take_unmovable_block, zonelist
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.machine.mmzone import ZONE_NORMAL, Blocks, Mask, MemoryMap, Migrate, Use
+from hugepool.mm.machine.mmzone import NO_PFNS, ZONE_NORMAL, Blocks, Mask, MemoryMap, Migrate, Use
 from hugepool.mm.machine.sparse_vmemmap import PTE_RW, make_pte, pte_pfn, tables
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE, SECTION_PAGES

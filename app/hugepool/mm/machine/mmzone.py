@@ -21,6 +21,9 @@ from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_
 Pfns = npt.NDArray[np.int64]
 Blocks = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
+NO_BLOCKS: Blocks = np.empty(0, np.int64)
+NO_PFNS: Pfns = np.empty(0, np.int64)
 
 
 def pages_in(blocks: Blocks) -> Pfns:

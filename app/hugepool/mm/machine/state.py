@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hugepool.mm.kernel.page_alloc import LOWMEM_RESERVE_RATIO, NO_BLOCKS
 from hugepool.mm.machine.fault_inject import FaultAttr
-from hugepool.mm.machine.mmzone import Blocks, MemoryMap, Node, Zone
+from hugepool.mm.machine.mmzone import LOWMEM_RESERVE_RATIO, NO_BLOCKS, Blocks, MemoryMap, Node, Zone
 from hugepool.mm.machine.profile import KernelProfile
 from hugepool.mm.machine.units import ORDER_1G, size_name
 
@@ -231,6 +230,7 @@ class Host:
     vmemmap_supported: bool = True
     movable_node: bool = False
     memmap_on_memory: bool = False
+    thp: bool = True
     auto_online_blocks: str = "offline"
     boot_id: str = ""
     hstates: dict[int, HState] = field(default_factory=dict)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from hugepool.mm.commands.apply import apply, fork
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import SetBlockState
 from hugepool.mm.commands.memory_block import block_sections
 from hugepool.mm.kernel import hugetlb_vmemmap
 from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.migrate import free_huge_pages, used_huge_pages
 from hugepool.mm.kernel.page_isolation import pages_of_use, unmovable_pages, word_of
+from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.mmzone import MOVABLE_USES, BlockFlag, Blocks, Migrate, Pfns, Use
 from hugepool.mm.machine.state import Host, HState

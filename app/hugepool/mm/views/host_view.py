@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.mm.commands.apply import fault_view
+from hugepool.mm.commands.contig_ranges import find as find_range
+from hugepool.mm.commands.contig_ranges import range_view
+from hugepool.mm.commands.faults import fault_view
 from hugepool.mm.commands.task import find as find_task
 from hugepool.mm.commands.task import view as task_view
-from hugepool.mm.kernel.cma import areas
+from hugepool.mm.kernel.cma import taken_pages
 from hugepool.mm.kernel.hugetlb import check_size
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.fault_inject import POINTS
 from hugepool.mm.machine.mmzone import Node, Zone
 from hugepool.mm.machine.state import Host, HState
-from hugepool.mm.machine.units import PAGE_SIZE, order_of, size_name
+from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES, order_of, size_name
 
 
 def host(machine: Host) -> dict[str, Any]:
@@ -172,6 +174,34 @@ def vmemmap_totals(machine: Host) -> dict[str, int]:
         "pages_freed": max(0, freed - lost),
         "bytes_saved": (freed - lost - tables) * PAGE_SIZE,
     }
+
+
+# -- contiguous ranges and areas ---------------------------------------------------------------------------
+
+
+def ranges(host: Host, after: int, limit: int) -> list[dict[str, int]]:
+    """Up to ``limit`` ranges with ids above ``after``."""
+    ids = sorted(i for i in host.contig_ranges if i > after)[:limit]
+    return [range_view(host.contig_ranges[i]) for i in ids]
+
+
+def contig_range(machine: Host, range_id: int) -> dict[str, int]:
+    """One contiguous range.  Raises ENOENT."""
+    return range_view(find_range(machine, range_id))
+
+
+def areas(host: Host) -> list[dict[str, object]]:
+    """All areas as the API shows them; pages of 4 KiB."""
+    return [
+        {
+            "name": area.name,
+            "base_pfn": area.base_pfn,
+            "nr_pages": area.nr_pages,
+            "taken_pages": int(taken_pages(host, area).sum()),
+            "node": host.node_of_block(area.base_pfn // PAGEBLOCK_PAGES),
+        }
+        for area in host.cma_areas
+    ]
 
 
 # -- tasks, deferred frees, faults -----------------------------------------------------------------------

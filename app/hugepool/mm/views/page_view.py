@@ -9,13 +9,7 @@ import numpy.typing as npt
 from hugepool.mm.kernel.memory_hotplug import valid_zones
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import NotFound
-from hugepool.mm.machine.mmzone import (
-    BlockFlag,
-    MemoryMap,
-    Migrate,
-    SectionState,
-    Use,
-)
+from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Migrate, SectionState, Use
 from hugepool.mm.machine.sparse_vmemmap import PAGE_RW
 from hugepool.mm.machine.state import Host, Task
 from hugepool.mm.machine.units import (

@@ -6,8 +6,9 @@ from math import ceil
 from typing import Any
 
 from hugepool.forms.plans import ChurnBody
-from hugepool.mm.commands.apply import apply, fork
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import CreateTask, ExitTask, GrowTask, SetMaxHugePages, ShrinkTask
+from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ULONG_MAX

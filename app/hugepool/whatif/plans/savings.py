@@ -3,9 +3,9 @@
 from typing import Any
 
 from hugepool.forms.plans import SavingsBody
-from hugepool.mm.commands.apply import fork
 from hugepool.mm.commands.commands import SetMaxHugePages
 from hugepool.mm.kernel.hugetlb import check_size
+from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGE_SIZE, order_of

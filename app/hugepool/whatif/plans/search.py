@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hugepool.mm.commands.apply import apply, fork
+from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import Command
+from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.state import Host
 

@@ -1,0 +1,30 @@
+"""The queue of the deferred-free worker: who works it off, and doing so."""
+
+from typing import Any
+
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.registry import handles
+from hugepool.mm.kernel import hugetlb_page
+from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.tell import vmemmap_of
+
+
+@handles(c.SetDeferredMode)
+def set_deferred_mode(host: Host, call: Call, cmd: c.SetDeferredMode) -> dict[str, Any]:
+    if cmd.mode not in ("auto", "manual"):
+        raise BadInput(f"must be auto or manual, not {cmd.mode!r}", where="mode")
+    host.deferred_mode = cmd.mode
+    call.emit("DeferredModeSet", mode=cmd.mode)
+    return {"mode": cmd.mode}
+
+
+@handles(c.RunFreeHpageWork)
+def drain(host: Host, call: Call, cmd: c.RunFreeHpageWork) -> dict[str, Any]:
+    done = hugetlb_page.run_free_hpage_work(host, call, comm=cmd.comm)
+    return {
+        "freed": done.freed,
+        "returned_as_surplus": done.refused,
+        "vmemmap": vmemmap_of(call),
+        "queued": len(host.deferred),
+    }
