@@ -17,6 +17,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from hugepool.mm.machine.profile import PROFILES
+
 if TYPE_CHECKING:
     from hugepool.client import Client
     from hugepool.replay.run import Report
@@ -95,7 +97,7 @@ def serve(
 def import_machine(
     name: Annotated[str, typer.Option(help="Name of the new host.")] = "imported",
     root: Annotated[Path, typer.Option(help="Folder that holds proc and sys.")] = Path("/"),
-    kernel: Annotated[str | None, typer.Option(help="Rules to use: 5.14, 6.1 or 6.12.")] = None,
+    kernel: Annotated[str | None, typer.Option(help=f"Rules to use: {', '.join(PROFILES)}.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write the archive here instead of sending it.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:

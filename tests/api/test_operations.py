@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hugepool import openapi
+from hugepool.mm.machine.profile import PROFILES
 from hugepool.service import StoreFailure
 from tests.api.conftest import NR, Api, problem_of, refused, serving
 
@@ -40,7 +41,7 @@ def test_a_failing_database_is_told_without_its_secrets(api: Api, monkeypatch: p
 
 def test_the_version_names_the_kernels(api: Api) -> None:
     body = api.get("/version").json()
-    assert (body["name"], body["kernels"]) == ("hugepool", ["5.14", "6.1", "6.12"])
+    assert (body["name"], body["kernels"]) == ("hugepool", list(PROFILES))
 
 
 def samples(api: Api) -> dict[tuple[str, ...], float]:

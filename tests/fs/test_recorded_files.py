@@ -23,6 +23,7 @@ from hugepool.mm.boot.import_machine import restore_machine
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages
+from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.state import Call, Host
 
 FOLDER = Path(__file__).parents[1] / "data" / "traces"
@@ -236,7 +237,7 @@ def zone_counter(host: Host, name: str) -> int:
     return sum(map(int, re.findall(rf"^ +{name} +(\d+)$", render(host, "/proc/zoneinfo"), re.MULTILINE)))
 
 
-@pytest.mark.parametrize("kernel", ["5.14", "6.1", "6.12"])
+@pytest.mark.parametrize("kernel", PROFILES)
 def test_counters_agree_between_the_files_also_when_tasks_take_memory(kernel: str) -> None:
     node = NodeSpec(memory_bytes=2 << 30, cpus=2)
     host = boot(HostSpec(kernel=kernel, cmdline="", nodes=(node, node)), Call())
@@ -249,7 +250,7 @@ def test_counters_agree_between_the_files_also_when_tasks_take_memory(kernel: st
             assert zone_counter(host, name) == whole[name], name
         apply(host, CreateTask(kind="anon", pages=1000, mlock=True))
         apply(host, CreateTask(kind="anon", pages=3000))
-    activity = "active" if kernel == "6.12" else "inactive"
+    activity = "active" if PROFILES[kernel].fresh_anon_active else "inactive"
     assert zone_counter(host, f"nr_zone_{activity}_anon") >= 3000
     assert zone_counter(host, "nr_mlock") >= 1000
 

@@ -17,6 +17,7 @@ from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages
 from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.state import Call, Host
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))
@@ -41,14 +42,14 @@ def names_of(text: str) -> list[str]:
     return [re.sub(r"^Node [0-9]+ ", "", line).split()[0].rstrip(":") for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("kernel", ["5.14", "6.1", "6.12"])
+@pytest.mark.parametrize("kernel", PROFILES)
 @pytest.mark.parametrize("path", ["/proc/meminfo", "/proc/vmstat", "/sys/devices/system/node/node0/meminfo"])
 def test_a_host_from_a_spec_has_the_lines_of_its_kernel(kernel: str, path: str) -> None:
     recorded = load(f"c_numa_even-{kernel}")["boot"]["files"][path]
     assert names_of(render(booted(kernel), path)) == names_of(recorded)
 
 
-@pytest.mark.parametrize("kernel", ["5.14", "6.1", "6.12"])
+@pytest.mark.parametrize("kernel", PROFILES)
 def test_zoneinfo_of_a_host_from_a_spec_can_be_imported_again(kernel: str) -> None:
     host = booted(kernel)
     apply(host, SetMaxHugePages(9, 64))

@@ -6,13 +6,14 @@ from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.commands.commands import ClearFault, Command, SetFault, SetMaxHugePages
+from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views.check import check
 
 MIB = 1 << 20
 GIB = 1 << 30
 ON = "hugetlb_free_vmemmap=on"
-KERNELS = ("5.14", "6.1", "6.12")
+KERNELS = tuple(PROFILES)
 
 
 def machine(*nodes: int, kernel: str = "5.14", cmdline: str = ON, **more: Any) -> Host:

@@ -9,7 +9,7 @@ from hugepool.mm.kernel.hugetlb import _remove_pool_pages
 from hugepool.mm.kernel.hugetlb_page import ResizeResult, release
 from hugepool.mm.machine.mmzone import BlockFlag
 from hugepool.mm.machine.state import Call, Host
-from tests.mm.hosts import MIB, do, machine, resize
+from tests.mm.hosts import KERNELS, MIB, do, machine, resize
 from tests.mm.reference import ReferenceZone, restore_and_free
 
 
@@ -23,7 +23,7 @@ def _reference_zones(host: Host) -> dict[str, ReferenceZone]:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    kernel=st.sampled_from(["5.14", "6.1", "6.12"]),
+    kernel=st.sampled_from(KERNELS),
     movable=st.sampled_from(["", " kernelcore=300M", " kernelcore=512M"]),
     margin=st.integers(0, 60),
     plain=st.integers(0, 5),

@@ -14,7 +14,7 @@ from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views.check import check
-from tests.mm.hosts import MIB, free_pages, machine, row, total_pages
+from tests.mm.hosts import KERNELS, MIB, free_pages, machine, row, total_pages
 
 COUNTS = st.one_of(st.integers(0, 40), st.integers(0, 400), st.just(2**64 - 1))
 LAYOUTS = {
@@ -33,7 +33,7 @@ class RandomCommands(RuleBasedStateMachine):
     now = 0
 
     @initialize(
-        kernel=st.sampled_from(["5.14", "6.1", "6.12"]),
+        kernel=st.sampled_from(KERNELS),
         layout=st.sampled_from(sorted(LAYOUTS)),
         feature=st.sampled_from(["on", "on", "off"]),
         seed=st.integers(0, 9),

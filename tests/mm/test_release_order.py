@@ -71,7 +71,7 @@ def test_frames_are_stolen_from_the_pages_given_back_just_before() -> None:
     assert_laws(host)
 
 
-@pytest.mark.parametrize("kernel", ["5.14", "6.1", "6.12"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_what_was_freed_last_is_taken_first(kernel: str) -> None:
     # g_offline_inuse: after the shrink of step 12 the pages that a migration takes are those freed last, pair by pair.
     host = machine(4 * GIB, kernel=kernel, cmdline="hugetlb_free_vmemmap=off")

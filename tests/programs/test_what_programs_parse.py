@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hugepool.client import Client
+from hugepool.mm.machine.profile import PROFILES
 from tests.mirror.helpers import MEMORY, SPEC, Lab, lab_on, mounting, shell, skip_without_fuse, types_of
 
 SIZES = "sys/kernel/mm/hugepages"
@@ -19,7 +20,7 @@ CPUS = "sys/devices/system/cpu"
 FOLDERS_OF_SIZES = (SIZES, f"{NODES}/node0/hugepages", f"{NODES}/node1/hugepages")
 
 
-@pytest.fixture(params=["5.14", "6.1", "6.12"], scope="module")
+@pytest.fixture(params=tuple(PROFILES), scope="module")
 def lab(request: pytest.FixtureRequest, client: Client) -> Lab:
     """A host of each kernel, for tests that find their own pool."""
     return lab_on(client, {**SPEC, "kernel": request.param})

@@ -16,6 +16,7 @@ from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.fault_inject import POINTS, FaultAttr
 from hugepool.mm.machine.mmzone import Node, Zone
+from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.state import Call, CmaArea, Host, HState, HugeMap, QueuedFree, Task
 from hugepool.mm.machine.units import ULONG_MAX
 from hugepool.store import tables as t
@@ -25,7 +26,7 @@ from hugepool.store.rows import MORE_STATE, snapshot
 
 G = 1 << 30
 ON = "hugetlb_free_vmemmap=on"
-KERNELS = ("5.14", "6.1", "6.12")
+KERNELS = tuple(PROFILES)
 
 
 def machine(kernel: str = "5.14", cmdline: str = ON) -> Host:

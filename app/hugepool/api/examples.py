@@ -4,6 +4,8 @@ from typing import Any
 
 from fastapi import Body
 
+from hugepool.mm.machine.profile import DEFAULT_KERNEL
+
 
 def _body(discriminator: str | None = None, /, **examples: tuple[str, Any]) -> Any:
     """A required JSON body with named examples; ``discriminator``: the field that tells its kind."""
@@ -21,7 +23,7 @@ HOST: Any = _body(
         {
             "name": "lab",
             "spec": {
-                "kernel": "5.14",
+                "kernel": DEFAULT_KERNEL,
                 "cmdline": "hugetlb_free_vmemmap=on",
                 "nodes": [{"memory": "64G", "cpus": 16}, {"memory": "64G", "cpus": 16}],
             },

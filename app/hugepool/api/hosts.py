@@ -13,6 +13,7 @@ from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, name_cursor, name_of
 from hugepool.api.terms import Changing, Creating, IfNoneMatch
 from hugepool.forms.bodies import HostBody
+from hugepool.forms.bodies import Kernel as KnownKernel
 from hugepool.forms.fields import host_name
 from hugepool.fs.archive import read_archive
 from hugepool.fs.machine import read_machine
@@ -25,7 +26,7 @@ from hugepool.service import ForkOf, Reply
 router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
 Name = Annotated[str, Query(description="Name of the new host.", examples=["prod-17"])]
 Kernel = Annotated[
-    str | None, Query(max_length=20, description="Rule set of a kernel version; else guessed from the files.")
+    KnownKernel | None, Query(description="Rule set of a kernel version; else guessed from the files.")
 ]
 Archive = Annotated[
     bytes, Body(media_type="application/gzip", description="A `.tar.gz` of files of /proc and /sys.")

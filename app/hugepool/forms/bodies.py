@@ -8,11 +8,21 @@ from hugepool.forms.fields import Body, Count, HostName, NodeId, Size, Text, Who
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands
 from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.profile import DEFAULT_KERNEL, PROFILES
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 
 MAX_TOUCH = 1 << 22
 MAX_COUNT = 1 << 22  # 8 TiB of 2 MiB pages: a mapping is kept page by page
-Kernel = Annotated[Text, Field(max_length=20, description="Rule set of a kernel version.", examples=["5.14"])]
+
+
+def _known_kernels(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(PROFILES)
+
+
+Kernel = Annotated[
+    Text,
+    Field(max_length=20, description="Rule set of a kernel version.", json_schema_extra=_known_kernels),
+]
 HugeSize = Literal["2048kB", "1048576kB"]
 
 
@@ -39,7 +49,7 @@ class SpecBody(Body):
     """A machine to boot."""
 
     nodes: Annotated[list[NodeBody], Field(min_length=1, max_length=64)]
-    kernel: Kernel = "5.14"
+    kernel: Kernel = DEFAULT_KERNEL
     cmdline: Annotated[
         Text, Field(max_length=4096, description="Kernel command line, parsed and obeyed.")
     ] = ""

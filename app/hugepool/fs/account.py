@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from hugepool.fs.bare_system import BARE_SYSTEM_KB, BARE_SYSTEM_STATS, BARE_SYSTEM_ZONE_STATS
 from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
-from hugepool.fs.templates import (
-    BARE_SYSTEM_KB,
-    BARE_SYSTEM_STATS,
-    BARE_SYSTEM_ZONE_STATS,
-    NODE_STATS,
-    ZONE_STATS,
-)
 from hugepool.mm.kernel.page_alloc import free_area_by_type
 from hugepool.mm.machine.mmzone import Migrate, Zone
+from hugepool.mm.machine.profile import KernelProfile
 from hugepool.mm.machine.state import Host, Task
 from hugepool.mm.machine.units import ULONG_MAX, pages_by_order
 
@@ -141,11 +136,11 @@ def memory_lines(host: Host) -> dict[str, int]:
 def anon_lines(host: Host, carried: dict[str, int], anon: Iterable[AnonPages]) -> dict[str, int]:
     """The lines that anonymous memory of tasks is added to, in kB.
 
-    Fresh pages go to the inactive list; 6.12 with its generations counts them as active.
+    Fresh pages count as inactive or as active, by the profile.
     """
     total = added_up(anon)
     lru, locked = total.lru * 4, total.locked * 4
-    activity = "Active" if host.profile.name == "6.12" else "Inactive"
+    activity = "Active" if host.profile.fresh_anon_active else "Inactive"
     added = {"AnonPages": lru + locked, activity: lru, f"{activity}(anon)": lru}
     added |= {"Unevictable": locked, "Mlocked": locked}
     return {name: carried.get(name, 0) + kb for name, kb in added.items()}
@@ -165,7 +160,7 @@ def carried_kb(host: Host) -> dict[str, int]:
 
 def node_stats(host: Host, nid: int) -> dict[str, int]:
     """Per-node counters as imported; on a host from a spec those of the bare system, on its first node."""
-    zeros = dict.fromkeys(NODE_STATS[host.profile.name], 0)
+    zeros = dict.fromkeys(host.profile.lines.node_stats, 0)
     if "zoneinfo" not in host.carried:
         return zeros | (BARE_SYSTEM_STATS if nid == host.memory_nodes()[0] else {})
     kept = (record["node_stats"] for record in host.carried["zoneinfo"] if record["nid"] == nid)
@@ -175,7 +170,7 @@ def node_stats(host: Host, nid: int) -> dict[str, int]:
 def zone_stat_names(host: Host) -> Iterable[str]:
     """Counters that a zone has, in their order."""
     kept = (record["stats"] for record in host.carried.get("zoneinfo", []))
-    return next(filter(None, kept), dict.fromkeys(ZONE_STATS[host.profile.name]))
+    return next(filter(None, kept), dict.fromkeys(host.profile.lines.zone_stats))
 
 
 def zone_stats(host: Host, zone: Zone) -> dict[str, int]:
@@ -199,9 +194,9 @@ def free_counters(host: Host, stats: Mapping[str, int]) -> dict[str, int]:
     return {"nr_free_pages": free} | {name: max(0, n + late.get(name, 0)) for name, n in limits.items()}
 
 
-def with_tasks(stats: dict[str, int], anon: AnonPages, kernel: str) -> dict[str, int]:
+def with_tasks(stats: dict[str, int], anon: AnonPages, profile: KernelProfile) -> dict[str, int]:
     """Counters of a zone, of a node or of both, with what tasks took since."""
-    activity = "active" if kernel == "6.12" else "inactive"
+    activity = "active" if profile.fresh_anon_active else "inactive"
     added = {
         "nr_anon_pages": anon.lru + anon.locked,
         f"nr_{activity}_anon": anon.lru,

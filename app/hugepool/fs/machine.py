@@ -33,13 +33,11 @@ from hugepool.fs.textfile import MAX_PAGES, single, value
 from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import ZONE_NAMES
-from hugepool.mm.machine.profile import profile_of
+from hugepool.mm.machine.profile import PROFILES, KernelProfile, profile_of
 from hugepool.mm.machine.units import NR_ORDERS, ULONG_MAX, order_of, pages_by_order, size_name
 
 SYSCTL = "/proc/sys/vm"
 REQUIRED = (MEMINFO, ZONEINFO, BUDDYINFO)
-# The newest kernel (exclusive) that each profile stands for when only a version is known.
-NEAREST = (((5, 19), "5.14"), ((6, 7), "6.1"))
 MAX_MIN_FREE_KB = 1 << 31
 NO_LIST = [0] * NR_ORDERS
 
@@ -93,18 +91,24 @@ def read_machine(files: Mapping[str, str], kernel: str | None = None) -> Machine
 
 
 def infer_kernel(files: Mapping[str, str], zones: Sequence[ZoneText]) -> str:
-    """The nearest profile: by /proc/version, else by what only newer kernels show.
-
-    ``nr_memmap_boot_pages`` in vmstat came with 6.11; five protection entries, the demote files and the
-    hugetlb_optimize_vmemmap sysctl are of the kernels between.
-    """
+    """The nearest profile: by /proc/version the newest that is no newer, else the oldest with all that is shown."""
+    known = list(PROFILES.values())
     if "/proc/version" in files:
         version = parse_version("/proc/version", files["/proc/version"])
-        return next((name for below, name in NEAREST if version < below), "6.12")
-    if "\nnr_memmap_boot_pages " in files.get("/proc/vmstat", ""):
-        return "6.12"
-    newer = f"{SYSCTL}/hugetlb_optimize_vmemmap" in files or any(len(z.protection) == 5 for z in zones)
-    return "6.1" if newer or any("/demote" in path for path in files) else "5.14"
+        return max(known, key=lambda profile: (profile.first_version <= version, profile.first_version)).name
+    return next((profile for profile in known if _has_all(profile, files, zones)), known[-1]).name
+
+
+def _has_all(profile: KernelProfile, files: Mapping[str, str], zones: Sequence[ZoneText]) -> bool:
+    """Whether a kernel can have shown these files: newer ones have files and counters that it lacks."""
+    vmstat = set(files.get("/proc/vmstat", "").split())
+    counters = {other.first_counter for other in PROFILES.values()} & vmstat
+    return (
+        (profile.sysctl_optimize or f"{SYSCTL}/hugetlb_optimize_vmemmap" not in files)
+        and (profile.demote or not any("/demote" in path for path in files))
+        and (profile.device_zone or all(len(zone.protection) < 5 for zone in zones))
+        and counters <= set(profile.lines.vmstat)
+    )
 
 
 # -- zones -----------------------------------------------------------------------------------------------

@@ -5,19 +5,27 @@ Source: fs/proc/meminfo.c, mm/vmstat.c vmstat_show(), drivers/base/node.c (5.14)
 
 from collections.abc import Iterable, Mapping
 
-from hugepool.fs import account, templates
+from hugepool.fs import account, bare_system
 from hugepool.fs.procfs import MEMINFO_END, node_end
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ORDER_1G
 
 Numbers = dict[str, int]
 UINT_MAX = (1 << 32) - 1
+NUMASTAT = {
+    "numa_hit": "numa_hit",
+    "numa_miss": "numa_miss",
+    "numa_foreign": "numa_foreign",
+    "interleave_hit": "numa_interleave",
+    "local_node": "numa_local",
+    "other_node": "numa_other",
+}
 
 
 def meminfo(host: Host) -> str:
     """/proc/meminfo."""
     carried = account.carried_kb(host)
-    names = carried if "meminfo" in host.carried else templates.MEMINFO[host.profile.name]
+    names = carried if "meminfo" in host.carried else host.profile.lines.meminfo
     values = carried | account.meminfo(host)
     ends = host.carried.get("columns", {}).get("meminfo", {})
     return "".join(_line(name, values.get(name, 0), ends.get(name, MEMINFO_END)) for name in names)
@@ -34,7 +42,7 @@ def node_meminfo(host: Host, nid: int) -> str:
     """nodeN/meminfo; the HugePages lines are of the default size, without Rsvd."""
     imported = host.carried.get("node_meminfo", {}).get(str(nid))
     carried = imported or _bare_node(host, nid)
-    names = imported or templates.NODE_MEMINFO[host.profile.name]
+    names = imported or host.profile.lines.node_meminfo
     values = carried | _node_memory(host, nid, carried)
     ends = host.carried.get("columns", {}).get("node_meminfo", {})
     return "".join(
@@ -43,7 +51,7 @@ def node_meminfo(host: Host, nid: int) -> str:
 
 
 def _bare_node(host: Host, nid: int) -> Numbers:
-    return templates.BARE_SYSTEM_KB if nid == host.memory_nodes()[0] and not host.carried else {}
+    return bare_system.BARE_SYSTEM_KB if nid == host.memory_nodes()[0] and not host.carried else {}
 
 
 def _node_memory(host: Host, nid: int, carried: Numbers) -> Numbers:
@@ -69,21 +77,18 @@ def _node_memory(host: Host, nid: int, carried: Numbers) -> Numbers:
 def vmstat(host: Host) -> str:
     """/proc/vmstat: zone counters, node counters, events."""
     imported: Numbers = host.carried.get("vmstat", {})
-    kernel = host.profile.name
-    names: Iterable[str] = imported or (
-        templates.ZONE_STATS[kernel] + templates.NODE_STATS[kernel] + templates.VM_EVENTS[kernel]
-    )
+    names: Iterable[str] = imported or host.profile.lines.vmstat
     # The host's counters began with those of the import.
     values = dict.fromkeys(names, 0) | (imported or _bare_stats()) | host.counters
     anon = account.added_up(account.anon_by_zone(host).values())
-    values = account.with_tasks(values, anon, kernel)
+    values = account.with_tasks(values, anon, host.profile)
     values |= account.free_counters(host, values)
     values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.zones)
     return _counters(names, values)
 
 
 def _bare_stats() -> Numbers:
-    return templates.BARE_SYSTEM_STATS | templates.BARE_SYSTEM_ZONE_STATS
+    return bare_system.BARE_SYSTEM_STATS | bare_system.BARE_SYSTEM_ZONE_STATS
 
 
 def _counters(names: Iterable[str], values: Mapping[str, int]) -> str:
@@ -96,7 +101,7 @@ def node_vmstat(host: Host, nid: int) -> str:
     zones, node = _zone_sums(host, nid), account.node_stats(host, nid)
     names: Iterable[str] = imported or (*zones, *node)
     values = dict.fromkeys(names, 0) | zones | node | imported
-    values = account.with_tasks(values, account.anon_by_node(host)[nid], host.profile.name)
+    values = account.with_tasks(values, account.anon_by_node(host)[nid], host.profile)
     late = sum(account.lag(host, "zoneinfo").get(f"{nid}/{zone.name}", 0) for zone in host.nodes[nid].zones)
     values["nr_free_pages"] = max(0, host.nodes[nid].nr_free + late)
     values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.nodes[nid].zones)
@@ -116,7 +121,7 @@ def numastat(host: Host, nid: int) -> str:
     """nodeN/numastat: six lines of two words."""
     imported: Numbers = host.carried.get("numastat", {}).get(str(nid), {})
     sums = _zone_sums(host, nid)
-    values = {name: sums.get(event, 0) for name, event in templates.NUMASTAT.items()} | imported
+    values = {name: sums.get(event, 0) for name, event in NUMASTAT.items()} | imported
     return _counters(values, values)
 
 

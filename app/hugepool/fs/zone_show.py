@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hugepool.fs import account, templates
+from hugepool.fs import account
 from hugepool.fs.procfs import MIGRATE_NAMES
 from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
 from hugepool.mm.kernel.pcp import batch_size, pcp_high
@@ -49,7 +49,7 @@ def pagetypeinfo(host: Host) -> str:
 
 
 def _migratetypes(host: Host) -> tuple[str, ...]:
-    default = templates.MIGRATETYPES[host.profile.name]
+    default = host.profile.lines.migratetypes
     if any(zone.cma for zone in host.zones):
         default = MIGRATE_NAMES
     return tuple(host.carried.get("migratetypes", default))
@@ -114,13 +114,12 @@ def _zone_names(host: Host) -> tuple[str, ...]:
 
 
 def _bare_record(host: Host, name: str) -> Record:
-    kernel = host.profile.name
-    return {"name": name, "levels": templates.ZONE_LEVELS[kernel], "values": {}, "tail": [],
+    return {"name": name, "levels": host.profile.lines.zone_levels, "values": {}, "tail": [],
             "reserves": len(_zone_names(host)), "pcp": 0}  # fmt: skip
 
 
 def _node_part(host: Host, nid: int, anon: account.AnonPages) -> str:
-    stats = account.with_tasks(account.node_stats(host, nid), anon, host.profile.name)
+    stats = account.with_tasks(account.node_stats(host, nid), anon, host.profile)
     return "  per-node stats\n" + "".join(_stat_line(name, count) for name, count in stats.items())
 
 
@@ -154,7 +153,7 @@ def _free(host: Host, zone: Zone) -> int:
 
 
 def _counters_and_pagesets(host: Host, zone: Zone, record: Record, anon: account.AnonPages) -> str:
-    stats = account.with_tasks(account.zone_stats(host, zone), anon, host.profile.name)
+    stats = account.with_tasks(account.zone_stats(host, zone), anon, host.profile)
     stats = stats | {"nr_free_pages": _free(host, zone), "nr_free_cma": account.free_cma_pages(host, zone)}
     tail = record["tail"] or _bare_tail(host, zone)
     return (

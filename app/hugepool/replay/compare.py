@@ -8,6 +8,8 @@ cannot hide in an old one.
 from dataclasses import dataclass, field
 from typing import Any
 
+from hugepool.mm.machine.profile import profile_of
+from hugepool.mm.machine.units import PAGEBLOCK_ORDER
 from hugepool.replay import balance
 from hugepool.replay.player import Played
 from hugepool.replay.trace import Step, Trace
@@ -174,7 +176,7 @@ class Comparator:
         """MemTotal: exact when all or none of the pages were optimised for the first time."""
         if not self.trace.vmemmap_freeing:
             return 0
-        per = _FRESH[self.trace.kernel]
+        per = profile_of(self.trace.kernel).boot_frames_freed(PAGEBLOCK_ORDER)
         total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
         got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
         made = max(changed, 0)
@@ -233,9 +235,6 @@ class Comparator:
         else:
             verdict = "off"
         self.rows.append(Row(step.index, name, kernel, model, verdict))
-
-
-_FRESH = {"5.14": 6, "6.1": 7, "6.12": 8}
 
 
 def _managed_gap(kernel: dict[str, Any], model: dict[str, Any]) -> int:

@@ -317,11 +317,7 @@ def _place_vmemmap(host: Host, budgets: list[_Budget], placed: list[_Placed]) ->
 def _freed_frames(host: Host, placed: list[_Placed], nid: int) -> int:
     if not host.optimize_enabled:
         return 0
-    fresh = int(host.profile.fresh_head_frame)
-    return sum(
-        len(row.heads.get(nid, [])) * (host.profile.freeable_vmemmap_pages(row.pool.order) + fresh)
-        for row in placed
-    )
+    return sum(len(row.heads.get(nid, [])) * host.profile.boot_frames_freed(row.pool.order) for row in placed)
 
 
 def _vmemmap_places(mem: MemoryMap, zone: Zone, count: int, use: Use) -> Pfns:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from hugepool.mm.machine.errors import BadInput
-from hugepool.mm.machine.profile import profile_of
+from hugepool.mm.machine.profile import DEFAULT_KERNEL, profile_of
 from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES
 
 MAX_NODES = 64
@@ -30,7 +30,7 @@ class HostSpec:
     """A machine to boot."""
 
     nodes: tuple[NodeSpec, ...]
-    kernel: str = "5.14"
+    kernel: str = DEFAULT_KERNEL
     cmdline: str = ""
     default_on: bool = False
     struct_page_size: int = 64

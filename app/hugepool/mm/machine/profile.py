@@ -1,11 +1,14 @@
-"""A kernel version as data: everything in which 5.14, 6.1 and 6.12 differ, in one table.
+"""A kernel version as data: everything in which kernels differ, each written as its difference to the one before.
+
+This table is the only place that knows a kernel by its name: all else asks a profile for a rule.
 
 Source: KERNEL-BEHAVIOUR 4.6 and 2.7, held against recordings of 5.14.2, 6.1.192 and 6.12.113.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.file_lines import LINES_5_14, LINES_6_1, LINES_6_12, FileLines
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,12 @@ class KernelProfile:
     """The rules of one kernel version.
 
     Attributes:
+        name: what specs, imports and recordings call it.
+        release: what a host made from a spec calls its kernel.
+        first_version: the oldest version that an import takes for this kernel.
+        first_counter: a counter of /proc/vmstat that no older kernel has; None: there is none.
+        lines: names and order of the lines in its files.
+        fresh_anon_active: fresh anonymous pages count as active (6.12, whose generations begin so).
         reserved_vmemmap_pages: vmemmap pages kept per optimised huge page (2 until 5.17, 1 since 5.18).
         fresh_head_frame: the kept page is copied to a new frame, so that all old frames are freed (6.2+).
         restore_thisnode: restoring takes frames of the huge page's own node only (until 6.6).
@@ -51,6 +60,10 @@ class KernelProfile:
 
     name: str
     release: str
+    first_version: tuple[int, int]
+    first_counter: str | None
+    lines: FileLines
+    fresh_anon_active: bool
     reserved_vmemmap_pages: int
     fresh_head_frame: bool
     restore_thisnode: bool
@@ -95,10 +108,18 @@ class KernelProfile:
         """Vmemmap pages an optimised huge page gives back: 6 or 7 for order 9, 4094 or 4095 for order 18."""
         return max(0, self.vmemmap_pages(order) - self.reserved_vmemmap_pages)
 
+    def boot_frames_freed(self, order: int) -> int:
+        """Frames of boot memory that the first optimisation frees, by which MemTotal grows: 6, 7 or 8 for order 9."""
+        return self.freeable_vmemmap_pages(order) + int(self.fresh_head_frame)
+
 
 _5_14 = KernelProfile(
     name="5.14",
     release="5.14.0",
+    first_version=(0, 0),
+    first_counter=None,
+    lines=LINES_5_14,
+    fresh_anon_active=False,
     reserved_vmemmap_pages=2,
     fresh_head_frame=False,
     restore_thisnode=True,
@@ -135,13 +156,13 @@ _5_14 = KernelProfile(
     restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
     kernel_image_pages=2561,
 )
-_6_1 = KernelProfile(
+_6_1 = replace(
+    _5_14,
     name="6.1",
     release="6.1.0",
+    first_version=(5, 19),
+    lines=LINES_6_1,
     reserved_vmemmap_pages=1,
-    fresh_head_frame=False,
-    restore_thisnode=True,
-    bulk=False,
     param_parser="kstrtobool",
     announces_when_off=True,
     registered_text="HugeTLB: registered {size} page size, pre-allocated {count} pages",
@@ -151,8 +172,6 @@ _6_1 = KernelProfile(
     demote=True,
     returns_gigantic_surplus=True,
     max_watermark_scale_factor=3000,
-    per_node_totals=True,
-    dissolve_takes_surplus=False,
     proc_negative_ignored=False,
     node_dir_without_memory=True,
     hugepages_per_node=True,
@@ -160,60 +179,37 @@ _6_1 = KernelProfile(
     memmap_on_memory_excluded=False,
     poison_ignores_tails=False,
     poison_takes_failure_for_success=False,
-    memmap_on_memory_any_size=False,
     contig_skips_hugepages=True,
     isolation_pages=512,
     deferred_init=True,
-    restore_waits=False,
-    worker_waited_by_isolation=False,
-    movable_min_clamped=False,
     device_zone=True,
     migration_counts_base_pages=True,
     pcp_flush_max_shift=5,
-    pcp_flush_counts=False,
-    restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
     kernel_image_pages=8101,
 )
-_6_12 = KernelProfile(
+_6_12 = replace(
+    _6_1,
     name="6.12",
     release="6.12.0",
-    reserved_vmemmap_pages=1,
+    first_version=(6, 7),
+    first_counter="nr_memmap_boot_pages",
+    lines=LINES_6_12,
+    fresh_anon_active=True,
     fresh_head_frame=True,
     restore_thisnode=False,
     bulk=True,
-    param_parser="kstrtobool",
-    announces_when_off=True,
-    registered_text="HugeTLB: registered {size} page size, pre-allocated {count} pages",
-    savings_text="HugeTLB: {kib} KiB vmemmap can be freed for a {size} page",
-    crossing_text=None,
-    sysctl_optimize=True,
-    demote=True,
-    returns_gigantic_surplus=True,
-    max_watermark_scale_factor=3000,
     per_node_totals=False,
     dissolve_takes_surplus=True,
-    proc_negative_ignored=False,
-    node_dir_without_memory=True,
-    hugepages_per_node=True,
-    hot_added_frames_lost=False,
-    memmap_on_memory_excluded=False,
-    poison_ignores_tails=False,
-    poison_takes_failure_for_success=False,
     memmap_on_memory_any_size=True,
-    contig_skips_hugepages=True,
-    isolation_pages=512,
-    deferred_init=True,
     restore_waits=True,
     worker_waited_by_isolation=True,
     movable_min_clamped=True,
-    device_zone=True,
-    migration_counts_base_pages=True,
-    pcp_flush_max_shift=5,
     pcp_flush_counts=True,
     restore_gfp_text="0x4cc0(GFP_KERNEL|__GFP_RETRY_MAYFAIL)",
     kernel_image_pages=9400,
 )
 
+DEFAULT_KERNEL = _5_14.name
 PROFILES: dict[str, KernelProfile] = {p.name: p for p in (_5_14, _6_1, _6_12)}
 
 
