@@ -141,7 +141,6 @@ def _shrink(
         hs.next_nid_to_free = after(allowed, nid)
         hs.surplus_huge_pages += 1
         hs.surplus_node[nid] += 1
-        result.raised_surplus += 1
 
 
 def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:
