@@ -1,5 +1,6 @@
 """Many callers, several processes, sudden death: nothing acknowledged is lost, nothing happens twice."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -128,7 +129,7 @@ def test_the_same_commands_give_the_same_machine_in_another_process(
     script = (
         "import sys; from hugepool.service import *; from hugepool.settings import Settings;"
         "from hugepool.mm.machine.digest import digest;"
-        "from hugepool.mm import commands as c; from hugepool.mm.boot.spec import HostSpec, NodeSpec;"
+        "from hugepool.mm.commands import commands as c; from hugepool.mm.boot.spec import HostSpec, NodeSpec;"
         "s = Service(Settings(database_url=sys.argv[1])); s.start();"
         "s.create('lab', HostSpec((NodeSpec(2 << 30), NodeSpec(2 << 30)), cmdline='hugetlb_free_vmemmap=on'), Terms());"
         "s.execute('lab', c.SetMaxHugePages(9, 300), Terms());"
@@ -141,5 +142,7 @@ def test_the_same_commands_give_the_same_machine_in_another_process(
     for seed in ("1", "2"):
         url = f"sqlite:///{tmp_path / seed}.db"
         run = [sys.executable, "-c", script, url]
-        out = subprocess.run(run, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed})
+        out = subprocess.run(
+            run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
         assert out.stdout.strip() == here
