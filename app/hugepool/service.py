@@ -8,7 +8,8 @@ again and applies again.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -21,18 +22,20 @@ from hugepool.mm.commands.commands import Command
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.units import PAGE_SIZE
 from hugepool.mm.views import check
 from hugepool.settings import Settings
 from hugepool.store import events, idempotency, migrate
 from hugepool.store.cache import HostCache, HostLocks
 from hugepool.store.claims import WorkQueue
 from hugepool.store.engine import Database
-from hugepool.store.errors import Busy, KeyTaken, StaleRevision, StoreFailure, WouldWait
-from hugepool.store.hosts import Change, HostStore, Loaded
+from hugepool.store.errors import Busy, HostsFull, KeyTaken, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.hosts import Change, HostStore, Loaded, host_bytes, map_bytes
 from hugepool.store.idempotency import Stored
+from hugepool.store.news import News
 
 __all__ = ["Busy", "ForkOf", "HostNotFound", "Idempotency", "IdempotencyMismatch", "PreconditionFailed",
-           "Reply", "Service", "StoreFailure", "Terms", "WouldWait"]  # fmt: skip
+           "QuotaReached", "Reply", "Service", "StoreFailure", "Terms", "WouldWait"]  # fmt: skip
 
 T = TypeVar("T")
 Event = tuple[str, dict[str, Any]]
@@ -43,6 +46,9 @@ Listener = Callable[[str, bool], None]  # the host's name; whether it has work f
 ATTEMPTS = 50  # races lost in a row before a request is refused as busy
 HOUR_NS = 3600 * 1_000_000_000
 MAX_DMESG_LINES = 10_000
+PROBE_SECONDS = (
+    1.0  # a successful look at the database is good for so long: who asks for health writes nothing else
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,15 @@ class HostNotFound(MMError):
         super().__init__("ENOENT", f"no host {name!r}", host=name)
 
 
+class QuotaReached(MMError):
+    """The service keeps no more of something; nothing changed."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(
+            "EDQUOT", f"there are {limit} {what} already, which is the limit", reason="quota", limit=limit
+        )
+
+
 class PreconditionFailed(Exception):
     """The host is not of the revision that the caller expects; nothing changed."""
 
@@ -131,6 +146,15 @@ def _make(source: _Source, call: Call) -> Host:
     return boot(source, call)
 
 
+def _bytes_of(source: _Source) -> int:
+    """About how much memory a host takes, in bytes."""
+    if isinstance(source, _Copy):
+        return host_bytes(source.host)
+    if isinstance(source, MachineImage):
+        return map_bytes(sum(zone.spanned for zone in source.zones))
+    return map_bytes(sum(node.memory_bytes for node in source.nodes) // PAGE_SIZE)
+
+
 def _check_revision(revision: int, terms: Terms) -> None:
     if terms.if_match is not None and terms.if_match != revision:
         raise PreconditionFailed(terms.if_match, revision)
@@ -157,20 +181,24 @@ class Service:
         self._clock = clock
         self._database = Database(settings)
         self._hosts = HostStore(self._database)
-        self._cache = HostCache(settings.cache_bytes)
-        self._locks = HostLocks()
-        self._news = threading.Condition()
-        self._nr_news = 0
+        self._cache = HostCache(settings.cache_bytes, settings.host_wait_seconds)
+        self._locks = HostLocks(settings.host_wait_seconds)
+        self._news = News()
+        self._closed = False
+        self._probe = threading.Lock()
+        self._probed = -PROBE_SECONDS
         self._listeners: list[Listener] = []
         self.work = WorkQueue(self._database, settings, clock)
 
     def start(self) -> None:
         """Bring the database to the newest schema; safe while other processes do the same."""
         migrate.upgrade(self._database)
+        self._database.rebuild()
 
     def close(self) -> None:
         """Close the database connections; callers in ``wait_events`` look once more and return."""
-        self._tell("")
+        self._closed = True
+        self._news.wake_all()
         self._database.close()
 
     # -- changing ----------------------------------------------------------------------------------------
@@ -194,6 +222,8 @@ class Service:
     def _create(self, name: str, source: _Source, terms: Terms, view: View | None) -> Reply:
         if self._hosts.identity(name) is not None:
             raise MMError("EEXIST", f"there is a host {name!r} already", host=name)
+        self._hosts.check_quota(self.settings.hosts)
+        self._cache.make_room(name, _bytes_of(source))
         call = Call(now_ns=self._clock())
         host = _make(source, call)
         created_at = None if terms.dry_run else events.rfc3339(call.now_ns)
@@ -201,7 +231,8 @@ class Service:
         reply = Reply(result, None, 0, call.events)
         if not terms.dry_run:
             reply.revision = 1
-            self._cache.put(self._hosts.create(name, host, self._change(reply, terms, call.now_ns)))
+            change = self._change(reply, terms, call.now_ns)
+            self._cache.put(self._hosts.create(name, host, change, self.settings.hosts))
         return reply
 
     def execute(self, name: str, command: Command, terms: Terms, view: View | None = None) -> Reply:
@@ -229,6 +260,7 @@ class Service:
             reply = Reply(result, error, loaded.revision, outcome.events)
             if not terms.dry_run:
                 self._hosts.save(loaded, self._change(reply, terms, now_ns))
+                self._cache.put(loaded)
         except BaseException as error:
             refused = isinstance(error, MMError) and self._hosts.untouched(loaded)
             if not (terms.dry_run or refused):
@@ -258,7 +290,7 @@ class Service:
         Without ``wait``: WouldWait where the host is in use, or not in memory as it is now.
         """
         identity = self._identity(name, wait=wait)  # before the lock: readers wait only while others look
-        with self._locks.holding(name, wait=wait):
+        with self._alone(name, wait=wait):
             loaded = self._at_hand(name, identity, wait=wait)
             return fn(loaded.host), loaded.revision
 
@@ -278,7 +310,7 @@ class Service:
         Without ``wait``: WouldWait where it is not made yet, or as for ``read``.
         """
         identity = self._identity(name, wait=wait)
-        with self._locks.holding(name, wait=wait):
+        with self._alone(name, wait=wait):
             loaded = self._at_hand(name, identity, wait=wait)
             known = loaded.shown.get(view)
             if known is None or known[0] != loaded.revision:
@@ -303,17 +335,26 @@ class Service:
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
-            with self._news:
-                known = self._nr_news
-            found = self.events(name, after, limit)
-            left = deadline - time.monotonic()
-            if found or left <= 0:
-                return found
-            self._await_news(known, min(left, self.settings.events_poll_seconds))
+            change = self._news.expect(name)
+            try:
+                if self._last_event(name) > after:
+                    return self.events(name, after, limit)
+                left = deadline - time.monotonic()
+                if left <= 0 or self._closed:
+                    return []
+                change.wait(min(left, self.settings.events_poll_seconds))
+            finally:
+                self._news.forget(name, change)
+
+    def _last_event(self, name: str) -> int:
+        number = self._hosts.last_event(name)
+        if number is None:
+            raise HostNotFound(name)
+        return number
 
     def audit(self, name: str) -> tuple[Rows, int]:
         """Every law held against the host as its rows say it, and that the one in memory is the same."""
-        with self._locks.holding(name):
+        with self._alone(name):
             running = self._current(name)
             stored = self._hosts.load(name)
         if stored is None:
@@ -331,6 +372,7 @@ class Service:
     def _database_ready(self) -> dict[str, dict[str, Any]]:
         newest = migrate.head()
         try:
+            self._try_a_write()
             with self._database.reading() as connection:
                 present = migrate.current(connection)
         except StoreFailure as failure:
@@ -340,6 +382,13 @@ class Service:
             }
         migrations = {"ok": present == newest, "head": newest, "current": present}
         return {"database": {"ok": True}, "migrations": migrations}
+
+    def _try_a_write(self) -> None:
+        """Raises StoreFailure when nothing can be stored: a full or read-only disk, another file at the place."""
+        with self._probe:
+            if time.monotonic() - self._probed >= PROBE_SECONDS:
+                self._database.probe()
+                self._probed = time.monotonic()
 
     def list(self, limit: int, cursor: str | None = None) -> tuple[Rows, str | None]:
         """Hosts by name (name, kernel, cmdline, revision, created_at), and the cursor of the next page."""
@@ -357,7 +406,7 @@ class Service:
         """Alone with the host in this process, until no other process comes in between."""
         for _ in range(ATTEMPTS):
             try:
-                with self._locks.holding(name):
+                with self._alone(name):
                     reply = self._replay(terms) or self._attempt(name, terms, attempt)
             except (StaleRevision, KeyTaken):
                 self._cache.drop(name)
@@ -370,6 +419,8 @@ class Service:
     def _attempt(self, name: str, terms: Terms, attempt: Callable[[], Reply]) -> Reply:
         try:
             return attempt()
+        except HostsFull as full:
+            raise QuotaReached("hosts", full.args[0]) from None
         except (BadInput, HostNotFound):
             raise
         except MMError as refusal:
@@ -409,12 +460,22 @@ class Service:
             raise HostNotFound(name)
         return identity
 
+    @contextmanager
+    def _alone(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Alone with a host in this process, and its place in memory kept meanwhile."""
+        with self._locks.holding(name, wait=wait), self._cache.using(name):
+            yield
+
     def _current(self, name: str) -> Loaded:
         """The host at the revision that the database has now: from memory, or from its rows."""
-        loaded = self._cache.get(name, *self._identity(name)) or self._hosts.load(name)
+        identity = self._identity(name)
+        loaded = self._cache.get(name, *identity)
         if loaded is None:
-            raise HostNotFound(name)
-        self._cache.put(loaded)
+            self._cache.make_room(name, self._hosts.nbytes(identity[0]))
+            loaded = self._hosts.load(name)
+            if loaded is None:
+                raise HostNotFound(name)
+            self._cache.put(loaded)
         return loaded
 
     def _copy(self, name: str) -> _Copy:
@@ -422,15 +483,8 @@ class Service:
         lines = self.events(name, limit=MAX_DMESG_LINES, kind="KernelMessagePrinted")
         return _Copy(name, revision, host, [(line["type"], line["data"]) for line in lines])
 
-    def _await_news(self, known: int, timeout_seconds: float) -> None:
-        """Until there are more news than the ``known`` ones."""
-        with self._news:
-            self._news.wait_for(lambda: self._nr_news != known, timeout_seconds)
-
     def _tell(self, name: str) -> None:
-        with self._news:
-            self._nr_news += 1
-            self._news.notify_all()
+        self._news.announce(name)
         loaded = self._cache.peek(name)
         has_work = loaded is not None and loaded.host.deferred_mode == "auto" and bool(loaded.host.deferred)
         for listener in tuple(self._listeners):

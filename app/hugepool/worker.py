@@ -53,6 +53,10 @@ class DeferredFreeWorker:
                 await self._round()
             except StoreFailure as failure:
                 log.warning("the deferred-free worker cannot use the database: %s", failure)
+                self._service.work.beat(str(failure))
+            except Exception as error:  # a bug must not end the worker in silence
+                log.exception("a round of the deferred-free worker failed")
+                self._service.work.beat(f"{type(error).__name__}: {error}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._service.settings.worker_poll_seconds)
 

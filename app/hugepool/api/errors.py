@@ -36,6 +36,7 @@ STATUS = {
     "EIO": HTTPStatus.INTERNAL_SERVER_ERROR,
     "ENOMEM": HTTPStatus.INSUFFICIENT_STORAGE,
     "ENOSPC": HTTPStatus.INSUFFICIENT_STORAGE,
+    "EDQUOT": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
 # What HTTP itself refuses has a status first; the errno is the one a kernel would choose for it.
@@ -49,12 +50,14 @@ ERRNO_OF_STATUS = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "EIO",
     HTTPStatus.SERVICE_UNAVAILABLE: "EAGAIN",
 }
-NUMBER = {**ERRNO_NUMBER, "EAGAIN": 11, "EFBIG": 27, "ESTALE": 116}
+NUMBER = {**ERRNO_NUMBER, "EAGAIN": 11, "EFBIG": 27, "ETIMEDOUT": 110, "ESTALE": 116, "EDQUOT": 122}
 TITLE = {
     **ERRNO_TEXT,
     "EAGAIN": "Resource temporarily unavailable",
     "EFBIG": "File too large",
     "ESTALE": "Stale file handle",
+    "ETIMEDOUT": "Connection timed out",
+    "EDQUOT": "Disk quota exceeded",
 }
 
 HTTP_DETAIL = {
@@ -208,6 +211,7 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _bug(request: Request, exc: Exception) -> Response:
-    """A bug of hugepool: the server logs it, the client learns that nothing was kept."""
+    """A bug of hugepool: the server logs it with its cause."""
     del exc
-    return problem(request, "EIO", "hugepool failed here; the request was rolled back and nothing was kept")
+    detail = "hugepool failed here, and its log says why; what was not stored yet was rolled back"
+    return problem(request, "EIO", detail)

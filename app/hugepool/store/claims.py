@@ -32,6 +32,7 @@ class WorkQueue:
         self._settings = settings
         self._clock = clock
         self._last_beat_ns: int | None = None
+        self._last_error: str | None = None
         self.owner = uuid.uuid4().hex
 
     def due(self) -> list[str]:
@@ -87,12 +88,12 @@ class WorkQueue:
 
     # -- is the worker alive -----------------------------------------------------------------------------
 
-    def beat(self) -> None:
-        """The worker of this process is alive."""
-        self._last_beat_ns = self._clock()
+    def beat(self, error: str | None = None) -> None:
+        """The worker of this process is alive; ``error``: but its last round failed, and why."""
+        self._last_beat_ns, self._last_error = self._clock(), error
 
     def health(self) -> dict[str, Any]:
-        """``ok``: the worker gave a sign of life lately, or is switched off; and the hosts it fails on."""
+        """``ok``: the worker gave a sign of life lately and can work, or is switched off; and the hosts it fails on."""
         if not self._settings.worker_enabled:
             return {"ok": True, "enabled": False}
         limit_seconds = (
@@ -101,6 +102,8 @@ class WorkQueue:
         last = self._last_beat_ns
         alive = last is not None and self._clock() - last <= limit_seconds * SECOND_NS
         try:
-            return {"ok": alive, "enabled": True, "failures": self.failures()}
+            error, failures = self._last_error, self.failures()
         except StoreFailure as failure:
-            return {"ok": alive, "enabled": True, "error": str(failure)}
+            return {"ok": False, "enabled": True, "error": str(failure)}
+        found = {"ok": alive and error is None, "enabled": True, "failures": failures}
+        return found if error is None else {**found, "error": error}

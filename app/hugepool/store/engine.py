@@ -1,23 +1,17 @@
 """The database connection, and all that depends on which database it is.
 
-SQLite, the default, is set up for a service:
-
-* WAL: readers and the one writer do not wait for each other.
-* ``synchronous=FULL``: an acknowledged change is on the disk.  With NORMAL it would survive the death of the
-  process but not a loss of power, as WAL then syncs at checkpoints only.
-* ``isolation_level=None`` on connect and ``BEGIN IMMEDIATE`` on begin: the driver's own late BEGIN loses
-  concurrent read-modify-writes without any error.
-* Writers of this process queue at a lock of our own: SQLite's waiting for its write lock polls and is unfair.
+SQLite, the default, is set up in ``sqlite.py``.  Its writers of this process queue at a lock of our own: SQLite's
+waiting for its write lock polls and is unfair.
 
 PostgreSQL needs a driver and ``HUGEPOOL_DATABASE_URL``; what differs is in this file.
 """
 
 import json
+import re
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, insert, text
@@ -27,11 +21,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from hugepool.settings import Settings
-from hugepool.store.errors import Busy, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.errors import Busy, RowRefused, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.sqlite import SqliteFile
 
 # What a transaction that only reads asks for, so that several SELECTs see one moment.
 _READ_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"isolation_level": "REPEATABLE READ"}}
 _WRITE_OPTION = "hugepool_write"
+_PROBE_SECONDS = 2.0
+# Unique keys that two callers may want at once: whoever comes second starts again.  SQLite's words, PostgreSQL's.
+_RACES = {"hosts.name", "uq_hosts_name", "idempotency_keys.key", "pk_idempotency_keys"}
+_UNIQUE = re.compile(r"UNIQUE constraint failed: (\S+)")
 _BUSY_WORDS = ("locked", "busy", "could not serialize", "deadlock detected", "lock timeout")
 _MIGRATION_LOCK = {"postgresql": "SELECT pg_advisory_xact_lock(7221)"}
 
@@ -43,6 +42,8 @@ class Database:
         self._timeout_seconds = settings.database_timeout_seconds
         try:
             self.url = make_url(settings.database_url)
+            sqlite = self.url.get_backend_name() == "sqlite"
+            self._file = SqliteFile(self.url, settings.database_timeout_seconds) if sqlite else None
             self._engine = create_engine(
                 self.url,
                 json_serializer=to_json,
@@ -51,26 +52,12 @@ class Database:
             )
         except (SQLAlchemyError, ImportError) as error:
             raise StoreFailure(f"the database URL cannot be used: {error}") from error
-        self._sqlite = self.url.get_backend_name() == "sqlite"
         self._statements: dict[Select[Any], tuple[str, list[str]]] = {}  # of ``first``
         self._at_hand: Any = None
         self._at_hand_guard = threading.Lock()
-        self._prepare(self._engine, self._set_up_sqlite)
-        self._one_writer: AbstractContextManager[Any] = threading.Lock() if self._sqlite else nullcontext()
-
-    def _prepare(self, engine: Engine, on_connect: Callable[[Any, Any], None]) -> None:
-        if self._sqlite:
-            event.listen(engine, "connect", on_connect)
-            event.listen(engine, "begin", _begin_sqlite)
-
-    def _set_up_sqlite(self, raw: Any, _record: Any) -> None:
-        raw.isolation_level = None
-        cursor = raw.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout_seconds * 1000)}")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-        _switch_to_wal(raw, self._timeout_seconds)
+        self._writer = threading.Lock()
+        if self._file is not None:
+            _listen(self._engine, self._file, self._file.set_up)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -102,7 +89,7 @@ class Database:
         Raises:
             WouldWait: another database, or one that is not free right now.
         """
-        if not self._sqlite or not self._at_hand_guard.acquire(blocking=False):
+        if self._file is None or not self._at_hand_guard.acquire(blocking=False):
             raise WouldWait
         try:
             if self._at_hand is None:
@@ -137,13 +124,39 @@ class Database:
             Busy: other writers held the database for longer than the time set.
             StaleRevision: another process inserted the same row first.
         """
-        with (
-            _translated(),
-            self._one_writer,
-            self._engine.connect().execution_options(**{_WRITE_OPTION: True}) as connection,
-            connection.begin(),
-        ):
+        with _translated(), self._alone(self._timeout_seconds), self._transaction() as connection:
             yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        connection = self._engine.connect().execution_options(**{_WRITE_OPTION: True})
+        with connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _alone(self, timeout_seconds: float) -> Iterator[None]:
+        """The one writer of this process, and SQLite's file still where it was."""
+        if self._file is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=timeout_seconds):
+            raise Busy("other writers keep the database busy")
+        try:
+            self._file.check()
+            yield
+        finally:
+            self._writer.release()
+
+    def probe(self) -> None:
+        """Write a little and commit it, as any change does.  Raises StoreFailure where that does not work."""
+        with _translated(), self._alone(_PROBE_SECONDS), self._transaction() as connection:
+            if self._file is None:
+                connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+            else:
+                count = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+                connection.exec_driver_sql(f"PRAGMA user_version = {(count + 1) & 0x7FFFFFFF}")
+        if self._file is not None:
+            self._file.check_room()
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -152,7 +165,8 @@ class Database:
         SQLite changes a table by copying and dropping it, which would delete the rows that refer to it.
         """
         engine = create_engine(self.url, poolclass=NullPool)
-        self._prepare(engine, _set_up_migration)
+        if self._file is not None:
+            _listen(engine, self._file, self._file.set_up_migration)
         with (
             _translated(),
             engine.connect().execution_options(**{_WRITE_OPTION: True}) as connection,
@@ -161,6 +175,11 @@ class Database:
             if lock := _MIGRATION_LOCK.get(self.url.get_backend_name()):
                 connection.execute(text(lock))
             yield connection
+
+    def rebuild(self) -> None:
+        """Once, at the first start with a file of an earlier version: see ``SqliteFile.rebuild``."""
+        if self._file is not None:
+            self._file.rebuild()
 
     def close(self) -> None:
         """Close all connections."""
@@ -187,23 +206,10 @@ def insert_rows(
         connection.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
 
 
-def _switch_to_wal(raw: Any, timeout_seconds: float) -> None:
-    """WAL stays with the file; the first switch waits for other processes, which SQLite itself does not do."""
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            raw.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _set_up_migration(raw: Any, _record: Any) -> None:
-    raw.isolation_level = None
-    raw.execute("PRAGMA busy_timeout = 60000")
+def _listen(engine: Engine, file: SqliteFile, set_up: Callable[[Any, Any], None]) -> None:
+    event.listen(engine, "do_connect", file.prepare)
+    event.listen(engine, "connect", set_up)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -226,7 +232,9 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        raise StaleRevision(str(error.orig)) from error
+        if _constraint(error) in _RACES:
+            raise StaleRevision(str(error.orig)) from error
+        raise RowRefused(str(error.orig)) from error
     except PoolTimeout as error:
         raise Busy("no database connection became free") from error
     except OperationalError as error:
@@ -234,4 +242,12 @@ def _translated() -> Iterator[None]:
             raise Busy(f"the database is busy: {error.orig}") from error
         raise StoreFailure(f"the database failed: {error.orig}") from error
     except SQLAlchemyError as error:
-        raise StoreFailure(f"the database failed: {error}") from error
+        first_line = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise StoreFailure(f"the database failed: {first_line}") from error
+
+
+def _constraint(error: IntegrityError) -> str | None:
+    """What a row broke, as the database names it: a driver's own field, else SQLite's message."""
+    named: str | None = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    found = _UNIQUE.search(str(error.orig))
+    return named or (found and found[1])

@@ -13,8 +13,16 @@ class WouldWait(Exception):
     """The answer is not at hand: who cannot wait has somebody else ask again."""
 
 
+class RowRefused(Exception):
+    """The database refused a row by a rule that no race explains: a bug of hugepool; nothing was kept."""
+
+
 class StaleRevision(Exception):
     """Somebody else changed the host first: load it again and apply again."""
+
+
+class HostsFull(Exception):
+    """There are as many hosts as are kept: the argument."""
 
 
 class KeyTaken(Exception):

@@ -6,22 +6,28 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, select, update
 
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Host
-from hugepool.mm.machine.units import SECTION_PAGES
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
 from hugepool.store import events as log
 from hugepool.store import idempotency, loading, rows
 from hugepool.store import tables as t
 from hugepool.store.engine import Database, insert_rows
-from hugepool.store.errors import StaleRevision
+from hugepool.store.errors import HostsFull, StaleRevision
 from hugepool.store.idempotency import Stored
 from hugepool.store.sections import COLUMNS, NR_PLAIN, STATES, encode, stored_sections
 
+MANY = 1 << 62
 Event = tuple[str, dict[str, Any]]
 Sections = npt.NDArray[np.int64]
 _ALL_NULL = (None,) * (len(COLUMNS) - NR_PLAIN)
+BYTES_A_HOST = 300_000  # measured on hosts just booted, of 1 GiB to 16 TiB
+BYTES_A_BLOCK = 24
+BYTES_A_MAPPED_PAGE = 150  # of a dictionary's or a set's entry
+_LAST_EVENT = select(t.hosts.c.last_event_id).where(t.hosts.c.name == bindparam("name"))
+_NR_SECTIONS = select(t.hosts.c.nr_sections).where(t.hosts.c.id == bindparam("id"))
 _IDENTITY = select(t.hosts.c.id, t.hosts.c.revision).where(t.hosts.c.name == bindparam("name"))
 _BLOCK_COLUMNS = ("host_id", "block", "state", "node", "start_pfn", "nr_pages")
 
@@ -44,9 +50,23 @@ class Loaded:
 
     @property
     def nbytes(self) -> int:
-        """Memory of its arrays, in bytes."""
-        mem = self.host.mem
-        return sum(array.nbytes for array in vars(mem).values() if isinstance(array, np.ndarray))
+        """Memory it takes, in bytes."""
+        return host_bytes(self.host)
+
+
+def host_bytes(host: Host) -> int:
+    """About how much memory a host takes, in bytes: its arrays, and what is kept page by page."""
+    arrays = [
+        a for part in (host.mem, host.mem.order) for a in vars(part).values() if isinstance(a, np.ndarray)
+    ]
+    maps = [m for task in host.tasks.values() for m in task.maps.values()] + [*host.files.values()]
+    pages = sum(len(m.pages) + len(m.reserved) + len(m.gone) for m in maps)
+    return sum(array.nbytes for array in arrays) + BYTES_A_MAPPED_PAGE * pages
+
+
+def map_bytes(pages: int) -> int:
+    """About how much memory the arrays of a machine of some pages of 4 KiB take, in bytes."""
+    return BYTES_A_HOST + pages // PAGEBLOCK_PAGES * BYTES_A_BLOCK
 
 
 @dataclass(slots=True)
@@ -72,6 +92,21 @@ class HostStore:
         row = first(_IDENTITY, name=name)
         return None if row is None else (row[0], row[1])
 
+    def last_event(self, name: str) -> int | None:
+        """Number of the last event of a host, or None without such a host."""
+        row = self._database.first(_LAST_EVENT, name=name)
+        return None if row is None else row[0]
+
+    def nbytes(self, host_id: int) -> int:
+        """About how much memory a host will take once it is loaded, in bytes."""
+        row = self._database.first(_NR_SECTIONS, id=host_id)
+        return 0 if row is None else map_bytes(row[0] * SECTION_PAGES)
+
+    def check_quota(self, most: int) -> None:
+        """Raises HostsFull when there are ``most`` hosts."""
+        with self._database.reading() as connection:
+            _check_quota(connection, most)
+
     def load(self, name: str) -> Loaded | None:
         """A host from its rows, or None."""
         with self._database.reading() as connection:
@@ -94,16 +129,18 @@ class HostStore:
 
     # -- writing -----------------------------------------------------------------------------------------
 
-    def create(self, name: str, host: Host, change: Change) -> Loaded:
+    def create(self, name: str, host: Host, change: Change, most: int = MANY) -> Loaded:
         """Store a new host at revision 1.
 
         Raises:
+            HostsFull: there are ``most`` hosts.
             StaleRevision: a host of this name exists.  KeyTaken: another answer was stored for the key.
         """
         saved = rows.snapshot(host)
         with self._database.writing() as connection:
             if connection.execute(select(t.hosts.c.id).where(t.hosts.c.name == name)).one_or_none():
                 raise StaleRevision(name)
+            _check_quota(connection, most)
             created_at = log.rfc3339(change.now_ns)
             created = {"name": name, "created_at": created_at, "revision": 1}
             values = {**created, "last_event_id": len(change.events), **rows.host_row(host)}
@@ -183,6 +220,11 @@ class HostStore:
                 raise StaleRevision(str(host_id))
             if change.answer is not None:
                 idempotency.keep(connection, change.answer, change.now_ns)
+
+
+def _check_quota(connection: Connection, most: int) -> None:
+    if connection.execute(select(func.count()).select_from(t.hosts)).scalar_one() >= most:
+        raise HostsFull(most)
 
 
 def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 import hugepool
 from hugepool.store.engine import Database
+from hugepool.store.errors import StoreFailure
 
 
 def config() -> Config:
@@ -23,11 +24,24 @@ def config() -> Config:
 
 
 def upgrade(database: Database) -> None:
-    """Migrate to the newest schema, in one transaction; processes that start together take turns."""
+    """Migrate to the newest schema, in one transaction; processes that start together take turns.
+
+    Raises:
+        StoreFailure: a newer hugepool made the database.
+    """
     with database.migrating() as connection:
+        _refuse_newer(current(connection))
         settings = config()
         settings.attributes["connection"] = connection
         command.upgrade(settings, "head")
+
+
+def _refuse_newer(present: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+    if present is not None and present not in known:
+        raise StoreFailure(
+            f"the database has schema {present}, this hugepool knows those up to {head()}: start a newer one"
+        )
 
 
 def head() -> str | None:
