@@ -1,4 +1,4 @@
-# Everything here needs only python3.11, make and the package index that pip is set up for.
+# Everything here needs only Python 3.11 or later, bash, make and the package index that pip is set up for.
 # Each target sets up .venv first: what the lock pins when the lock changed, the project itself when
 # pyproject.toml changed, nothing otherwise.
 
@@ -7,7 +7,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-PYTHON ?= python3.11
+# Searched for only where a recipe needs it; PYTHON=... names another one.
+PYTHON ?=
+BASE_PYTHON = $(or $(shell tools/find-python $(PYTHON)),$(error $(if $(PYTHON),$(PYTHON) is not a,there is no) \
+	Python 3.11 or later with venv and ensurepip; name one: make PYTHON=/path/to/python))
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -22,8 +26,8 @@ help: ## Show this list
 
 # A half-built .venv has no stamp, so the next call starts it afresh.
 $(VENV)/.locked: requirements-dev.lock
-	@echo "== installing $< into $(VENV)"
-	$(PYTHON) -m venv --clear $(VENV)
+	@python=$(BASE_PYTHON); echo "== installing $< into $(VENV), with $$($$python --version) ($$python)"; \
+		$$python -m venv --clear $(VENV)
 	$(PIP_INSTALL) --require-hashes --requirement $<
 	$(BIN)/python -m pip check
 	@touch $@
@@ -75,11 +79,11 @@ soak: $(STAMP) ## Run random commands and check every law after each; bounded
 
 # The locks name no index: pip takes the files from wherever it is set up to, and the hashes hold.
 LOCK := $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --no-python-downloads --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra mount --upgrade
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra server --extra mount $(LOCK_ARGS)
 
 .PHONY: lock
-lock: ## Resolve pyproject.toml anew and write both locks
-	$(PYTHON) -m venv --clear $(VENV)-lock
+lock: ## Write both locks from pyproject.toml; LOCK_ARGS=--upgrade takes newer versions
+	$(BASE_PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic_core import from_json, to_json
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -222,6 +221,8 @@ def run_scenarios(
 
     Exit status: 0 all is as expected, 1 something is not, 2 a file is wrong or could not be run.
     """
+    from pydantic_core import from_json
+
     from hugepool.whatif import report
     from hugepool.whatif.document import WrongFile, read_scenario
 
@@ -258,6 +259,8 @@ def _wrong_file(wrong: "WrongFile") -> typer.Exit:
 
 def _answer(file: "ScenarioFile", url: str) -> bytes:
     """The answer's bytes, the same whoever makes it; progress is shown meanwhile."""
+    from pydantic_core import to_json
+
     from hugepool.client import Client, Refused, Unreachable
     from hugepool.mm.machine.errors import MMError
     from hugepool.whatif import variants

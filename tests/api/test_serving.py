@@ -23,7 +23,7 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "hugepool.cli", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "hugepool", "serve", "--port", str(port)]
     settings = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/hugepool.db"}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, text=True)
@@ -77,7 +77,7 @@ def test_a_signal_ends_the_server_and_its_open_streams_soon(
 def test_a_wrong_setting_is_named_without_a_trace(
     tmp_path: Path, option: list[str], variable: dict[str, str], told: str
 ) -> None:
-    command = [sys.executable, "-m", "hugepool.cli", "serve", *option]
+    command = [sys.executable, "-m", "hugepool", "serve", *option]
     settings = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/hugepool.db"} | variable
     done = subprocess.run(
         command, env=settings, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
@@ -97,7 +97,7 @@ def test_a_wrong_setting_is_named_without_a_trace(
     ],
 )
 def test_a_database_that_cannot_be_used_is_told_in_one_line(url: str, told: str) -> None:
-    command = [sys.executable, "-m", "hugepool.cli", "serve", "--port", "0", "--database-url", url]
+    command = [sys.executable, "-m", "hugepool", "serve", "--port", "0", "--database-url", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(told)
@@ -105,6 +105,6 @@ def test_a_database_that_cannot_be_used_is_told_in_one_line(url: str, told: str)
 
 
 def test_the_version_is_shown() -> None:
-    command = [sys.executable, "-m", "hugepool.cli", "--version"]
+    command = [sys.executable, "-m", "hugepool", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
     assert done.stdout == f"hugepool {version('hugepool')}\n"

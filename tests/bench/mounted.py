@@ -46,7 +46,7 @@ def mounting(port: int, host: str) -> Iterator[Path]:
         command = [
             sys.executable,
             "-m",
-            "hugepool.cli",
+            "hugepool",
             "mount",
             "--url",
             f"http://{LOOPBACK}:{port}",

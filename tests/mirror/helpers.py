@@ -71,7 +71,7 @@ def skip_without_fuse() -> None:
 def hugepool(url: str, *arguments: str) -> Sequence[str]:
     """The command line of a hugepool command against a service."""
     command, *rest = arguments
-    return [sys.executable, "-m", "hugepool.cli", command, "--url", url, *rest]
+    return [sys.executable, "-m", "hugepool", command, "--url", url, *rest]
 
 
 def run(url: str, *arguments: str, **more: object) -> "subprocess.CompletedProcess[str]":

@@ -3,9 +3,10 @@
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.commands.apply import apply
+from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.state import Host
 from tests.mm.hosts import (
     GIB,
     KERNELS,
@@ -262,6 +263,43 @@ def test_a_demote_that_cannot_restore_changes_no_counter() -> None:
     assert outcome.error.errno == "ENOMEM"
     assert (row(host, 18), row(host)) == ((2, 2, 0, 0, 2), (0, 0, 0, 0, 0))
     assert_laws(host)
+
+
+def demote_with_one_reserved(kernel: str, count: int) -> tuple[Host, int, Outcome]:
+    """A host with two free pages of 1 GiB, one of them reserved by a task, after a demotion."""
+    host = machine(6 * GIB, kernel=kernel, cmdline="hugetlb_free_vmemmap=on hugepagesz=1G hugepages=2")
+    pid = do(host, c.StartTask("owner"))["pid"]
+    do(host, c.MapHugePages(pid, 18, 1, shared=False, noreserve=False, touch=0))
+    return host, pid, apply(host, c.Demote(18, count))
+
+
+def test_a_demotion_keeps_reserved_pages() -> None:
+    # w_demote-6.1
+    host, pid, outcome = demote_with_one_reserved("6.1", 2)
+    assert outcome.error is None
+    assert (row(host, 18), row(host)) == ((1, 1, 1, 0, 1), (512, 512, 0, 0, 512))
+    assert do(host, c.TouchHugePages(pid, 0, 1))["signal"] is None
+    assert_laws(host)
+
+
+def test_6_12_demotes_reserved_pages_and_their_owner_gets_sigbus() -> None:
+    # w_demote-6.12.113, steps 15 to 17
+    host, pid, outcome = demote_with_one_reserved("6.12", 2)
+    assert outcome.error is None
+    assert (row(host, 18), row(host)) == ((0, 0, 1, 0, 0), (1024, 1024, 0, 0, 1024))
+    assert do(host, c.TouchHugePages(pid, 0, 1))["signal"] == "SIGBUS"
+    again = apply(host, c.Demote(18, 1))
+    assert again.error is not None
+    assert again.error.errno == "EBUSY"
+    assert (row(host, 18), row(host)) == ((0, 0, 1, 0, 0), (1024, 1024, 0, 0, 1024))
+    assert_laws(host)
+
+
+def test_6_12_is_busy_after_demoting_less_than_asked_for() -> None:
+    host, _, outcome = demote_with_one_reserved("6.12", 5)
+    assert outcome.error is not None
+    assert (outcome.error.errno, outcome.result["demoted"]) == ("EBUSY", 2)
+    assert (row(host, 18), row(host)) == ((0, 0, 1, 0, 0), (1024, 1024, 0, 0, 1024))
 
 
 def test_a_fault_on_an_empty_pool_is_a_sigbus_and_a_mapping_beyond_it_enomem() -> None:

@@ -1,5 +1,6 @@
 """Many callers, several processes, sudden death: nothing acknowledged is lost, nothing happens twice."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -141,5 +142,7 @@ def test_the_same_commands_give_the_same_machine_in_another_process(
     for seed in ("1", "2"):
         url = f"sqlite:///{tmp_path / seed}.db"
         run = [sys.executable, "-c", script, url]
-        out = subprocess.run(run, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed})
+        out = subprocess.run(
+            run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
         assert out.stdout.strip() == here

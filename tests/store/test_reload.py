@@ -125,7 +125,7 @@ def test_fields_that_the_digest_leaves_out_come_back_too(store: HostStore) -> No
     host = machine()
     host.carried = {"meminfo": {"Slab": 17}, "order": ["b", "a"], "text": "Größe\n"}
     host.counters = {"pgfault": ULONG_MAX, "allocstall_normal": 0}
-    host.boot_id, host.movable_node, host.memmap_on_memory = "0000-1", True, True
+    host.thp, host.movable_node, host.memmap_on_memory = False, True, True
     host.last_splat_ns = 1_700_000_000_000_000_000
     store.create("lab", host, Change(0))
     fresh = reloaded(store).host

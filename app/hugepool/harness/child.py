@@ -66,10 +66,10 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
-    from hugepool.cli import app  # noqa: PLC0415 - who starts a child does not need the command line
+    from hugepool.__main__ import main as command_line  # noqa: PLC0415 - the parent does not need it
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app(prog_name="hugepool")
+    command_line()
 
 
 if __name__ == "__main__":

@@ -126,12 +126,8 @@ class SimulatedHost:
         self._need_fuse()
         if not _capabilities() & CAP_SYS_ADMIN:
             self._skip("hugepool exec takes root with CAP_SYS_ADMIN, for a mount namespace")
-        hugepool = [
-            sys.executable,
-            "-P",
-            "-m",
-            "hugepool.cli",
-        ]  # -P: the folder of the test may hold another `app`
+        # -P: the folder of the test may hold modules of any name.
+        hugepool = [sys.executable, "-P", "-m", "hugepool"]
         with subprocess.Popen(  # noqa: S603 - what the test asked to run
             [*hugepool, "exec", "--url", self.url, self.name, "--", *program],
             stdin=subprocess.PIPE,

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    true,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -95,7 +96,7 @@ hosts = Table(
     Column("movable_node", Boolean, nullable=False),
     Column("memmap_on_memory", Boolean, nullable=False),
     Column("auto_online_blocks", String(16), nullable=False),
-    Column("boot_id", Text, nullable=False),
+    Column("thp", Boolean, nullable=False, server_default=true()),
     Column("deferred_mode", String(16), nullable=False),
     _count("next_pid"),
     _count("next_stamp"),

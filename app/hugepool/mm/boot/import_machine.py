@@ -132,7 +132,7 @@ def _take_over_tunables(host: Host, image: MachineImage, params: BootParams) -> 
     known = image.optimize_enabled
     host.optimize_enabled = params.free_vmemmap if known is None else known
     host.auto_online_blocks = image.auto_online_blocks
-    host.movable_node = params.movable_node
+    host.movable_node, host.thp = params.movable_node, params.thp
     excluded = host.optimize_enabled and host.profile.memmap_on_memory_excluded
     host.memmap_on_memory = params.memmap_on_memory and not excluded
     host.carried = dict(image.carried)

@@ -6,6 +6,7 @@ from typing import Any
 from hugepool.mm.commands.commands import Demote, SetMaxHugePages, SetOvercommit
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import hugetlb
+from hugepool.mm.kernel.demote import demote_pages
 from hugepool.mm.kernel.hugetlb_page import ResizeResult
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.state import Call, Host, HState
@@ -70,8 +71,8 @@ def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
     """Demote free gigantic pages; success even when there was nothing to demote.
 
     Raises:
-        MMError: ENOENT on kernels or sizes without the file; ENOMEM when vmemmap could not be restored (pages
-            demoted before stay so).
+        MMError: ENOENT on kernels or sizes without the file; ENOMEM when vmemmap could not be restored, EBUSY when
+            more pages are reserved than free and none is free (pages demoted before stay so).
     """
     hs = hstate(host, cmd.order)
     smaller = [other for order, other in host.hstates.items() if order < cmd.order]
@@ -81,14 +82,18 @@ def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
         raise BadInput(f"must be 0..2**64-1, not {cmd.count}", where="count")
     allowed = _allowed_nodes(host, SetMaxHugePages(cmd.order, cmd.count, cmd.nid))
     before = counters(hs)
-    done, failure = hugetlb.demote_pages(host, call, hs, smaller[0], cmd.count, allowed)
-    answer = {"requested": cmd.count, "demoted": done, "before": before, "after": counters(hs),
+    done = demote_pages(host, call, hs, smaller[0], cmd.count, allowed)
+    answer = {"requested": cmd.count, "demoted": done.pages, "before": before, "after": counters(hs),
               "target": {"size": smaller[0].size, **counters(smaller[0])}, "vmemmap": vmemmap_of(call)}  # fmt: skip
-    call.emit("HugePagesDemoted", size=hs.size, count=done)
-    if failure:
-        raise MMError("ENOMEM", f"{done} of {cmd.count} pages demoted, then no memory for vmemmap on node "
-                      f"{failure.node}", reason="injected-fault" if failure.injected else "vmemmap-restore",
-                      result=answer, **asdict(failure))  # fmt: skip
+    call.emit("HugePagesDemoted", size=hs.size, count=done.pages)
+    if done.failure:
+        raise MMError("ENOMEM", f"{done.pages} of {cmd.count} pages demoted, then no memory for vmemmap on node "
+                      f"{done.failure.node}",
+                      reason="injected-fault" if done.failure.injected else "vmemmap-restore",
+                      result=answer, **asdict(done.failure))  # fmt: skip
+    if done.none_free:
+        raise MMError("EBUSY", f"no free huge page of {hs.size}, and {hs.resv_huge_pages} are reserved",
+                      reason="all-free-pages-reserved", result=answer)  # fmt: skip
     return answer
 
 

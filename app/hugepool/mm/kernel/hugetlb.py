@@ -18,13 +18,12 @@ from hugepool.mm.kernel.hugetlb_page import (
     dequeue,
     enqueue,
     huge_source,
-    restore_one,
     ring,
     run_free_hpage_work,
     take_huge_blocks,
     update_and_free_pages,
 )
-from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, per_node
+from hugepool.mm.kernel.hugetlb_vmemmap import per_node
 from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import NO_BLOCKS, ZONE_MOVABLE, BlockFlag, Blocks, Zone
@@ -141,7 +140,6 @@ def _shrink(
         hs.next_nid_to_free = after(allowed, nid)
         hs.surplus_huge_pages += 1
         hs.surplus_node[nid] += 1
-        result.raised_surplus += 1
 
 
 def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:
@@ -162,45 +160,6 @@ def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[in
     heads = np.concatenate(parts) if parts else NO_BLOCKS
     account_pages(host, hs, heads, -1)
     return heads
-
-
-# -- demoting ---------------------------------------------------------------------------------------------
-
-
-def demote_pages(
-    host: Host, call: Call, hs: HState, target: HState, count: int, allowed: Sequence[int]
-) -> tuple[int, VmemmapRestoreFailed | None]:
-    """Split up to ``count`` free unreserved pages into pages of ``target``; how many, and what stopped it.
-
-    Source: mm/hugetlb.c demote_store(), demote_pool_huge_page(), demote_free_huge_page() (6.1).
-    """
-    result = ResizeResult(0)
-    done = 0
-    while done < count and _demotable(hs, allowed):
-        nid = next((n for n in ring(allowed, hs.next_nid_to_free) if hs.free_node[n] > 0), None)
-        if nid is None:
-            break
-        hs.next_nid_to_free = after(allowed, nid)
-        head = dequeue(host, hs, nid, 1)
-        account_pages(host, hs, head, -1)
-        if not restore_one(host, call, hs, head, result):
-            account_pages(host, hs, head, +1)
-            enqueue(host, hs, head)
-            return done, next(iter(result.failures.values()))
-        parts = np.arange(int(head[0]), int(head[0]) + hs.blocks, target.blocks)
-        host.mem.flags[parts] = BlockFlag.HEAD
-        host.mem.seq[parts] = 0
-        add_fresh_pages(host, call, target, parts)
-        hs.max_huge_pages -= 1
-        target.max_huge_pages += hs.blocks // target.blocks
-        done += 1
-    return done, None
-
-
-def _demotable(hs: HState, allowed: Sequence[int]) -> int:
-    """Free pages less all reservations; of one node for its own file (unsigned in the kernel: not zero is enough)."""
-    free = hs.free_node[allowed[0]] if len(allowed) == 1 else hs.free_huge_pages
-    return free - hs.resv_huge_pages
 
 
 # -- one fresh page, or as many as one rule holds for -------------------------------------------------------

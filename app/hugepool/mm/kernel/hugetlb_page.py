@@ -58,7 +58,6 @@ class ResizeResult:
     freed: int = 0
     refused: int = 0
     converted_surplus: int = 0
-    raised_surplus: int = 0
     nodes: dict[int, NodeDelta] = field(default_factory=dict)
     stopped: dict[int, str] = field(default_factory=dict)
     failures: dict[int, VmemmapRestoreFailed] = field(default_factory=dict)

@@ -1,14 +1,38 @@
-"""Copies of a host, and the number that says whether two hosts are equal."""
+"""Copies of a host, and the number that says whether two hosts are equal.
+
+Both follow from the fields that the state declares: a field that is added is copied and compared.  What is left out
+is listed in ``DERIVED``, each with what it follows from.
+"""
 
 import copy
 import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from hugepool.mm.machine import sparse_vmemmap
-from hugepool.mm.machine.mmzone import Use
-from hugepool.mm.machine.state import Host, HugeMap, Task
+from hugepool.mm.machine.mmzone import MemoryMap, Node, Use, Zone
+from hugepool.mm.machine.state import FreeList, Host
+
+DERIVED: dict[type, frozenset[str]] = {
+    Host: frozenset({"profile"}),  # the kernel's name stands for it
+    Node: frozenset({"zones"}),  # they are the memory map's
+    Zone: frozenset({"nr_free_cma", "nr_isolated"}),  # recounted from the pages
+    MemoryMap: frozenset(
+        {
+            "dirty",  # what is to be saved, not what is there
+            "seq",  # the free lists have this order
+            "slot", "detail", "spare_slots",  # where the uses of a mixed pageblock are kept; compared by value
+            "pte_slot", "pte", "nr_pte_rows",  # the same for page tables
+            "cma_blocks", "isolated_blocks", "resting_blocks",  # from migratetypes and flags
+            "block_hint", "page_hint", "lone_span",  # where a search begins
+            "order",  # compared by zone, whatever the stamps are
+        }
+    ),
+}  # fmt: skip
 
 
 def fork(host: Host) -> Host:
@@ -19,55 +43,79 @@ def fork(host: Host) -> Host:
 def digest(host: Host) -> str:
     """SHA-256 over the whole state: equal digests, equal machines."""
     h = hashlib.sha256()
-    mem = host.mem
-    for array in (mem.use, mem.mt, mem.flags, mem.nfree, mem.zone, mem.section_state, mem.section_nid,
-                  mem.hot_added, mem.vmemmap_pfn, mem.pte_pfn):  # fmt: skip
-        h.update(array.tobytes())
-    placed = np.flatnonzero((mem.order.stamp != 0) & (mem.use == Use.BUDDY))
-    for zone in host.zones:  # the order by zone, whatever the stamps are
-        ordered = mem.order.sorted(placed[mem.zone[placed] == zone.index + 1])
-        h.update(ordered.tobytes() + np.sign(mem.order.stamp[ordered]).tobytes())
-    mixed = np.flatnonzero(mem.slot)
-    h.update(mem.detail[mem.slot[mixed]].tobytes())
-    split = np.flatnonzero(mem.pte_slot)
-    h.update(sparse_vmemmap.tables(mem, split).tobytes())
-    plain = {
-        "kernel": host.kernel, "cmdline": host.cmdline, "seed": host.seed,
-        "zones": [(z.nid, z.type, z.start_pfn, z.spanned, z.present, z.managed, z.nr_free, z.nr_pcp, z.nr_cached, z.min,
-                   z.low, z.high, z.lowmem_reserve, z.cma) for z in host.zones],
-        "nodes": [(n.nid, n.cpus, n.distance) for n in host.nodes],
-        "hstates": [_hstate_fields(hs) for hs in host.hstates.values()],
-        "tasks": [_task_fields(host.tasks[pid]) for pid in sorted(host.tasks)],
-        "files": [_map_fields(host.files[path]) for path in sorted(host.files)],
-        "contig": [repr(host.contig_ranges[i]) for i in sorted(host.contig_ranges)],
-        "cma": [repr(area) for area in host.cma_areas],
-        "deferred": [repr(q) for q in host.deferred],
-        "faults": [(p, repr(host.faults[p])) for p in sorted(host.faults)],
-        "counters": sorted(host.counters.items()),
-        "tunables": (host.min_free_kbytes, host.user_min_free_kbytes, host.watermark_scale_factor,
-                     host.percpu_pagelist_high_fraction,
-                     host.lowmem_reserve_ratio, host.optimize_enabled, host.deferred_mode, host.default_order,
-                     host.memory_block_pages, host.auto_online_blocks, host.next_pid, host.next_stamp,
-                     host.next_range_id, host.poisoned_pages,
-                     host.last_splat_ns),
-    }  # fmt: skip
-    h.update(repr(plain).encode())
+    _feed(h, host)
     return h.hexdigest()
 
 
-def _hstate_fields(hs: Any) -> tuple[Any, ...]:
-    return (hs.order, hs.nr_free_vmemmap_pages, hs.max_huge_pages, hs.nr_huge_pages, hs.free_huge_pages,
-            hs.resv_huge_pages, hs.surplus_huge_pages, hs.nr_overcommit_huge_pages, hs.next_nid_to_alloc,
-            hs.next_nid_to_free, hs.nr_optimized, hs.nr_node, hs.free_node, hs.surplus_node,
-            [lst.items().tolist() for lst in hs.free_lists])  # fmt: skip
+def _feed(h: Any, value: Any) -> None:
+    """Add a value to a hash: of every kind in one form, so that equal values of other containers are equal."""
+    if isinstance(value, MemoryMap):
+        _feed_memory(h, value)
+    elif isinstance(value, np.ndarray):
+        h.update(f"{value.dtype.str}{value.shape}".encode() + value.tobytes())
+    elif isinstance(value, FreeList):
+        _feed(h, value.items())
+    elif is_dataclass(value) and not isinstance(value, type):
+        for name in stated_fields(value):
+            h.update(name.encode())
+            _feed(h, getattr(value, name))
+    elif isinstance(value, Mapping):
+        _feed_mapping(h, value)
+    elif isinstance(value, (list, tuple)):
+        _feed_list(h, value)
+    elif isinstance(value, (set, frozenset)):
+        _feed_list(h, sorted(value))
+    else:
+        h.update(_scalar(value).encode() + b";")
 
 
-def _task_fields(task: Task) -> tuple[Any, ...]:
-    maps = [_map_fields(task.maps[map_id]) for map_id in sorted(task.maps)]
-    return (task.pid, task.kind, task.comm, task.policy_mode, task.policy_nodes, task.cpu, task.mlock, task.node,
-            task.runs, maps, task.next_map_id)  # fmt: skip
+def _feed_mapping(h: Any, value: Mapping[Any, Any]) -> None:
+    h.update(f"{{{len(value)}".encode())
+    if all(type(item) is int for item in value.values()):
+        h.update(repr(sorted(value.items())).encode())
+        return
+    for key in sorted(value):
+        _feed(h, key)
+        _feed(h, value[key])
 
 
-def _map_fields(m: HugeMap) -> tuple[Any, ...]:
-    return (m.map_id, m.order, m.count, m.shared, m.noreserve, m.path, m.start, sorted(m.pages.items()),
-            sorted(m.reserved), sorted(m.gone), sorted(m.poisoned))  # fmt: skip
+def _feed_list(h: Any, value: Any) -> None:
+    h.update(f"[{len(value)}".encode())
+    if value and type(value[0]) is int:
+        h.update(repr(list(value)).encode())
+        return
+    for item in value:
+        _feed(h, item)
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, Enum):
+        return repr(value.value)
+    if isinstance(value, np.generic):
+        return repr(value.item())
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    raise TypeError(f"no digest of a {type(value).__name__}")
+
+
+def stated_fields(value: Any) -> list[str]:
+    """Names of the fields that are state of their own, for a dataclass or the memory map."""
+    names = vars(value) if isinstance(value, MemoryMap) else [field.name for field in fields(value)]
+    left_out = DERIVED.get(type(value), frozenset())
+    return [name for name in names if name not in left_out]
+
+
+def _feed_memory(h: Any, mem: MemoryMap) -> None:
+    for name in stated_fields(mem):
+        h.update(name.encode())
+        _feed(h, getattr(mem, name))
+    placed = np.flatnonzero((mem.order.stamp != 0) & (mem.use == Use.BUDDY))
+    for zone in mem.zones:
+        ordered = mem.order.sorted(placed[mem.zone[placed] == zone.index + 1])
+        _feed(h, ordered)
+        _feed(h, np.sign(mem.order.stamp[ordered]))
+    mixed = np.flatnonzero(mem.slot)
+    _feed(h, mem.detail[mem.slot[mixed]])
+    split = np.flatnonzero(mem.pte_slot)
+    _feed(h, split)
+    _feed(h, sparse_vmemmap.tables(mem, split))

@@ -32,6 +32,7 @@ class KernelProfile:
         crossing_text: what the console says when a struct page crosses page boundaries; None: nothing.
         sysctl_optimize: /proc/sys/vm/hugetlb_optimize_vmemmap exists (5.19+).
         demote: demote and demote_size files (5.16+).
+        demotes_reserved: a demotion takes all pages asked for at once, reserved ones too (defect, 6.12).
         returns_gigantic_surplus: unused surplus gigantic pages are given back with their reservation (6.1+).
         max_watermark_scale_factor: limit of the sysctl, in 1/10000 of a zone.
         per_node_totals: a per-node write counts totals, surplus included (defect, until 6.6).
@@ -75,6 +76,7 @@ class KernelProfile:
     crossing_text: str | None
     sysctl_optimize: bool
     demote: bool
+    demotes_reserved: bool
     returns_gigantic_surplus: bool
     max_watermark_scale_factor: int
     per_node_totals: bool
@@ -131,6 +133,7 @@ _5_14 = KernelProfile(
     crossing_text='HugeTLB: cannot free vmemmap pages because "struct page" crosses page boundaries',
     sysctl_optimize=False,
     demote=False,
+    demotes_reserved=False,
     returns_gigantic_surplus=False,
     max_watermark_scale_factor=1000,
     per_node_totals=True,
@@ -198,6 +201,7 @@ _6_12 = replace(
     fresh_head_frame=True,
     restore_thisnode=False,
     bulk=True,
+    demotes_reserved=True,
     per_node_totals=False,
     dissolve_takes_surplus=True,
     memmap_on_memory_any_size=True,

@@ -208,6 +208,7 @@ class Host:
         hstates: by order.  tasks: by pid.  files: huge pages of hugetlbfs files, by path.
         deferred: queue of the deferred-free worker, oldest first; worked off newest first.
         optimize_enabled: new huge pages give their vmemmap back.
+        thp: transparent huge pages were not switched off at boot: khugepaged raises min_free_kbytes.
         carried: fields of /proc that hugepool does not model, carried from import or boot.
         counters: vmstat counters that hugepool does model.
         last_splat_ns: when the last allocation failure was printed (rate limit), None never.
@@ -232,7 +233,6 @@ class Host:
     memmap_on_memory: bool = False
     thp: bool = True
     auto_online_blocks: str = "offline"
-    boot_id: str = ""
     hstates: dict[int, HState] = field(default_factory=dict)
     tasks: dict[int, Task] = field(default_factory=dict)
     files: dict[str, HugeMap] = field(default_factory=dict)
