@@ -61,7 +61,7 @@ SYSFS = {
 
 @pytest.mark.parametrize("data", SYSFS)
 def test_sysfs_numbers(data: bytes) -> None:
-    """KERNEL-BEHAVIOUR 1.3."""
+    """docs/kernel-rules.md 1.3."""
     assert outcome(parse.kstrtoul, data) == SYSFS[data]
 
 
@@ -99,7 +99,7 @@ PROC = {
 
 @pytest.mark.parametrize("data", PROC)
 def test_sysctl_numbers(data: bytes) -> None:
-    """KERNEL-BEHAVIOUR 1.4: value and bytes used."""
+    """docs/kernel-rules.md 1.4: value and bytes used."""
     assert outcome(parse.proc_doulongvec, data, negative_ignored=False) == PROC[data]
 
 
@@ -144,7 +144,7 @@ WORDS = {
 
 @pytest.mark.parametrize("data", WORDS)
 def test_block_words(data: bytes) -> None:
-    """KERNEL-BEHAVIOUR 7.1."""
+    """docs/kernel-rules.md 7.1."""
     words = ("offline", "online", "online_kernel", "online_movable")
     assert outcome(parse.sysfs_word, data, words) == WORDS[data]
 

@@ -1,4 +1,4 @@
-"""The slow reference: one page at a time, straight from KERNEL-BEHAVIOUR 5.1 and 5.2.  Counters only."""
+"""The slow reference: one page at a time, straight from docs/kernel-rules.md 5.1 and 5.2.  Counters only."""
 
 from dataclasses import dataclass
 

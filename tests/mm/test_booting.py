@@ -49,7 +49,7 @@ def test_kernelcore_makes_the_rest_movable() -> None:
 
 
 def test_watermarks_follow_the_kernels_formula() -> None:
-    # KERNEL-BEHAVIOUR 9.3: 67584 kB for three kernel zones, shared by managed pages, rounded down.
+    # docs/kernel-rules.md 9.3: 67584 kB for three kernel zones, shared by managed pages, rounded down.
     host = machine(4 * GIB)
     assert host.min_free_kbytes == 67584
     total = sum(z.managed for z in host.zones)

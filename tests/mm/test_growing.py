@@ -125,7 +125,7 @@ def test_growth_to_exhaustion_is_a_success_that_says_what_stopped_each_node(kern
 
 
 def test_a_zone_stops_at_its_watermark_to_the_page() -> None:
-    # KERNEL-BEHAVIOUR 3.2: free - 511 must stay above min + lowmem_reserve[MOVABLE].
+    # docs/kernel-rules.md 3.2: free - 511 must stay above min + lowmem_reserve[MOVABLE].
     host = machine(2 * GIB, cmdline="")
     resize(host, 10**6)
     for zone in host.zones:
@@ -148,7 +148,7 @@ def test_one_write_of_n_equals_n_writes_of_one_more(kernel: str, sizes: tuple[in
 
 
 def test_surplus_is_converted_before_anything_is_allocated() -> None:
-    # KERNEL-BEHAVIOUR 2.5, rows 4 and 5.
+    # docs/kernel-rules.md 2.5, rows 4 and 5.
     host = machine(2 * GIB)
     resize(host, 6)
     do(host, c.CreateTask("hugetlb", count=6, touch=6))

@@ -228,7 +228,7 @@ def test_an_unmovable_page_is_told_on_the_console(block: int) -> None:
 
 
 def test_pageblocks_before_an_unmovable_page_become_movable() -> None:
-    """KERNEL-BEHAVIOUR 8.2: they were isolated for a moment, and isolation forgets types."""
+    """docs/kernel-rules.md 8.2: they were isolated for a moment, and isolation forgets types."""
     host, block = movable_machine("6.1"), 36  # in ZONE_NORMAL
     part = np.arange(block * 64, block * 64 + 64)
     host.mem.assign_blocks(part[40:41], Use.SYSTEM)
@@ -245,7 +245,7 @@ def test_pageblocks_before_an_unmovable_page_become_movable() -> None:
 
 
 def test_underflow_of_the_persistent_size_until_6_8_and_none_on_6_12() -> None:
-    # KERNEL-BEHAVIOUR 11.5: 100 stuck, two offlines, a dead pool.
+    # docs/kernel-rules.md 11.5: 100 stuck, two offlines, a dead pool.
     host = movable_machine(pool=100)
     fail_restores(host)
     resize(host, 0)

@@ -138,7 +138,7 @@ def test_a_used_huge_page_moves_when_soft_and_is_cut_off_when_hard(kernel: str) 
 @pytest.mark.parametrize("kernel", ["6.1", "6.12"])
 @pytest.mark.parametrize("mode", ["soft", "hard"])
 def test_later_kernels_keep_what_a_refused_page_in_use_went_through(kernel: str, mode: str) -> None:
-    """KERNEL-BEHAVIOUR 5.7: migrate or unmap, then dissolve; the failure does not undo the first."""
+    """docs/kernel-rules.md 5.7: migrate or unmap, then dissolve; the failure does not undo the first."""
     host = pool(kernel, 5)
     pid = do(host, c.CreateTask("hugetlb", count=1, touch=1))["pid"]
     old = host.tasks[pid].maps[0].pages[0]

@@ -1,6 +1,6 @@
 """The kernel's parse rules for what is written to files, as pure functions.
 
-Source: lib/kstrtox.c, lib/cmdline.c memparse(), kernel/sysctl.c (5.14); KERNEL-BEHAVIOUR 1.3 and 1.4.
+Source: lib/kstrtox.c, lib/cmdline.c memparse(), kernel/sysctl.c (5.14); docs/kernel-rules.md 1.3 and 1.4.
 """
 
 import re

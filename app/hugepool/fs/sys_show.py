@@ -1,6 +1,6 @@
 """The texts below /sys, and which nodes, blocks and sizes there are.
 
-Source: mm/hugetlb.c, drivers/base/node.c, drivers/base/memory.c (5.14); KERNEL-BEHAVIOUR 1.3, 1.4 and 7.1.
+Source: mm/hugetlb.c, drivers/base/node.c, drivers/base/memory.c (5.14); docs/kernel-rules.md 1.3, 1.4 and 7.1.
 """
 
 from collections.abc import Callable, Iterator

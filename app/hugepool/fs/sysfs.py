@@ -1,6 +1,6 @@
 """The files of /sys as records: huge page pools, nodes, memory blocks.
 
-Source: mm/hugetlb.c, drivers/base/node.c, drivers/base/memory.c (5.14); KERNEL-BEHAVIOUR 1.3 and 7.1.
+Source: mm/hugetlb.c, drivers/base/node.c, drivers/base/memory.c (5.14); docs/kernel-rules.md 1.3 and 7.1.
 """
 
 import re

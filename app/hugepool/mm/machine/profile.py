@@ -2,7 +2,7 @@
 
 This table is the only place that knows a kernel by its name: all else asks a profile for a rule.
 
-Source: KERNEL-BEHAVIOUR 4.6 and 2.7, held against recordings of 5.14.2, 6.1.192 and 6.12.113.
+Source: docs/kernel-rules.md 4.6 and 2.7, held against recordings of 5.14.2, 6.1.192 and 6.12.113.
 """
 
 from dataclasses import dataclass, replace
