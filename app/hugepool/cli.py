@@ -116,23 +116,26 @@ def import_machine(
     memory = answer["memory"]
     console.print(
         f"host {answer['name']!r} ({answer['kernel']}): {memory['total_bytes'] >> 20} MiB, "
-        f"{len(answer['nodes'])} nodes, {memory['free_bytes'] >> 20} MiB free"
+        f"{len(answer['nodes'])} nodes, {memory['free_bytes'] >> 20} MiB free",
+        markup=False,
     )
 
 
 @contextmanager
 def calling(url: str) -> Iterator["Client"]:
     """A client of the service; its two errors end the command with exit status 1."""
-    from hugepool.client import Client, Refused, Unreachable
+    from hugepool.client import BadAnswer, Client, Refused, Unreachable
 
     try:
         with Client(url) as client:
             yield client
+    except BadAnswer as error:
+        raise _failed(error) from None
     except Unreachable as error:
         errors.print(f"{error}\nstart one with: hugepool serve", highlight=False)
         raise typer.Exit(1) from None
     except Refused as error:
-        errors.print(f"refused: {error.detail}", highlight=False)
+        errors.print(f"refused: {error.detail}", markup=False, highlight=False)
         raise typer.Exit(1) from None
 
 
@@ -153,7 +156,7 @@ def export_tree(
     with calling(url) as client, console.status("reading") as status:
         try:
             mirror = Mirror(client, host)
-            files = export(mirror, folder, lambda path: status.update(f"reading {path}"), force=force)
+            files = export(mirror, folder, lambda path: status.update(f"reading {escape(path)}"), force=force)
         except (CannotExport, OSError) as error:
             raise _failed(error) from None
     console.print(f"{files} files of host {host!r} in {folder}", highlight=False, soft_wrap=True)
@@ -199,14 +202,16 @@ def exec_program(
     with calling(url) as client:
         client.host(host)
     try:
-        status = execute(url, host, program, lambda text: errors.print(text, highlight=False, soft_wrap=True))
+        status = execute(
+            url, host, program, lambda text: errors.print(text, markup=False, highlight=False, soft_wrap=True)
+        )
     except (CannotMount, CannotCover) as error:
         raise _failed(error) from None
     raise typer.Exit(status)
 
 
 def _failed(error: Exception) -> typer.Exit:
-    errors.print(str(error), highlight=False, soft_wrap=True)
+    errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(1)
 
 

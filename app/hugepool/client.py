@@ -4,6 +4,8 @@
 what a caller wants to do and answer with the documents of ``/openapi.json`` as they come.
 """
 
+import errno
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 PROBLEM_JSON = "application/problem+json"
 TIMEOUT_SECONDS = 300.0  # a large import, a resize of a large host; connecting has a limit of its own
 CONNECT_SECONDS = 5.0
+MAX_ANSWER_BYTES = 256 << 20
 KEEP_ALIVE_SECONDS = 3.0  # shorter than uvicorn's 5, so that no request meets a connection just being closed
 PAGE = 1000
 POLL_SECONDS = 0.2
@@ -40,12 +43,12 @@ class Refused(Exception):
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status = status
         self.errno = str(problem.get("errno", "EIO"))
-        self.errno_number = int(problem.get("errno_number", 5))
-        self.detail = str(problem.get("detail", f"status {status}"))
+        self.errno_number = _errno_number(problem.get("errno_number"))
+        self.detail = _plain(str(problem.get("detail", f"status {status}")))
         self.reason: str | None = problem.get("reason")
         self.result: Json | None = problem.get("result")
         self.facts = {name: value for name, value in problem.items() if name not in _FIXED}
-        super().__init__(f"{self.errno}: {self.detail}")
+        super().__init__(f"{_plain(self.errno)}: {self.detail}")
 
 
 class Unreachable(Exception):
@@ -54,6 +57,10 @@ class Unreachable(Exception):
     def __init__(self, url: str, why: object) -> None:
         self.url = url
         super().__init__(f"no service at {url}: {why}")
+
+
+class BadAnswer(Unreachable):
+    """What answers is no service of hugepool, or one that must not be trusted; nothing of the answer was used."""
 
 
 class Terms(TypedDict, total=False):
@@ -78,7 +85,7 @@ class Client:
 
     Args:
         url: where the service listens.
-        timeout_seconds: how long an answer may take.
+        timeout_seconds: how long an answer may take, from its beginning to its end as well.
         transport: another way to the service than the network, for tests.
     """
 
@@ -90,9 +97,11 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
         try:
             self._http = httpx.Client(
                 base_url=self.url,
+                headers={"Accept-Encoding": "identity"},  # so that a body is as long as it is said to be
                 timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
                 limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
                 transport=transport,
@@ -122,29 +131,52 @@ class Client:
         content: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> httpx.Response:
         """Send one request and give back its answer, which may be 304.
 
         Raises:
             Refused: the answer is 400 or above.
             Unreachable: there is no answer.
+            BadAnswer: it is longer than ``max_bytes``, or none that a service gives.
         """
         try:
-            answer = self._http.request(
+            with self._http.stream(
                 method, path, json=json, content=content, params=params, headers=headers
-            )
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+            ) as stream:
+                answer = self._whole(stream, max_bytes)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise Unreachable(self.url, str(error) or type(error).__name__) from None
         if answer.status_code >= HTTPStatus.BAD_REQUEST:
             kind = answer.headers.get("content-type", "")
             raise Refused(answer.status_code, self._json(answer) if kind.startswith(PROBLEM_JSON) else {})
+        if (
+            answer.status_code >= HTTPStatus.MULTIPLE_CHOICES
+            and answer.status_code != HTTPStatus.NOT_MODIFIED
+        ):
+            raise BadAnswer(self.url, f"status {answer.status_code}")
         return answer
+
+    def _whole(self, stream: httpx.Response, max_bytes: int) -> httpx.Response:
+        """An answer with its body; a server that sends without end, or a byte now and then, is left."""
+        if stream.headers.get("content-encoding", "identity") != "identity":
+            raise BadAnswer(self.url, "a compressed answer, which was not asked for")
+        body, deadline = bytearray(), time.monotonic() + self._timeout_seconds
+        for part in stream.iter_bytes():
+            body += part
+            if len(body) > max_bytes:
+                raise BadAnswer(self.url, f"an answer of more than {max_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise BadAnswer(self.url, f"an answer that takes longer than {self._timeout_seconds:g} s")
+        return httpx.Response(
+            stream.status_code, headers=stream.headers, content=bytes(body), request=stream.request
+        )
 
     def _json(self, answer: httpx.Response) -> Json:
         try:
             return dict(answer.json())
-        except (ValueError, TypeError):
-            raise Unreachable(self.url, f"{answer.request.url} does not answer with JSON") from None
+        except (ValueError, TypeError, RecursionError):
+            raise BadAnswer(self.url, f"{answer.request.url} does not answer with JSON") from None
 
     def get(self, path: str, **params: Any) -> Json:
         """The document at an address below ``/v1``."""
@@ -200,6 +232,13 @@ class Client:
     def host(self, name: str) -> Json:
         """A host: its memory, zones, pools, faults."""
         return self.get(f"hosts/{_part(name)}")
+
+    def revision(self, name: str) -> int:
+        """How often a host was changed, its creation included."""
+        found = self.host(name).get("revision")
+        if not isinstance(found, int):
+            raise BadAnswer(self.url, f"host {name!r} has no revision")
+        return found
 
     def delete_host(self, name: str, **terms: Unpack[Terms]) -> None:
         """Forget a host."""
@@ -297,22 +336,30 @@ class Client:
 
     # -- files and what-if ---------------------------------------------------------------------------------
 
-    def look(self, host: str, path: str, *, known: int | None = None) -> Shown | None:
+    def look(
+        self, host: str, path: str, *, known: int | None = None, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> Shown | None:
         """What is at a path of the file mirror; None when the host is still at the revision ``known``."""
         headers = {} if known is None else {"If-None-Match": f'"{known}"'}
-        answer = self.request("GET", _file(host, path), headers=headers)
+        answer = self.request("GET", _file(host, path), headers=headers, max_bytes=max_bytes)
         if answer.status_code == HTTPStatus.NOT_MODIFIED:
+            if known is None:
+                raise BadAnswer(self.url, "unchanged, to who has seen nothing")
             return None
-        revision = self._revision(answer)
-        if answer.headers.get("content-type", "").startswith("application/json"):
-            return Shown(revision, None, self._json(answer)["entries"])
-        return Shown(revision, answer.content, None)
+        revision = self._tagged(answer)
+        if not answer.headers.get("content-type", "").startswith("application/json"):
+            return Shown(revision, answer.content, None)
+        entries = self._json(answer).get("entries")
+        if not isinstance(entries, list):
+            raise BadAnswer(self.url, f"{answer.request.url} lists nothing")
+        return Shown(revision, None, entries)
 
-    def _revision(self, answer: httpx.Response) -> int:
-        tag = answer.headers.get("etag", "").strip('"')
-        if not tag.isdigit():
-            raise Unreachable(self.url, f"{answer.request.url} answers without a revision")
-        return int(tag)
+    def _tagged(self, answer: httpx.Response) -> int:
+        """The revision that an answer shows."""
+        tag = re.fullmatch(r'"([0-9]{1,19})"', answer.headers.get("etag", ""))
+        if tag is None:
+            raise BadAnswer(self.url, f"{answer.request.url} answers without a revision")
+        return int(tag[1])
 
     def read_file(self, host: str, path: str) -> str:
         """The text of a file, as the kernel prints it.  Raises IsADirectoryError for a folder."""
@@ -385,6 +432,16 @@ class Client:
     def cancel_job(self, job_id: str) -> Json:
         """End a job, and forget it."""
         return self.change("DELETE", f"jobs/{_part(job_id)}")
+
+
+def _errno_number(number: object) -> int:
+    """What a system call may answer with: EIO in place of anything else."""
+    return number if isinstance(number, int) and number in errno.errorcode else errno.EIO
+
+
+def _plain(text: str) -> str:
+    """Text of a server as a terminal may show it: what is not printable, as its number."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _part(name: str) -> str:

@@ -20,7 +20,7 @@ from hugepool.mirror.namespace import lay_over, separate
 source, target, beside = map(Path, sys.argv[1:])
 separate()
 before = beside.read_text()
-lay_over(source, target)
+lay_over(source, target, set())
 assert beside.read_text() == before
 print((target / "nr").read_text(), end="")
 """

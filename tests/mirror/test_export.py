@@ -109,7 +109,11 @@ def test_a_tree_is_of_one_revision(lab: Lab, tmp_path: Path, monkeypatch: pytest
     changes[:] = [5]
     with pytest.raises(CannotExport, match="changed"):
         export(Mirror(lab.client, lab.name), tmp_path / "other", disturb)
-    assert not (tmp_path / "other" / MARK).exists()
+    assert (tmp_path / "other" / MARK).read_text() == "not finished\n"
+    monkeypatch.setattr(export_module, "TRIES", 3)
+    exported(lab, tmp_path / "other")  # and may be made again
+    assert (tmp_path / "other" / POOL / "nr_hugepages").read_text() == "5\n"
+    assert (tmp_path / "other" / MARK).read_text() == f"{lab.name} at revision {lab.revision}\n"
 
 
 def test_the_command_says_what_it_wrote_and_why_it_did_not(lab: Lab, tmp_path: Path) -> None:

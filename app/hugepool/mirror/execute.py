@@ -13,7 +13,7 @@ from types import FrameType
 
 from hugepool.client import Client
 from hugepool.mirror.mount import CannotMount, library, mount
-from hugepool.mirror.namespace import cover, separate
+from hugepool.mirror.namespace import CannotCover, cover, separate
 from hugepool.mirror.view import Mirror
 
 NOT_FOUND, NOT_EXECUTABLE, OF_SIGNAL = 127, 126, 128  # exit statuses as a shell has them
@@ -34,9 +34,16 @@ def execute(url: str, host: str, program: list[str], warn: Callable[[str], None]
     library()
     separate()
     with tempfile.TemporaryDirectory(prefix="hugepool-") as folder, _mounted(url, host, Path(folder)):
-        for path in cover(Path(folder)):
+        for path in _covered(Path(folder)):
             warn(f"{path} is left out: this machine has no such file to lay it over")
         return run(program)
+
+
+def _covered(folder: Path) -> list[str]:
+    try:
+        return cover(folder)
+    except OSError as error:  # of the mount: what the service lists is refused there
+        raise CannotCover(f"the host's files cannot be laid over the machine's: {error.strerror}") from None
 
 
 @contextmanager

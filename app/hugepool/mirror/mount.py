@@ -1,6 +1,7 @@
 """A FUSE mount of a host: libfuse by way of mfusepy, which are needed here and nowhere else."""
 
 import os
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from hugepool.mirror.operations import HostFiles
 from hugepool.mirror.view import Mirror
 
 DEVICE = Path("/dev/fuse")
+HOST_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ENDED_BY_A_SIGNAL = 8  # what libfuse's main function answers when SIGINT or SIGTERM ended it
 
 
@@ -48,6 +50,10 @@ def mount(mirror: Mirror, folder: Path, ready: Callable[[], object] = lambda: No
         CannotMount: see ``library``, or libfuse refused (it says why on stderr).
     """
     fuse = library()
+    if not HOST_NAME.fullmatch(mirror.host):
+        raise CannotMount(
+            f"{mirror.host!r} is not a host's name"
+        )  # a comma would begin an option of the mount
     root = os.geteuid() == 0
     try:
         fuse.FUSE(
@@ -58,6 +64,9 @@ def mount(mirror: Mirror, folder: Path, ready: Callable[[], object] = lambda: No
             subtype="hugepool",
             default_permissions=True,  # the kernel checks modes, as for the real files
             allow_other=root,
+            nosuid=True,  # whatever a service says
+            nodev=True,
+            noexec=True,
             direct_io=True,  # reads end where the text ends, and one write(2) comes as one
         )
     except RuntimeError as error:

@@ -18,6 +18,7 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 
 FOLDERS = ("sys/devices/system/node", "sys/devices/system/memory", "sys/kernel/mm/hugepages")
 PROC_FILES = ("meminfo", "buddyinfo", "zoneinfo", "vmstat", "pagetypeinfo", "cmdline")
 SYSCTLS = "proc/sys/vm"
+MAX_SYSCTLS = 200  # each takes a mount; kernels have about 50
 LIBC = ctypes.CDLL(None, use_errno=True)
 PROTECTED = (Path("/proc/sys"), Path("/sys"))  # what a host has no file for belongs to the machine: read-only
 FIXED = (Path("/proc"), Path("/sys"), Path("/"))  # cannot be rebuilt: what they hold changes by itself
@@ -45,32 +46,38 @@ def cover(root: Path) -> list[str]:
     Returns:
         What could not be laid over because the machine has no such file and no place for it.
     Raises:
-        CannotCover: the kernel refuses a mount.
+        CannotCover: the kernel refuses a mount, or the host has more sysctls than any kernel.
     """
     for folder in PROTECTED:
         _mount(folder, folder, None, MS_BIND | MS_REC)
         _mount(None, folder, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
-    left_out = []
+    left_out: list[str] = []
+    rebuilt: set[Path] = set()
     for name in _names(root):
         target = Path("/", name)
         if not target.exists() and target.parent in FIXED:
             left_out.append(str(target))
             continue
-        lay_over(root / name, target)
+        lay_over(root / name, target, rebuilt)
     return left_out
 
 
 def _names(root: Path) -> Iterator[str]:
     yield from (name for name in FOLDERS if (root / name).is_dir())
     yield from (f"proc/{name}" for name in PROC_FILES if (root / "proc" / name).is_file())
-    yield from (f"{SYSCTLS}/{file.name}" for file in sorted((root / SYSCTLS).iterdir()))
+    sysctls = sorted(file.name for file in (root / SYSCTLS).iterdir())
+    if len(sysctls) > MAX_SYSCTLS:
+        raise CannotCover(f"the host has {len(sysctls)} files in /{SYSCTLS}, more than {MAX_SYSCTLS}")
+    yield from (f"{SYSCTLS}/{name}" for name in sysctls)
     enabled = "sys/kernel/mm/transparent_hugepage/enabled"
     if (root / enabled).is_file():
         yield enabled
 
 
-def lay_over(source: Path, target: Path) -> None:
+def lay_over(source: Path, target: Path, rebuilt: set[Path]) -> None:
     """Bind ``source`` on ``target``; a target that is missing is made in a copy of its folder.
+
+    ``rebuilt``: the folders that were copied; a new one is added.
 
     Raises:
         CannotCover: the kernel refuses a mount.
@@ -78,7 +85,9 @@ def lay_over(source: Path, target: Path) -> None:
     if not target.exists():
         if not target.parent.is_dir():
             raise CannotCover(f"{target.parent} is missing, so there is no place for {target.name}")
-        rebuild(target.parent)
+        if target.parent not in rebuilt:
+            rebuild(target.parent)
+            rebuilt.add(target.parent)
         _make_like(source, target)
     _mount(source, target, None, MS_BIND)
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, NoReturn
 
 from hugepool.client import Refused, Unreachable
-from hugepool.mirror.view import Entry, Mirror
+from hugepool.mirror.view import Mirror
 
 KIND = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 SYSFS_SIZE = 4096  # what stat(2) says of a file in sysfs, whatever it holds; in proc it is 0
@@ -142,6 +142,3 @@ def _wanted(flags: int) -> list[int]:
     how = flags & os.O_ACCMODE
     readable, writable = 0o444, 0o222
     return {os.O_RDONLY: [readable], os.O_WRONLY: [writable]}.get(how, [readable, writable])
-
-
-__all__ = ["Entry", "HostFiles", "errnos"]

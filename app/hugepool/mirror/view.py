@@ -4,34 +4,22 @@ What a file holds is asked for at every read, with the revision that is remember
 service answers 304 and sends nothing.  Which files there are changes rarely; that is asked for again after a second.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from hugepool.client import Client, Json
+from hugepool.client import Client
+from hugepool.mirror.listing import ROOT, Entry, read_listing
 
 T = TypeVar("T")
 LISTING_SECONDS = 1.0  # as long as the kernel keeps the attributes of a FUSE file
-MAX_REMEMBERED = 100_000  # paths; a host of 1 TiB has about 60,000
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A name in a folder.
-
-    Attributes:
-        type: ``file``, ``directory`` or ``symlink``.
-        mode: permission bits.
-        target: where a symlink leads, relative to its folder.
-    """
-
-    type: str
-    mode: int
-    target: str | None = None
-
-
-ROOT = Entry("directory", 0o755)
+MAX_LISTING_BYTES = 64 << 20  # an entry takes about 60 bytes
+MAX_FILE_BYTES = 16 << 20  # the largest of a host, its buddyinfo and zoneinfo, have far less than 1 MiB
+MAX_ENTRIES_REMEMBERED = 2_000_000  # of all folders; a host of 1 TiB has about 60,000
+MAX_BYTES_REMEMBERED = 64 << 20  # of all files
+PATH_BYTES = 200  # what an empty file weighs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +38,14 @@ class _Content:
 class Mirror:
     """One host's files.  May be shared between threads: what is remembered is replaced whole, never changed.
 
-    Every method raises what the client raises: ``Refused`` with the errno, ``Unreachable``.
+    Every method raises what the client raises: ``Refused`` with the errno, ``Unreachable``, ``BadAnswer``.
     """
 
     def __init__(self, client: Client, host: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.client, self.host = client, host
         self._clock = clock
-        self._listings: dict[str, _Listing] = {}
-        self._contents: dict[str, _Content] = {}
+        self._listings: _Remembered[_Listing] = _Remembered(MAX_ENTRIES_REMEMBERED)
+        self._contents: _Remembered[_Content] = _Remembered(MAX_BYTES_REMEMBERED)
 
     def entries(self, path: str) -> dict[str, Entry]:
         """What a folder holds, up to a second old.  Raises NotADirectoryError for a file."""
@@ -65,14 +53,15 @@ class Mirror:
         if seen is not None and self._clock() - seen.asked_at < LISTING_SECONDS:
             return seen.entries
         asked_at = self._clock()
-        shown = self.client.look(self.host, path, known=None if seen is None else seen.revision)
+        known = None if seen is None else seen.revision
+        shown = self.client.look(self.host, path, known=known, max_bytes=MAX_LISTING_BYTES)
         if shown is None and seen is not None:
             now = _Listing(seen.revision, seen.entries, asked_at)
         elif shown is not None and shown.entries is not None:
-            now = _Listing(shown.revision, _entries(shown.entries), asked_at)
+            now = _Listing(shown.revision, read_listing(self.client.url, path, shown.entries), asked_at)
         else:
             raise NotADirectoryError(path)
-        _remember(self._listings, path, now)
+        self._listings.keep(path, now, 1 + len(now.entries))
         return now.entries
 
     def entry(self, path: str) -> Entry:
@@ -88,12 +77,13 @@ class Mirror:
     def read(self, path: str) -> bytes:
         """The bytes of a file as they are now.  Raises IsADirectoryError for a folder."""
         seen = self._contents.get(path)
-        shown = self.client.look(self.host, path, known=None if seen is None else seen.revision)
+        known = None if seen is None else seen.revision
+        shown = self.client.look(self.host, path, known=known, max_bytes=MAX_FILE_BYTES)
         if shown is None and seen is not None:
             return seen.content
         if shown is None or shown.content is None:
             raise IsADirectoryError(path)
-        _remember(self._contents, path, _Content(shown.revision, shown.content))
+        self._contents.keep(path, _Content(shown.revision, shown.content), PATH_BYTES + len(shown.content))
         return shown.content
 
     def write(self, path: str, data: bytes) -> None:
@@ -102,11 +92,28 @@ class Mirror:
         self._listings.clear()
 
 
-def _entries(listing: list[Json]) -> dict[str, Entry]:
-    return {row["name"]: Entry(row["type"], int(row["mode"], 8), row.get("target")) for row in listing}
+class _Remembered(Generic[T]):
+    """Values by path, up to a total weight; then all are forgotten."""
 
+    def __init__(self, most: int) -> None:
+        self._most, self._weight = most, 0
+        self._values: dict[str, tuple[T, int]] = {}
+        self._lock = threading.Lock()
 
-def _remember(seen: dict[str, T], path: str, value: T) -> None:
-    if len(seen) >= MAX_REMEMBERED:
-        seen.clear()
-    seen[path] = value
+    def get(self, path: str) -> T | None:
+        found = self._values.get(path)
+        return None if found is None else found[0]
+
+    def keep(self, path: str, value: T, weight: int) -> None:
+        with self._lock:
+            _, replaced = self._values.pop(path, (None, 0))
+            self._weight += weight - replaced
+            if self._weight > self._most:
+                self._values.clear()
+                self._weight = weight
+            self._values[path] = value, weight
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+            self._weight = 0
