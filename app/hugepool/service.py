@@ -21,6 +21,8 @@ from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import Command
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.events import Event, Occurrence
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGE_SIZE
 from hugepool.mm.views import check
@@ -38,7 +40,6 @@ __all__ = ["Busy", "ForkOf", "HostNotFound", "Idempotency", "IdempotencyMismatch
            "QuotaReached", "Reply", "Service", "StoreFailure", "Terms", "WouldWait"]  # fmt: skip
 
 T = TypeVar("T")
-Event = tuple[str, dict[str, Any]]
 View = Callable[[Host, dict[str, Any]], dict[str, Any]]
 Rows = list[dict[str, Any]]
 Listener = Callable[[str, bool], None]  # the host's name; whether it has work for the worker
@@ -86,7 +87,7 @@ class Reply:
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     revision: int
-    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    events: list[Occurrence] = field(default_factory=list)
     replayed: bool = False
 
 
@@ -102,7 +103,10 @@ class QuotaReached(MMError):
 
     def __init__(self, what: str, limit: int) -> None:
         super().__init__(
-            "EDQUOT", f"there are {limit} {what} already, which is the limit", reason="quota", limit=limit
+            "EDQUOT",
+            f"there are {limit} {what} already, which is the limit",
+            reason=Reason.QUOTA,
+            limit=limit,
         )
 
 
@@ -128,7 +132,7 @@ class _Copy:
     origin: str
     revision: int
     host: Host
-    console: list[Event]
+    console: list[Occurrence]
 
 
 _Source = HostSpec | MachineImage | _Copy
@@ -138,11 +142,11 @@ def _make(source: _Source, call: Call) -> Host:
     """A new host; its first events go into ``call``.  Raises BadInput for an impossible machine."""
     if isinstance(source, _Copy):
         call.events.extend(source.console)
-        call.emit("HostForked", origin=source.origin, revision=source.revision)
+        call.emit(Event.HOST_FORKED, origin=source.origin, revision=source.revision)
         return source.host
     if isinstance(source, MachineImage):
         return restore_machine(source, call)
-    call.emit("HostBooted", kernel=source.kernel, cmdline=source.cmdline)
+    call.emit(Event.HOST_BOOTED, kernel=source.kernel, cmdline=source.cmdline)
     return boot(source, call)
 
 
@@ -480,7 +484,7 @@ class Service:
 
     def _copy(self, name: str) -> _Copy:
         host, revision = self.read(name, fork)
-        lines = self.events(name, limit=MAX_DMESG_LINES, kind="KernelMessagePrinted")
+        lines = self.events(name, limit=MAX_DMESG_LINES, kind=Event.KERNEL_MESSAGE_PRINTED)
         return _Copy(name, revision, host, [(line["type"], line["data"]) for line in lines])
 
     def _tell(self, name: str) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.profile import PROFILES
+from hugepool.mm.machine.reasons import Reason
 from hugepool.replay.run import replay
 from hugepool.whatif.steps import STEPS
 from tests.docs.console import ROOT
@@ -189,37 +191,20 @@ def test_a_page_that_lists_the_kernels_lists_all(page: Path) -> None:
     assert f"{', '.join(older)} and {newest}" in re.sub(r"\s+", " ", page.read_text())
 
 
-def reasons_in_code() -> set[str]:
-    """Words given as ``reason=`` to a refusal, or answered by a function that says why."""
-    found: set[str] = set()
-    for file in [*(APP / "mm").rglob("*.py"), *(APP / "fs").glob("*.py")]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.keyword) and node.arg == "reason":
-                found |= _words(node.value)
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("_why"):
-                for part in ast.walk(node):
-                    if isinstance(part, ast.Return) and part.value is not None:
-                        found |= _words(part.value)
-    return found
-
-
-def _words(node: ast.expr) -> set[str]:
-    """Strings that an expression may be: itself, or either branch of a condition."""
-    if isinstance(node, ast.IfExp):
-        return _words(node.body) | _words(node.orelse)
-    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
-
-
 def test_the_list_of_reasons_is_complete() -> None:
     listed = {word for cells in rows(HTTP, "Reasons") for word in REASON.findall(cells[0])}
-    assert listed == reasons_in_code()
+    assert listed == set(Reason)
 
 
 def test_the_list_of_events_is_complete() -> None:
-    sources = [file.read_text() for file in APP.rglob("*.py")]
-    emitted = {name for text in sources for name in re.findall(r'\bemit\(\s*"(\w+)"', text)}
     listed = {word for cells in rows(HTTP, "Events") for word in re.findall(r"`(\w+)`", cells[0])}
-    assert listed == emitted | {"KernelMessagePrinted"}
+    assert listed == set(Event)
+
+
+def test_every_reason_and_event_is_used() -> None:
+    text = "".join(file.read_text() for file in APP.rglob("*.py"))
+    for word in (*Reason, *Event):
+        assert f"{type(word).__name__}.{word.name}" in text, word
 
 
 def test_the_list_of_tables_is_complete() -> None:

@@ -7,6 +7,7 @@ import re
 from typing import NamedTuple
 
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.units import ULONG_MAX
 
 PAGE_BYTES = 4096
@@ -27,7 +28,7 @@ class Parsed(NamedTuple):
 
 def einval(data: bytes, wanted: str) -> MMError:
     """EINVAL for a text that is not what the file takes."""
-    return MMError("EINVAL", f"{data[:40].decode(errors='replace')!r} is not {wanted}", reason="parse")
+    return MMError("EINVAL", f"{data[:40].decode(errors='replace')!r} is not {wanted}", reason=Reason.PARSE)
 
 
 def _c_string(data: bytes) -> bytes:
@@ -49,7 +50,9 @@ def kstrtoul(data: bytes) -> int:
     if match is None:
         raise einval(data, "a decimal number")
     if len(match[1].lstrip(b"0")) > 20 or int(match[1]) > ULONG_MAX:
-        raise MMError("ERANGE", f"{data[:40].decode(errors='replace')!r} is above 2**64-1", reason="parse")
+        raise MMError(
+            "ERANGE", f"{data[:40].decode(errors='replace')!r} is above 2**64-1", reason=Reason.PARSE
+        )
     if text[match.end() :] not in {b"", b"\n"}:
         raise einval(data, "a decimal number")
     return int(match[1])
@@ -69,7 +72,9 @@ def simple_attr(data: bytes) -> int:
     octal = len(text) > 1 and text[:1] == b"0" and text[1:2] not in {b"x", b"X"}
     value = int(text, 8) if octal else int(text, 0)
     if value > ULONG_MAX:
-        raise MMError("ERANGE", f"{data[:40].decode(errors='replace')!r} is above 2**64-1", reason="parse")
+        raise MMError(
+            "ERANGE", f"{data[:40].decode(errors='replace')!r} is above 2**64-1", reason=Reason.PARSE
+        )
     return value
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from hugepool.fs.tree import File, Folder, Item, Link, children, walk
 from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 
 
@@ -35,9 +36,9 @@ def render(host: Host, path: str) -> str:
     """
     item, args = walk(host, path)
     if isinstance(item, Folder):
-        raise NotFound(f"{path} is a directory", reason="is-a-directory")
+        raise NotFound(f"{path} is a directory", reason=Reason.IS_A_DIRECTORY)
     if item.show is None:
-        raise MMError("EACCES", f"{path} is write-only", reason="write-only")
+        raise MMError("EACCES", f"{path} is write-only", reason=Reason.WRITE_ONLY)
     return item.show(host, args)
 
 
@@ -49,7 +50,7 @@ def listdir(host: Host, path: str) -> list[Entry]:
     """
     item, args = walk(host, path)
     if not isinstance(item, Folder):
-        raise NotFound(f"{path} is not a directory", reason="not-a-directory")
+        raise NotFound(f"{path} is not a directory", reason=Reason.NOT_A_DIRECTORY)
     found = [_entry(name, child) for name, child in children(host, item, args)]
     return sorted(found, key=_by_number)
 

@@ -8,6 +8,7 @@ from hugepool.fs.tree import AREA, BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.memory_block import WORDS
 from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, PAGE_SIZE
 
@@ -49,9 +50,9 @@ def parse_write(host: Host, path: str, data: bytes, writer: Writer | None = None
     """
     item, args = walk(host, path)
     if isinstance(item, Folder):
-        raise NotFound(f"{path} is a directory", reason="is-a-directory")
+        raise NotFound(f"{path} is a directory", reason=Reason.IS_A_DIRECTORY)
     if not item.mode & 0o222:
-        raise MMError("EACCES", f"{path} is read-only", reason="read-only")
+        raise MMError("EACCES", f"{path} is read-only", reason=Reason.READ_ONLY)
     if not data:
         return Write(None, 0)
     return WRITERS[item.template](host, args, data, writer or Writer())
@@ -82,7 +83,7 @@ def _sysfs_overcommit(_host: Host, args: Args, data: bytes, _writer: Writer) -> 
 
 def _refuse_gigantic(order: int) -> None:
     if order == ORDER_1G:
-        raise MMError("EINVAL", "gigantic pages cannot be overcommitted", reason="gigantic-page")
+        raise MMError("EINVAL", "gigantic pages cannot be overcommitted", reason=Reason.GIGANTIC_PAGE)
 
 
 def _proc_nr(host: Host, _args: Args, data: bytes, writer: Writer) -> Write:

@@ -12,7 +12,7 @@ from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.kernel.page_alloc import allocatable
 from hugepool.mm.machine.errors import MMError, NotFound
-from hugepool.mm.machine.fault_inject import FaultAttr
+from hugepool.mm.machine.fault_inject import FaultAttr, FaultPoint
 from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
@@ -150,7 +150,7 @@ class Player:
         if word in ("space", "times", "interval", "probability"):
             setattr(self.fault, word, int(data))
         if self.fault.armed:
-            for point in ("vmemmap-restore", "vmemmap-page-table"):
+            for point in (FaultPoint.VMEMMAP_RESTORE, FaultPoint.VMEMMAP_PAGE_TABLE):
                 self.host.faults[point] = self.fault
         else:
             self.host.faults.clear()

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from hugepool.mm.machine.events import Occurrence
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 
@@ -21,7 +22,7 @@ def append(
     connection: Connection,
     host_id: int,
     last_id: int,
-    events: Sequence[tuple[str, dict[str, Any]]],
+    events: Sequence[Occurrence],
     *,
     revision: int,
     now_ns: int,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, select, update
 
+from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
@@ -20,7 +21,6 @@ from hugepool.store.idempotency import Stored
 from hugepool.store.sections import COLUMNS, NR_PLAIN, STATES, encode, stored_sections
 
 MANY = 1 << 62
-Event = tuple[str, dict[str, Any]]
 Sections = npt.NDArray[np.int64]
 _ALL_NULL = (None,) * (len(COLUMNS) - NR_PLAIN)
 BYTES_A_HOST = 300_000  # measured on hosts just booted, of 1 GiB to 16 TiB
@@ -74,7 +74,7 @@ class Change:
     """What is to be written beside a host: its events, when it happened, and the answer to keep for a key."""
 
     now_ns: int
-    events: Sequence[Event] = field(default_factory=list)
+    events: Sequence[Occurrence] = field(default_factory=list)
     answer: Stored | None = None
 
 

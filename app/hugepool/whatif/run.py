@@ -11,6 +11,7 @@ from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.commands.commands import RunFreeHpageWork
 from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError, NotFound
+from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views import host_view as view
 from hugepool.whatif.expect import failures
@@ -89,7 +90,7 @@ def _answer(state: _State, step: Step, now_ns: int) -> dict[str, Any]:
         "facts": error.facts if error else {},
         "signal": (done.result or {}).get("signal"),
         "drained": drained,
-        "console": [data["line"] for kind, data in done.events if kind == "KernelMessagePrinted"],
+        "console": [data["line"] for kind, data in done.events if kind == Event.KERNEL_MESSAGE_PRINTED],
         "counters": counters(state.machine),
     }
     answer["failed_expectations"] = list(failures(step.expect, answer, state.machine))
@@ -102,7 +103,7 @@ class _Done:
 
     result: dict[str, Any] | None
     error: MMError | None
-    events: list[tuple[str, dict[str, Any]]]
+    events: list[Occurrence]
 
 
 def _do(state: _State, step: Step, now_ns: int) -> _Done:

@@ -13,7 +13,7 @@ from hugepool.fs.write import parse_write
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.machine.errors import NotFound
-from hugepool.mm.machine.fault_inject import POINTS
+from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import order_of
 
@@ -80,9 +80,6 @@ Data = Annotated[
 ]
 BlockNumber = Annotated[Whole, Field(ge=0, lt=2**31, description="Number of a memory block.")]
 Pfn = Annotated[Whole, Field(ge=0, lt=2**40, description="Page frame number.")]
-Point = Literal["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc", "migration-target"]
-if Point.__args__ != POINTS:  # type: ignore[attr-defined]  # a Literal cannot be made of a tuple
-    raise TypeError(f"the fault points are {POINTS}")
 
 
 class ResizeStep(bodies.PoolSizeBody):
@@ -124,7 +121,7 @@ class PoisonStep(bodies.PoisonBody):
 class FaultStep(bodies.FaultBody):
     """Which fault point to arm, in the kernel's words."""
 
-    point: Point
+    point: FaultPoint
 
 
 class Nothing(Body):
@@ -229,7 +226,7 @@ _KINDS = (
         refers_to="alloc_contig",
     ),
     _by_command("fault", FaultStep, lambda v, _: _fault(v)),
-    _by_command("clear_fault", Point, lambda point, _: c.ClearFault(point)),
+    _by_command("clear_fault", FaultPoint, lambda point, _: c.ClearFault(point)),
     _by_command("drain", Annotated[Nothing, BeforeValidator(_nothing)], lambda _v, _: c.RunFreeHpageWork()),
     _by_command("deferred_mode", Literal["auto", "manual"], lambda mode, _: c.SetDeferredMode(mode)),
 )

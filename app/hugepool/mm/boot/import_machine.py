@@ -18,6 +18,7 @@ from hugepool.mm.boot.layout import DMA_END, FIRMWARE_HOLES, KERNEL_START, type_
 from hugepool.mm.kernel import hugetlb_page
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
 from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import (
     ZONE_MOVABLE,
     ZONE_NAMES,
@@ -95,7 +96,7 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     _adopt_pools(host, pages)
     _take_over_watermarks(image, nodes)
     mem.order.reset()
-    call.emit("MachineImported", kernel=image.kernel, nodes=len(nodes))
+    call.emit(Event.MACHINE_IMPORTED, kernel=image.kernel, nodes=len(nodes))
     return host
 
 

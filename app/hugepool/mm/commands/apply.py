@@ -23,6 +23,7 @@ from hugepool.mm.commands.commands import Command
 from hugepool.mm.commands.registry import HANDLERS
 from hugepool.mm.kernel import pcp
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.machine.state import Call, Host
 
 
@@ -38,7 +39,7 @@ class Outcome:
 
     result: dict[str, Any]
     error: MMError | None = None
-    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    events: list[Occurrence] = field(default_factory=list)
 
 
 def apply(host: Host, command: Command, now_ns: int = 0) -> Outcome:

@@ -27,7 +27,9 @@ from hugepool.mm.kernel.contig import (
 from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.kernel.pcp import cache_freed
 from hugepool.mm.machine.errors import ERRNO_NUMBER, BadInput, MMError, NotFound
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, CmaArea, ContigRange, Host
 from hugepool.mm.machine.tell import counters, vmemmap_of
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
@@ -70,7 +72,7 @@ def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
         raise
     except MMError as error:
         error.result = watch.told(host, call)
-        call.emit("ContigRangeRefused", start_pfn=cmd.start_pfn, end_pfn=cmd.end_pfn, errno=error.errno)
+        call.emit(Event.CONTIG_RANGE_REFUSED, start_pfn=cmd.start_pfn, end_pfn=cmd.end_pfn, errno=error.errno)
         raise
     return take(host, call, cmd.start_pfn, cmd.end_pfn, watch)
 
@@ -89,7 +91,7 @@ def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, An
     start = alloc_contig_pages(host, call, zones, cmd.nr_pages, watch.progress)
     if start is None:
         raise MMError("ENOMEM", f"no {cmd.nr_pages} pages in a row can be freed on node {nid}", node=nid,
-                      reason="no-contiguous-memory", result=watch.told(host, call))  # fmt: skip
+                      reason=Reason.NO_CONTIGUOUS_MEMORY, result=watch.told(host, call))  # fmt: skip
     return take(host, call, start, start + cmd.nr_pages, watch)
 
 
@@ -114,7 +116,7 @@ def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> 
     kept = ContigRange(host.next_range_id, start_pfn, end_pfn)
     host.next_range_id += 1
     host.contig_ranges[kept.range_id] = kept
-    call.emit("ContigRangeAllocated", id=kept.range_id, start_pfn=start_pfn, end_pfn=end_pfn)
+    call.emit(Event.CONTIG_RANGE_ALLOCATED, id=kept.range_id, start_pfn=start_pfn, end_pfn=end_pfn)
     return {**range_view(kept), **watch.told(host, call)}
 
 
@@ -127,7 +129,7 @@ def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
     kept.start_pfn = end
     if kept.start_pfn == kept.end_pfn:
         del host.contig_ranges[kept.range_id]
-    call.emit("ContigRangeFreed", id=kept.range_id, pages=freed)
+    call.emit(Event.CONTIG_RANGE_FREED, id=kept.range_id, pages=freed)
     return freed
 
 
@@ -151,7 +153,7 @@ def alloc_cma(host: Host, call: Call, cmd: AllocCma) -> dict[str, object]:
     if isinstance(start, MMError):
         ret = -ERRNO_NUMBER[start.errno]
         call.printk(f"cma: cma_alloc: {area.name}: alloc failed, req-size: {cmd.nr_pages} pages, ret: {ret}")
-        call.emit("CmaAllocRefused", area=area.name, pages=cmd.nr_pages, ret=ret)
+        call.emit(Event.CMA_ALLOC_REFUSED, area=area.name, pages=cmd.nr_pages, ret=ret)
         raise MMError("ENOMEM", start.detail, reason=start.reason, result=watch.told(host, call), ret=ret)
     return take(host, call, start, start + cmd.nr_pages, watch)
 

@@ -6,6 +6,7 @@ from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import hugetlb_page
 from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.tell import vmemmap_of
 
@@ -15,7 +16,7 @@ def set_deferred_mode(host: Host, call: Call, cmd: c.SetDeferredMode) -> dict[st
     if cmd.mode not in ("auto", "manual"):
         raise BadInput(f"must be auto or manual, not {cmd.mode!r}", where="mode")
     host.deferred_mode = cmd.mode
-    call.emit("DeferredModeSet", mode=cmd.mode)
+    call.emit(Event.DEFERRED_MODE_SET, mode=cmd.mode)
     return {"mode": cmd.mode}
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.registry import handles
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import make_fault
 from hugepool.mm.machine.state import Call, Host
 
@@ -12,7 +13,7 @@ from hugepool.mm.machine.state import Call, Host
 def set_fault(host: Host, call: Call, cmd: c.SetFault) -> dict[str, Any]:
     fault = make_fault(cmd.point, cmd.probability, cmd.interval, cmd.times, cmd.space, host.seed)
     host.faults[cmd.point] = fault
-    call.emit("FaultArmed", point=cmd.point)
+    call.emit(Event.FAULT_ARMED, point=cmd.point)
     return fault_view(host, cmd.point)
 
 
@@ -20,7 +21,7 @@ def set_fault(host: Host, call: Call, cmd: c.SetFault) -> dict[str, Any]:
 def clear_fault(host: Host, call: Call, cmd: c.ClearFault) -> dict[str, Any]:
     make_fault(cmd.point, 0, 1, 0, 0, 0)  # refuses an unknown point
     if host.faults.pop(cmd.point, None) is not None:
-        call.emit("FaultDisarmed", point=cmd.point)
+        call.emit(Event.FAULT_DISARMED, point=cmd.point)
     return {"point": cmd.point}
 
 

@@ -12,7 +12,9 @@ from hugepool.mm.commands.commands import AddMemory, RemoveMemory, SetAutoOnline
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import memory_hotplug, memory_offline
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import Blocks, SectionState
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import GIB_PAGES, PAGE_SIZE, SECTION_PAGES
 
@@ -69,7 +71,7 @@ def set_auto_online(host: Host, call: Call, cmd: SetAutoOnline) -> dict[str, Any
     """Set what hot-added memory does by itself.  Raises EINVAL for an unknown word."""
     _check_word(cmd.word, "auto_online_blocks")
     host.auto_online_blocks = cmd.word
-    call.emit("AutoOnlineSet", word=cmd.word)
+    call.emit(Event.AUTO_ONLINE_SET, word=cmd.word)
     return {"auto_online_blocks": cmd.word}
 
 
@@ -95,7 +97,7 @@ def add_memory(host: Host, call: Call, cmd: AddMemory) -> dict[str, Any]:
     per_block = host.memory_block_pages // SECTION_PAGES
     blocks = list(range(first // per_block, last // per_block))
     word = host.auto_online_blocks
-    call.emit("MemoryAdded", node=cmd.node, blocks=[blocks[0], blocks[-1]])
+    call.emit(Event.MEMORY_ADDED, node=cmd.node, blocks=[blocks[0], blocks[-1]])
     if word != "offline":
         for block in blocks:
             memory_hotplug.online_pages(host, call, block, block_sections(host, block), word)
@@ -125,7 +127,7 @@ def _place(host: Host, cmd: AddMemory) -> tuple[int, int]:
     first, last = start // SECTION_PAGES, (start + cmd.pages) // SECTION_PAGES
     if host.mem.section_state[first:last].any():
         raise MMError(
-            "EEXIST", f"there is memory at page {start} already", reason="memory-present", pfn=start
+            "EEXIST", f"there is memory at page {start} already", reason=Reason.MEMORY_PRESENT, pfn=start
         )
     return first, last
 
@@ -154,9 +156,9 @@ def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> dict[str, Any]:
     sections = block_sections(host, cmd.block)
     if is_online(host, sections):
         raise MMError("EBUSY", f"memory block {cmd.block} is online: take it offline first",
-                      reason="block-online", block=cmd.block)  # fmt: skip
+                      reason=Reason.BLOCK_ONLINE, block=cmd.block)  # fmt: skip
     freed = memory_hotplug.remove_memory(host, sections)
-    call.emit("MemoryRemoved", block=cmd.block, vmemmap_pages=freed.pages, lost_pages=freed.lost)
+    call.emit(Event.MEMORY_REMOVED, block=cmd.block, vmemmap_pages=freed.pages, lost_pages=freed.lost)
     return {
         "block": cmd.block,
         "vmemmap_pages_freed": freed.pages,

@@ -9,6 +9,8 @@ from hugepool.mm.commands.commands import PoisonPage
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import memory_failure
 from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.tell import vmemmap_of
 
@@ -33,13 +35,13 @@ def poison_page(host: Host, call: Call, cmd: PoisonPage) -> dict[str, Any]:
         raise
     answer = _answer(host, call, cmd, action)
     if action == "lost":
-        raise MMError("EBUSY", f"page {cmd.pfn} could not be taken off the free lists", reason="poison-lost",
+        raise MMError("EBUSY", f"page {cmd.pfn} could not be taken off the free lists", reason=Reason.POISON_LOST,
                       result=answer, pfn=cmd.pfn)  # fmt: skip
     return answer
 
 
 def _answer(host: Host, call: Call, cmd: PoisonPage, action: str) -> dict[str, Any]:
-    call.emit("PagePoisoned", pfn=cmd.pfn, mode=cmd.mode, action=action)
+    call.emit(Event.PAGE_POISONED, pfn=cmd.pfn, mode=cmd.mode, action=action)
     return {
         "pfn": cmd.pfn,
         "mode": cmd.mode,

@@ -9,6 +9,8 @@ from hugepool.mm.kernel import hugetlb
 from hugepool.mm.kernel.demote import demote_pages
 from hugepool.mm.kernel.hugetlb_page import ResizeResult
 from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.tell import counters, vmemmap_of
 from hugepool.mm.machine.units import ULONG_MAX
@@ -42,7 +44,12 @@ def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str
         "shortfall": _shortfall(hs, cmd, result, allowed),
     }
     call.emit(
-        "PoolResized", size=hs.size, requested=cmd.count, node=cmd.nid, before=before, after=answer["after"]
+        Event.POOL_RESIZED,
+        size=hs.size,
+        requested=cmd.count,
+        node=cmd.nid,
+        before=before,
+        after=answer["after"],
     )
     if result.refused:
         raise _refusal(result, answer)
@@ -57,12 +64,12 @@ def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> dict[str, Any]
     """
     hs = hstate(host, cmd.order)
     if hs.gigantic:
-        raise BadInput("gigantic pages cannot be overcommitted", reason="gigantic-page")
+        raise BadInput("gigantic pages cannot be overcommitted", reason=Reason.GIGANTIC_PAGE)
     if not 0 <= cmd.count <= ULONG_MAX:
         raise BadInput(f"must be 0..2**64-1, not {cmd.count}", where="count")
     before = counters(hs)
     hs.nr_overcommit_huge_pages = cmd.count
-    call.emit("OvercommitSet", size=hs.size, count=cmd.count)
+    call.emit(Event.OVERCOMMIT_SET, size=hs.size, count=cmd.count)
     return {"requested": cmd.count, "before": before, "after": counters(hs)}
 
 
@@ -85,15 +92,15 @@ def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
     done = demote_pages(host, call, hs, smaller[0], cmd.count, allowed)
     answer = {"requested": cmd.count, "demoted": done.pages, "before": before, "after": counters(hs),
               "target": {"size": smaller[0].size, **counters(smaller[0])}, "vmemmap": vmemmap_of(call)}  # fmt: skip
-    call.emit("HugePagesDemoted", size=hs.size, count=done.pages)
+    call.emit(Event.HUGE_PAGES_DEMOTED, size=hs.size, count=done.pages)
     if done.failure:
         raise MMError("ENOMEM", f"{done.pages} of {cmd.count} pages demoted, then no memory for vmemmap on node "
                       f"{done.failure.node}",
-                      reason="injected-fault" if done.failure.injected else "vmemmap-restore",
+                      reason=Reason.INJECTED_FAULT if done.failure.injected else Reason.VMEMMAP_RESTORE,
                       result=answer, **asdict(done.failure))  # fmt: skip
     if done.none_free:
         raise MMError("EBUSY", f"no free huge page of {hs.size}, and {hs.resv_huge_pages} are reserved",
-                      reason="all-free-pages-reserved", result=answer)  # fmt: skip
+                      reason=Reason.ALL_FREE_PAGES_RESERVED, result=answer)  # fmt: skip
     return answer
 
 
@@ -135,20 +142,27 @@ def _shortfall(
     return {"missing": now - cmd.count, "reason": reason, "nodes": nodes}
 
 
-_KEPT_ORDER = ("vmemmap-restore", "injected-fault", "in-use", "reserved", "surplus-not-retried", "other-node")
+_KEPT_ORDER = (
+    Reason.VMEMMAP_RESTORE,
+    Reason.INJECTED_FAULT,
+    Reason.IN_USE,
+    Reason.RESERVED,
+    Reason.SURPLUS_NOT_RETRIED,
+    Reason.OTHER_NODE,
+)
 
 
 def _why_kept(hs: HState, nid: int, result: ResizeResult, allowed: list[int]) -> str:
     """Why a node still has pages after a shrink."""
     if nid in result.failures:
-        return "injected-fault" if result.failures[nid].injected else "vmemmap-restore"
+        return Reason.INJECTED_FAULT if result.failures[nid].injected else Reason.VMEMMAP_RESTORE
     if nid not in allowed:
-        return "other-node"
+        return Reason.OTHER_NODE
     if hs.nr_node[nid] > hs.free_node[nid]:
-        return "in-use"
+        return Reason.IN_USE
     if hs.resv_huge_pages:
-        return "reserved"
-    return "surplus-not-retried" if hs.surplus_node[nid] or hs.surplus_huge_pages else "other-node"
+        return Reason.RESERVED
+    return Reason.SURPLUS_NOT_RETRIED if hs.surplus_node[nid] or hs.surplus_huge_pages else Reason.OTHER_NODE
 
 
 def _refusal(result: ResizeResult, answer: dict[str, Any]) -> MMError:
@@ -160,7 +174,7 @@ def _refusal(result: ResizeResult, answer: dict[str, Any]) -> MMError:
     return MMError(
         "ENOMEM",
         f"{result.refused} of {tried} huge pages could not be freed: {why}",
-        reason="injected-fault" if failure.injected else "vmemmap-restore",
+        reason=Reason.INJECTED_FAULT if failure.injected else Reason.VMEMMAP_RESTORE,
         result=answer,
         node=nid,
         pages_needed=failure.pages_needed,

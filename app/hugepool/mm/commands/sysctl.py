@@ -17,6 +17,7 @@ from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel.page_alloc import setup_per_zone_lowmem_reserve
 from hugepool.mm.kernel.watermarks import setup_wmarks
 from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.state import Call, Host
 
 INT_MAX = 2**31 - 1
@@ -29,7 +30,7 @@ def set_min_free_kbytes(host: Host, call: Call, cmd: SetMinFreeKbytes) -> dict[s
         raise BadInput(f"must be 0..{INT_MAX}, not {cmd.kbytes}", where="min_free_kbytes")
     host.min_free_kbytes = host.user_min_free_kbytes = cmd.kbytes
     setup_wmarks(host)
-    call.emit("WatermarksSet", min_free_kbytes=cmd.kbytes)
+    call.emit(Event.WATERMARKS_SET, min_free_kbytes=cmd.kbytes)
     return {"min_free_kbytes": cmd.kbytes}
 
 
@@ -41,7 +42,7 @@ def set_watermark_scale_factor(host: Host, call: Call, cmd: SetWatermarkScaleFac
         raise BadInput(f"must be 1..{most}, not {cmd.factor}", where="watermark_scale_factor")
     host.watermark_scale_factor = cmd.factor
     setup_wmarks(host)
-    call.emit("WatermarksSet", watermark_scale_factor=cmd.factor)
+    call.emit(Event.WATERMARKS_SET, watermark_scale_factor=cmd.factor)
     return {"watermark_scale_factor": cmd.factor}
 
 
@@ -52,7 +53,7 @@ def set_lowmem_reserve_ratio(host: Host, call: Call, cmd: SetLowmemReserveRatio)
         if len(cmd.ratios) != 4 or not all(0 <= r <= INT_MAX for r in cmd.ratios):
             raise BadInput("must be four numbers 0..2147483647", where="lowmem_reserve_ratio")
         host.lowmem_reserve_ratio = [0 if r < 1 else r for r in cmd.ratios]
-        call.emit("LowmemReserveSet", ratios=list(cmd.ratios))
+        call.emit(Event.LOWMEM_RESERVE_SET, ratios=list(cmd.ratios))
     setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
     return {"lowmem_reserve_ratio": list(host.lowmem_reserve_ratio)}
 
@@ -63,7 +64,7 @@ def set_optimize_vmemmap(host: Host, call: Call, cmd: SetOptimizeVmemmap) -> dic
     if not host.profile.sysctl_optimize or not host.vmemmap_supported:
         raise MMError("ENOENT", "this kernel has no vm.hugetlb_optimize_vmemmap")
     host.optimize_enabled = cmd.enabled
-    call.emit("OptimizeVmemmapSet", enabled=cmd.enabled)
+    call.emit(Event.OPTIMIZE_VMEMMAP_SET, enabled=cmd.enabled)
     return {"hugetlb_optimize_vmemmap": int(cmd.enabled)}
 
 

@@ -18,7 +18,9 @@ from hugepool.mm.kernel.hugetlb_reserve import Policy, policy_of
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
 from hugepool.mm.kernel.pcp import free_movable_pages
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Pfns, Use, Zone
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import from_runs, to_runs
 from hugepool.mm.machine.state import Call, Host, HState, HugeMap, Task, VmemmapDelta
 from hugepool.mm.machine.tell import counters, vmemmap_of
@@ -48,7 +50,7 @@ def start(host: Host, call: Call, cmd: c.StartTask) -> dict[str, Any]:
     host.tasks[task.pid] = task
     _take(host, task, "anon", cmd.resident, None)
     _take(host, task, "kernel", cmd.tables, None)
-    call.emit("TaskStarted", pid=task.pid, kind=task.kind)
+    call.emit(Event.TASK_STARTED, pid=task.pid, kind=task.kind)
     return view(host, task)
 
 
@@ -58,7 +60,7 @@ def set_mempolicy(host: Host, call: Call, cmd: c.SetMempolicy) -> dict[str, Any]
     task = find(host, cmd.pid)
     _check_policy(host, cmd.mode, cmd.nodes)
     task.policy_mode, task.policy_nodes = cmd.mode, list(cmd.nodes)
-    call.emit("MempolicySet", pid=task.pid, mode=cmd.mode, nodes=list(cmd.nodes))
+    call.emit(Event.MEMPOLICY_SET, pid=task.pid, mode=cmd.mode, nodes=list(cmd.nodes))
     return view(host, task)
 
 
@@ -97,7 +99,7 @@ def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> dict[str, Any]:
         _unmap(host, call, mapping, 0, mapping.count)
     _give_back(host, from_runs(task.runs))
     del host.tasks[task.pid]
-    call.emit("TaskExited", pid=task.pid)
+    call.emit(Event.TASK_EXITED, pid=task.pid)
     return {"pid": task.pid, "freed_pages": freed, "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
 
 
@@ -149,8 +151,8 @@ def grow(host: Host, call: Call, cmd: c.GrowTask) -> dict[str, Any]:
         taken = _take(host, task, cmd.kind, cmd.pages, cmd.node)
         if taken < cmd.pages and not cmd.partial:
             raise MMError("ENOMEM", f"only {taken} of {cmd.pages} pages can be had above the watermarks",
-                          reason="watermark", pages_needed=cmd.pages, pages_available=taken)  # fmt: skip
-    call.emit("TaskGrew", pid=task.pid, kind=cmd.kind, pages=taken)
+                          reason=Reason.WATERMARK, pages_needed=cmd.pages, pages_available=taken)  # fmt: skip
+    call.emit(Event.TASK_GREW, pid=task.pid, kind=cmd.kind, pages=taken)
     return {"pid": task.pid, "pages": taken}
 
 
@@ -216,7 +218,7 @@ def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> dict[str, Any]:
     _give_back(host, pfns[~keep])
     task.runs = to_runs(pfns[keep])
     freed = int((~keep).sum())
-    call.emit("TaskShrank", pid=task.pid, pages=freed)
+    call.emit(Event.TASK_SHRANK, pid=task.pid, pages=freed)
     return {"pid": task.pid, "pages": freed}
 
 
@@ -239,7 +241,7 @@ def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> dict[str, Any]:
     pfns = np.sort(np.concatenate(((whole[:, None] * 512 + np.arange(512)).ravel(), inside)))[-cmd.pages :]
     host.mem.assign_pages(pfns, KINDS[cmd.kind][0])
     task.runs.extend(to_runs(pfns))
-    call.emit("PagesAdopted", pid=task.pid, pages=int(pfns.size))
+    call.emit(Event.PAGES_ADOPTED, pid=task.pid, pages=int(pfns.size))
     return {"pid": task.pid, "pages": int(pfns.size)}
 
 
@@ -273,7 +275,7 @@ def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> dict[str, Any
     task.next_map_id += 1
     task.maps[mapping.map_id] = mapping
     touched, signal = _touch(host, call, task, mapping, range(cmd.touch))
-    call.emit("HugePagesMapped", pid=task.pid, map=mapping.map_id, size=hs.size, count=cmd.count)
+    call.emit(Event.HUGE_PAGES_MAPPED, pid=task.pid, map=mapping.map_id, size=hs.size, count=cmd.count)
     return {"pid": task.pid, "map": mapping.map_id, "touched": touched, "signal": signal,
             "vmemmap": vmemmap_of(call)}  # fmt: skip
 
@@ -284,7 +286,7 @@ def _mmap_refused(call: Call, hs: HState, count: int, free: int, *, left_traces:
         "ENOMEM",
         f"{count} huge pages of {hs.size} asked, {free} free and unreserved, surplus limited to "
         f"{hs.nr_overcommit_huge_pages}",
-        reason="pool-exhausted",
+        reason=Reason.POOL_EXHAUSTED,
         result={"vmemmap": vmemmap_of(call)} if left_traces else None,
         pages_needed=count,
         pages_available=free,
@@ -310,7 +312,7 @@ def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> dict[str,
                 f"pages {cmd.first}.. are not mapped: the mapping has {mapping.count}", where="first"
             )
     touched, signal = _touch(host, call, task, mapping, indexes)
-    call.emit("HugePagesTouched", pid=task.pid, map=mapping.map_id, count=touched)
+    call.emit(Event.HUGE_PAGES_TOUCHED, pid=task.pid, map=mapping.map_id, count=touched)
     return {"pid": task.pid, "map": mapping.map_id, "touched": touched, "signal": signal,
             "vmemmap": vmemmap_of(call)}  # fmt: skip
 
@@ -345,7 +347,7 @@ def unmap_huge_pages(host: Host, call: Call, cmd: c.UnmapHugePages) -> dict[str,
     freed = _unmap(host, call, mapping, cmd.first, count)
     if count == mapping.count or len(mapping.gone) == mapping.count:
         del task.maps[mapping.map_id]
-    call.emit("HugePagesUnmapped", pid=task.pid, map=mapping.map_id, count=count)
+    call.emit(Event.HUGE_PAGES_UNMAPPED, pid=task.pid, map=mapping.map_id, count=count)
     return {"pid": task.pid, "map": mapping.map_id, "freed": freed, "queued": len(host.deferred),
             "vmemmap": vmemmap_of(call)}  # fmt: skip
 
@@ -388,10 +390,10 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
         )
         head = reserve.alloc_huge_page(host, call, hs, policy, reserved=False)
         if head is None:
-            raise MMError("ENOSPC", f"the pool ran out after {i} of {cmd.count} pages", reason="pool-exhausted",
+            raise MMError("ENOSPC", f"the pool ran out after {i} of {cmd.count} pages", reason=Reason.POOL_EXHAUSTED,
                           result={"path": cmd.path, "allocated": i})  # fmt: skip
         file.pages[i] = head
-    call.emit("FileAllocated", path=cmd.path, count=cmd.count)
+    call.emit(Event.FILE_ALLOCATED, path=cmd.path, count=cmd.count)
     return {"path": cmd.path, "allocated": cmd.count}
 
 
@@ -403,7 +405,7 @@ def unlink(host: Host, call: Call, cmd: c.UnlinkFile) -> dict[str, Any]:
         raise NotFound(f"no hugetlbfs file {cmd.path!r}")
     for i in sorted(file.pages):
         reserve.free_huge_page(host, call, host.hstates[file.order], file.pages[i])
-    call.emit("FileUnlinked", path=cmd.path)
+    call.emit(Event.FILE_UNLINKED, path=cmd.path)
     return {"path": cmd.path, "freed": len(file.pages), "queued": len(host.deferred)}
 
 

@@ -15,7 +15,9 @@ from hugepool.mm.kernel.contig import alloc_contig_range
 from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.page_isolation import pages_of_use
 from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES
 
@@ -56,7 +58,7 @@ def unplug(host: Host, call: Call, cmd: UnplugMemory) -> dict[str, Any]:
         "sub_block_pages": size,
         **watch.told(host, call),
     }
-    call.emit("MemoryUnplugged", block=cmd.block, pages=done * size, busy=len(failures))
+    call.emit(Event.MEMORY_UNPLUGGED, block=cmd.block, pages=done * size, busy=len(failures))
     if done < wanted:
         last = failures[-1]
         raise MMError(last.errno, f"{done * size} of {cmd.pages} pages were unplugged: {last.detail}",
@@ -79,7 +81,7 @@ def _sub_blocks(host: Host, cmd: UnplugMemory) -> list[int]:
         raise BadInput(f"only {starts.size * size} pages of the block are plugged", where="memory")
     if not (host.mem.zone[kept] == host.mem.zone[kept[0]]).all() or host.mem.zone[kept[0]] == 0:
         raise BadInput(
-            f"memory block {cmd.block} lies in several zones", where="block", reason="multizone-range"
+            f"memory block {cmd.block} lies in several zones", where="block", reason=Reason.MULTIZONE_RANGE
         )
     return starts.tolist()  # type: ignore[no-any-return]
 

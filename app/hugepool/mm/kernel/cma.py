@@ -10,6 +10,7 @@ import numpy as np
 from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_range
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.mmzone import BlockFlag, Mask, Migrate, Use
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, CmaArea, Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
@@ -51,7 +52,7 @@ def cma_alloc(
     """
     taken = np.concatenate(([0], np.cumsum(taken_pages(host, area))))
     failure = MMError("ENOMEM", f"{pages} pages in a row are not free in the CMA area {area.name}",
-                      reason="no-contiguous-memory")  # fmt: skip
+                      reason=Reason.NO_CONTIGUOUS_MEMORY)  # fmt: skip
     offsets = np.arange(-area.base_pfn % align, area.nr_pages - pages + 1, align)
     for start in (area.base_pfn + offsets[taken[offsets + pages] == taken[offsets]]).tolist():
         try:

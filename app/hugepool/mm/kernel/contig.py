@@ -24,6 +24,7 @@ from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_single_pages, 
 from hugepool.mm.kernel.page_isolation import isolate, pages_of_use
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.mmzone import BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
@@ -88,7 +89,7 @@ def _blocks_around(host: Host, start_pfn: int, end_pfn: int) -> Blocks:
 def one_zone(host: Host, blocks: Blocks) -> Zone:
     zones = np.unique(host.mem.zone[blocks])
     if zones.size != 1 or zones[0] == 0:
-        raise MMError("EBUSY", "the range is not online memory of one zone", reason="multizone-range")
+        raise MMError("EBUSY", "the range is not online memory of one zone", reason=Reason.MULTIZONE_RANGE)
     return host.zones[int(zones[0]) - 1]
 
 
@@ -97,7 +98,9 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
     flags = host.mem.flags[blocks]
     if np.any(flags & BlockFlag.GIGANTIC):
         pfn = int(blocks[np.flatnonzero(flags & BlockFlag.GIGANTIC)[0]]) * PAGEBLOCK_PAGES
-        raise MMError("ENOMEM", f"page {pfn} belongs to a gigantic page", reason="gigantic-page", pfn=pfn)
+        raise MMError(
+            "ENOMEM", f"page {pfn} belongs to a gigantic page", reason=Reason.GIGANTIC_PAGE, pfn=pfn
+        )
     hs = host.hstates[9]
     for head in blocks[(flags & BlockFlag.HEAD) != 0].tolist():
         if host.mem.flags[head] & BlockFlag.FREE:
@@ -108,11 +111,11 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
     for head in used_huge_pages(host, hs, blocks).tolist():
         if not migrate_huge_page(host, call, hs, head, nids):
             raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * 512} to",
-                          reason="migration-target", pfn=head * 512)  # fmt: skip
+                          reason=Reason.MIGRATION_TARGET, pfn=head * 512)  # fmt: skip
         progress.migrated_hugepages += 1
         progress.migrated_pages += hs.pages
     if left:
-        raise MMError("ENOMEM", f"no free page for {left} pages of the range", reason="migration-target",
+        raise MMError("ENOMEM", f"no free page for {left} pages of the range", reason=Reason.MIGRATION_TARGET,
                       pages_needed=left)  # fmt: skip
     if host.deferred_mode == "auto" or host.profile.worker_waited_by_isolation:
         run_free_hpage_work(host, call)
@@ -127,7 +130,7 @@ def _replace(host: Host, call: Call, hs: HState, head: int, progress: ContigProg
     source = huge_source(host, nid, 1, 1)
     if source is None:
         raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the huge page at {head * 512}",
-                      reason="no-contiguous-memory", node=nid, pfn=head * 512)  # fmt: skip
+                      reason=Reason.NO_CONTIGUOUS_MEMORY, node=nid, pfn=head * 512)  # fmt: skip
     fresh = take_huge_blocks(host, source[0], 1)
     hugetlb_vmemmap.optimize(host, call, hs, fresh)
     old = np.array([head], np.int64)
@@ -151,7 +154,7 @@ def _check_free(mem: MemoryMap, start_pfn: int, end_pfn: int, progress: ContigPr
         "EBUSY",
         f"{busy.size} pages of the range are still in use"
         + (f": {progress.refused_hugepages} huge pages got no memory for their vmemmap" if restore else ""),
-        reason="vmemmap-restore" if restore else "migration-target",
+        reason=Reason.VMEMMAP_RESTORE if restore else Reason.MIGRATION_TARGET,
         pfn=int(busy[0]),
     )
 
@@ -178,9 +181,11 @@ def alloc_contig_pages(
                     return start
                 except MMError as refusal:
                     shut = _shut_blocks(host, zone)
-                    if refusal.reason == "no-contiguous-memory":
+                    if refusal.reason == Reason.NO_CONTIGUOUS_MEMORY:
                         shut |= _cannot_be_replaced(host, zone)
-                    if refusal.reason == "unmovable-page":  # so will all that touch what is isolated with it
+                    if (
+                        refusal.reason == Reason.UNMOVABLE_PAGE
+                    ):  # so will all that touch what is isolated with it
                         pfn = refusal.facts["pfn"]
                         behind = (int(_blocks_around(host, pfn, pfn + 1)[-1]) + 1) * PAGEBLOCK_PAGES
             start = _next_candidate(max(behind, start + 1), pages)

@@ -15,6 +15,7 @@ from hugepool.mm.kernel.hugetlb_page import (
 )
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import Blocks
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
 
 
@@ -56,7 +57,7 @@ def _dissolve(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     head = int(heads[0])
     if hs.free_huge_pages - hs.resv_huge_pages == 0:
         raise MMError("EBUSY", f"all {hs.free_huge_pages} free huge pages of {hs.size} are reserved",
-                      reason="all-free-pages-reserved", pfn=head * 512)  # fmt: skip
+                      reason=Reason.ALL_FREE_PAGES_RESERVED, pfn=head * 512)  # fmt: skip
     nid = host.node_of_block(head)
     surplus = host.profile.dissolve_takes_surplus and hs.surplus_node[nid] > 0
     lowered = 0 if surplus else int(heads.size)
@@ -71,5 +72,6 @@ def _dissolve(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     hs.max_huge_pages = (hs.max_huge_pages + lowered) % 2**64
     failure = result.failures[nid]
     raise MMError("ENOMEM", f"no memory on node {nid} for the vmemmap of the huge page at {head * 512}",
-                  reason="injected-fault" if failure.injected else "vmemmap-restore", node=nid, pfn=head * 512,
-                  pages_needed=failure.pages_needed, pages_available=failure.pages_available)  # fmt: skip
+                  reason=Reason.INJECTED_FAULT if failure.injected else Reason.VMEMMAP_RESTORE, node=nid,
+                  pfn=head * 512, pages_needed=failure.pages_needed,
+                  pages_available=failure.pages_available)  # fmt: skip

@@ -26,7 +26,9 @@ from hugepool.mm.kernel.hugetlb_page import (
 from hugepool.mm.kernel.hugetlb_vmemmap import per_node
 from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import NO_BLOCKS, ZONE_MOVABLE, BlockFlag, Blocks, Zone
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import ULONG_MAX
 
@@ -173,7 +175,7 @@ def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Seque
     if hs.gigantic:
         return _alloc_fresh_gigantic(host, call, hs, allowed)
     visited = ring(allowed, hs.next_nid_to_alloc)
-    fault = host.faults.get("hugepage-alloc")
+    fault = host.faults.get(FaultPoint.HUGEPAGE_ALLOC)
     one_by_one = fault is not None and fault.armed
     sources: dict[int, tuple[Zone, int]] = {}
     for nid in visited:
@@ -205,7 +207,7 @@ def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Seque
 
 def _injected(host: Host, call: Call, hs: HState, nid: int) -> bool:
     """Whether fault injection fails this request for a huge page of a node."""
-    fault = host.faults.get("hugepage-alloc")
+    fault = host.faults.get(FaultPoint.HUGEPAGE_ALLOC)
     if fault is None or not fault.should_fail(hs.pages):
         return False
     call.injected = True
@@ -229,12 +231,12 @@ def _alloc_fresh_gigantic(host: Host, call: Call, hs: HState, allowed: Sequence[
 def _why_no_page(host: Host, call: Call, hs: HState, nid: int) -> str:
     """The reason a node has no further huge page: a watermark, or no free block of the size."""
     if nid in call.injected_nodes:
-        return "injected-fault"
+        return Reason.INJECTED_FAULT
     if hs.gigantic:
-        return "no-contiguous-memory"
+        return Reason.NO_CONTIGUOUS_MEMORY
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
     blocked = any(count_free_blocks(host.mem, zone, 1) for zone in zones)
-    return "watermark" if blocked else "no-contiguous-memory"
+    return Reason.WATERMARK if blocked else Reason.NO_CONTIGUOUS_MEMORY
 
 
 def check_size(host: Host, order: int | None, name: str) -> HState:

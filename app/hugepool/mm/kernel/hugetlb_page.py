@@ -15,6 +15,8 @@ from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, leading, ni
 from hugepool.mm.kernel.page_alloc import direct_reclaim, huge_room, node_zonelist, room, take_pages
 from hugepool.mm.kernel.release_order import ReleasePlan, plan_release
 from hugepool.mm.machine import sparse_vmemmap
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import (
     NO_BLOCKS,
     ZONE_MOVABLE,
@@ -214,7 +216,7 @@ def update_and_free_pages(
     if refused.size:
         account_pages(host, hs, refused, +1, surplus=True)
         enqueue(host, hs, refused)
-        call.emit("VmemmapRestoreRefused", size=hs.size, count=int(refused.size))
+        call.emit(Event.VMEMMAP_RESTORE_REFUSED, size=hs.size, count=int(refused.size))
     return refused
 
 
@@ -247,7 +249,7 @@ def release(
 
 
 def _restore_fault_armed(host: Host) -> bool:
-    fault = host.faults.get("vmemmap-restore")
+    fault = host.faults.get(FaultPoint.VMEMMAP_RESTORE)
     return fault is not None and fault.armed
 
 
@@ -451,7 +453,7 @@ def update_and_free_page_atomic(host: Host, call: Call, hs: HState, head: int) -
     host.mem.mark_dirty(np.array([head], np.int64))
     host.deferred.append(QueuedFree(head, hs.order, host.next_stamp))
     host.next_stamp += 1
-    call.emit("HugePageFreeDeferred", size=hs.size, pfn=head * 512)
+    call.emit(Event.HUGE_PAGE_FREE_DEFERRED, size=hs.size, pfn=head * 512)
 
 
 def run_free_hpage_work(host: Host, call: Call, *, comm: str = WORKER) -> ResizeResult:
@@ -476,5 +478,5 @@ def run_free_hpage_work(host: Host, call: Call, *, comm: str = WORKER) -> Resize
     result.freed = sum(row.freed for row in result.nodes.values())
     call.injected |= worker.injected
     if queue:
-        call.emit("DeferredFreesDrained", freed=result.freed, refused=result.refused)
+        call.emit(Event.DEFERRED_FREES_DRAINED, freed=result.freed, refused=result.refused)
     return result

@@ -11,6 +11,7 @@ import numpy as np
 
 from hugepool.mm.kernel import hugetlb_page, hugetlb_vmemmap
 from hugepool.mm.kernel.hugetlb_page import account_pages, after, dequeue, enqueue, ring
+from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import NO_BLOCKS, BlockFlag, Blocks
 from hugepool.mm.machine.state import Call, Host, HState
 
@@ -121,7 +122,7 @@ def alloc_surplus_pages(host: Host, call: Call, hs: HState, policy: Policy, want
     wanted = min(wanted, hs.nr_overcommit_huge_pages - hs.surplus_huge_pages)
     if hs.gigantic or wanted <= 0:
         return NO_BLOCKS
-    fault = host.faults.get("hugepage-alloc")
+    fault = host.faults.get(FaultPoint.HUGEPAGE_ALLOC)
     if fault is not None and fault.armed:
         wanted = 1
         if fault.should_fail(hs.pages):

@@ -12,6 +12,8 @@ from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelis
 from hugepool.mm.kernel.pcp import cache_freed
 from hugepool.mm.kernel.sparse import on_own_memory
 from hugepool.mm.machine import sparse_vmemmap
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import (
     NO_BLOCKS,
     NO_PFNS,
@@ -83,7 +85,7 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     if not host.optimize_enabled or hs.nr_free_vmemmap_pages == 0 or heads.size == 0:
         return
     heads = heads[~on_own_memory(host.mem, heads // BLOCKS_PER_SECTION)]
-    fault = host.faults.get("vmemmap-page-table")
+    fault = host.faults.get(FaultPoint.VMEMMAP_PAGE_TABLE)
     if fault and fault.armed:
         for head in heads.tolist():
             _optimize_one(host, call, hs, head)
@@ -115,7 +117,7 @@ def leading(mask: Mask) -> int:
 def _optimize_one(host: Host, call: Call, hs: HState, head: int) -> None:
     """One huge page under fault injection: each unsplit PMD asks for its page table in turn."""
     one = np.array([head], np.int64)
-    fault = host.faults["vmemmap-page-table"]
+    fault = host.faults[FaultPoint.VMEMMAP_PAGE_TABLE]
     for section in sparse_vmemmap.unsplit_sections(host.mem, vmemmap_sections(hs, one)).tolist():
         if fault.should_fail():
             call.injected = True
@@ -139,7 +141,7 @@ def _split(host: Host, call: Call, sections: npt.NDArray[np.int64]) -> None:
         return
     sparse_vmemmap.split_vmemmap_huge_pmd(host.mem, fresh, tables)
     call.vmemmap.page_table_pages += int(fresh.size)
-    call.emit("VmemmapSplit", sections=_summary(fresh))
+    call.emit(Event.VMEMMAP_SPLIT, sections=_summary(fresh))
 
 
 def _remap_free(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
@@ -353,7 +355,7 @@ def injected_failure(host: Host, call: Call, hs: HState) -> bool:
 
     All or nothing: the pages taken before the failing request are given back.
     """
-    fault = host.faults.get("vmemmap-restore")
+    fault = host.faults.get(FaultPoint.VMEMMAP_RESTORE)
     if fault is None or not fault.armed:
         return False
     for _ in range(hs.nr_free_vmemmap_pages):

@@ -13,7 +13,9 @@ from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
 from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_pages
 from hugepool.mm.kernel.page_isolation import word_of
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import MOVABLE_USES, BlockFlag, Use
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import disown, disown_huge
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import BLOCKS_PER_1G, ORDER_1G, ORDER_2M, PAGEBLOCK_PAGES
@@ -65,7 +67,7 @@ def _act(host: Host, call: Call, pfn: int, use: Use, mode: str) -> str:
     if use == Use.HUGETLB:
         return _huge(host, call, pfn, mode)
     word = word_of(use)
-    raise MMError("EBUSY", f"page {pfn} is {word} memory: it cannot be given up", reason="unmovable-page", pfn=pfn,
+    raise MMError("EBUSY", f"page {pfn} is {word} memory: it cannot be given up", reason=Reason.UNMOVABLE_PAGE, pfn=pfn,
                   use=word)  # fmt: skip
 
 
@@ -79,8 +81,8 @@ def _migrate(host: Host, call: Call, pfn: int) -> str:
     if not migrate_pages(
         host, np.array([pfn]), Use.ANON, [nid, *(n for n in host.memory_nodes() if n != nid)]
     ):
-        raise MMError("EBUSY", f"no free page to move page {pfn} to", reason="migration-target", pfn=pfn)
-    call.emit("PagesMigrated", count=1, start_pfn=pfn)
+        raise MMError("EBUSY", f"no free page to move page {pfn} to", reason=Reason.MIGRATION_TARGET, pfn=pfn)
+    call.emit(Event.PAGES_MIGRATED, count=1, start_pfn=pfn)
     return "migrated"
 
 
@@ -91,7 +93,9 @@ def _huge(host: Host, call: Call, pfn: int, mode: str) -> str:
     head, hs = _head_of(host, pfn)
     flags = int(host.mem.flags[head])
     if flags & BlockFlag.QUEUED:
-        raise MMError("EBUSY", f"page {pfn} waits for the deferred-free worker", reason="in-flight", pfn=pfn)
+        raise MMError(
+            "EBUSY", f"page {pfn} waits for the deferred-free worker", reason=Reason.IN_FLIGHT, pfn=pfn
+        )
     act = (_hard if mode == "hard" else _soft)[bool(flags & BlockFlag.FREE)]
     return act(host, call, hs, head, pfn)
 
@@ -115,7 +119,7 @@ def _hard_free(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
 
 def _hard_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
     if hs.gigantic:
-        raise MMError("EBUSY", "pages in use that are larger than 2 MiB are left alone", reason="gigantic-page",
+        raise MMError("EBUSY", "pages in use that are larger than 2 MiB are left alone", reason=Reason.GIGANTIC_PAGE,
                       pfn=pfn)  # fmt: skip
     disown_huge(host, hs, head)
     free_huge_page(host, call, hs, head)
@@ -148,7 +152,7 @@ def _soft_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
     nid = host.node_of_block(head)
     nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
     if not migrate_huge_page(host, call, hs, head, nids):
-        raise MMError("EBUSY", f"no huge page to move page {pfn} to", reason="migration-target", pfn=pfn)
+        raise MMError("EBUSY", f"no huge page to move page {pfn} to", reason=Reason.MIGRATION_TARGET, pfn=pfn)
     return _give_up(host, call, hs, head, "migrated", _soft_free)
 
 

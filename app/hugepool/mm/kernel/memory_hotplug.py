@@ -8,6 +8,7 @@ import numpy as np
 
 from hugepool.mm.kernel import sparse
 from hugepool.mm.kernel.watermarks import memory_changed
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import (
     ZONE_MOVABLE,
     ZONE_NORMAL,
@@ -50,7 +51,7 @@ def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str
     mem.put_back(new)
     mem.dirty[sections] = True
     memory_changed(host)
-    call.emit("MemoryBlockOnline", block=block, node=nid, zone=zone.name)
+    call.emit(Event.MEMORY_BLOCK_ONLINE, block=block, node=nid, zone=zone.name)
     return zone
 
 

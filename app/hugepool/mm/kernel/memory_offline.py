@@ -22,7 +22,9 @@ from hugepool.mm.kernel.page_alloc import drain_pcp
 from hugepool.mm.kernel.page_isolation import all_free, isolate, pages_of_use
 from hugepool.mm.kernel.watermarks import memory_changed
 from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import Blocks, Migrate, SectionState, Use, Zone
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.tell import vmemmap_of
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
@@ -63,11 +65,11 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[
             raise
     except MMError as error:
         error.result = told(call, progress)
-        call.emit("MemoryBlockOfflineFailed", block=block, errno=error.errno, reason=error.reason)
+        call.emit(Event.MEMORY_BLOCK_OFFLINE_FAILED, block=block, errno=error.errno, reason=error.reason)
         raise
     _take_offline(host, sections, blocks, zone)
     progress.state = "offline"
-    call.emit("MemoryBlockOffline", block=block, **progress.dissolved)
+    call.emit(Event.MEMORY_BLOCK_OFFLINE, block=block, **progress.dissolved)
     return told(call, progress)
 
 
@@ -78,10 +80,12 @@ def told(call: Call, progress: OfflineProgress) -> dict[str, Any]:
 
 def _one_zone(host: Host, block: int, blocks: Blocks) -> Zone:
     if pages_of_use(host.mem, blocks, Use.HOLE).size:
-        raise BadInput(f"memory block {block} has holes", where="state", reason="memory-holes")
+        raise BadInput(f"memory block {block} has holes", where="state", reason=Reason.MEMORY_HOLES)
     zones = np.unique(host.mem.zone[blocks])
     if zones.size != 1 or zones[0] == 0:
-        raise BadInput(f"memory block {block} lies in several zones", where="state", reason="multizone-range")
+        raise BadInput(
+            f"memory block {block} lies in several zones", where="state", reason=Reason.MULTIZONE_RANGE
+        )
     return host.zones[int(zones[0]) - 1]
 
 
@@ -110,7 +114,7 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: OfflinePr
                 "EINTR",
                 f"pages of the block come back as often as they are moved: after {progress.passes} passes "
                 f"{left} are still there, a real kernel goes on until a signal",
-                reason="livelock",
+                reason=Reason.LIVELOCK,
             )
 
 
@@ -143,7 +147,7 @@ def _refuse_in_flight(host: Host, blocks: Blocks) -> None:
                 "EBUSY",
                 f"{len(waiting)} huge pages of the block wait for the deferred-free worker, "
                 f"and no free huge page of {hs.size} is unpromised",
-                reason="in-flight", pfn=queued.block * PAGEBLOCK_PAGES,
+                reason=Reason.IN_FLIGHT, pfn=queued.block * PAGEBLOCK_PAGES,
             )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from hugepool.mm.kernel.hugetlb_page import (
 from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
 from hugepool.mm.kernel.page_alloc import alloc_pages, zonelist
 from hugepool.mm.kernel.page_isolation import pages_of_use
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import MOVABLE_USES, ZONE_MOVABLE, BlockFlag, Blocks, Migrate, Pfns, Use
 from hugepool.mm.machine.rmap import move_huge_owner, move_owner
 from hugepool.mm.machine.state import Call, Host, HState
@@ -37,7 +39,7 @@ def migrate_single_pages(host: Host, call: Call, blocks: Blocks, nids: Sequence[
     host.count("pgmigrate_success", moved)
     host.count("pgmigrate_fail", left)
     if moved:
-        call.emit("PagesMigrated", count=moved, start_pfn=int(blocks[0]) * 512)
+        call.emit(Event.PAGES_MIGRATED, count=moved, start_pfn=int(blocks[0]) * 512)
     return moved, left
 
 
@@ -92,12 +94,12 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
     host.count("pgmigrate_success", hs.pages if host.profile.migration_counts_base_pages else 1)
     if host.deferred_mode == "auto" and not host.profile.restore_waits:  # the worker keeps up
         run_free_hpage_work(host, call)
-    call.emit("HugePageMigrated", size=hs.size, pfn=head * 512, target_pfn=target * 512)
+    call.emit(Event.HUGE_PAGE_MIGRATED, size=hs.size, pfn=head * 512, target_pfn=target * 512)
     return True
 
 
 def _target(host: Host, call: Call, hs: HState, nids: Sequence[int]) -> tuple[int | None, bool]:
-    fault = host.faults.get("migration-target")
+    fault = host.faults.get(FaultPoint.MIGRATION_TARGET)
     if fault is not None and fault.should_fail(hs.pages):
         call.injected = True
         return None, False

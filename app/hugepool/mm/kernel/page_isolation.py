@@ -18,6 +18,7 @@ from hugepool.mm.machine.mmzone import (
     Use,
     pages_in,
 )
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
@@ -71,8 +72,8 @@ def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: C
         mem.set_type(before, mt)
         if report is not None:
             report.printk("page dumped because: unmovable page")
-        raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason="unmovable-page", pfn=pfn,
-                      use=word)  # fmt: skip
+        raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason=Reason.UNMOVABLE_PAGE,
+                      pfn=pfn, use=word)  # fmt: skip
     drain_pcp(mem, mem.zones_of(blocks))
     mem.set_type(blocks, Migrate.ISOLATE)
 

@@ -12,6 +12,7 @@ from hugepool.mm.kernel.page_alloc import alloc_pages, huge_room, take_unmovable
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import NO_PFNS, ZONE_NORMAL, Blocks, Mask, MemoryMap, Migrate, Use
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.sparse_vmemmap import PTE_RW, make_pte, pte_pfn, tables
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE, SECTION_PAGES
@@ -64,7 +65,7 @@ def _take_pages(host: Host, call: Call, nid: int, section: int) -> None:
         frames = alloc_pages(mem, zones, PTRS_PER_PTE, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
     if frames.size < PTRS_PER_PTE:
         raise MMError("ENOMEM", f"no memory for the vmemmap of the section at page {section * SECTION_PAGES}",
-                      reason="vmemmap-populate", node=nid, pages_needed=PTRS_PER_PTE + 1,
+                      reason=Reason.VMEMMAP_POPULATE, node=nid, pages_needed=PTRS_PER_PTE + 1,
                       pages_available=int(table.size + frames.size))  # fmt: skip
     one = np.array([section])
     sparse_vmemmap.split_vmemmap_huge_pmd(mem, one, table)

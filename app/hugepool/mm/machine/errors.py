@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from hugepool.mm.machine.reasons import Reason
+
 ERRNO_NUMBER = {
     "EPERM": 1, "ENOENT": 2, "EINTR": 4, "EIO": 5, "ENXIO": 6, "ENOMEM": 12, "EACCES": 13, "EBUSY": 16,
     "EEXIST": 17, "EINVAL": 22, "ENOSPC": 28, "ERANGE": 34, "EOPNOTSUPP": 95,
@@ -28,7 +30,7 @@ class MMError(Exception):
 
     Attributes:
         errno: the error's name, a key of ``ERRNO_NUMBER``.
-        reason: one word of the documented list (``vmemmap-restore``, ``watermark`` ...), or None.
+        reason: why, as a word that programs can branch on, or None.
         facts: what a program can read: ``node``, ``zone``, ``pfn``, ``pages_needed``, ``pages_available`` ...
         result: what was done before the refusal and is kept, or None when nothing changed.
     """
@@ -38,7 +40,7 @@ class MMError(Exception):
         errno: str,
         detail: str,
         *,
-        reason: str | None = None,
+        reason: Reason | None = None,
         result: dict[str, Any] | None = None,
         **facts: Any,
     ) -> None:

@@ -6,10 +6,21 @@ and fails the n-th.  Randomness comes from the host's own seed.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from hugepool.mm.machine.errors import BadInput, NotFound
 
-POINTS = ("vmemmap-restore", "vmemmap-page-table", "hugepage-alloc", "migration-target")
+
+class FaultPoint(StrEnum):
+    """Where requests can be made to fail."""
+
+    VMEMMAP_RESTORE = "vmemmap-restore"
+    VMEMMAP_PAGE_TABLE = "vmemmap-page-table"
+    HUGEPAGE_ALLOC = "hugepage-alloc"
+    MIGRATION_TARGET = "migration-target"
+
+
+POINTS = tuple(point.value for point in FaultPoint)
 
 
 @dataclass(slots=True)

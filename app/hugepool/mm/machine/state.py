@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import LOWMEM_RESERVE_RATIO, NO_BLOCKS, Blocks, MemoryMap, Node, Zone
 from hugepool.mm.machine.profile import KernelProfile
@@ -305,16 +306,16 @@ class Call:
     comm: str = "hugepool"
     now_ns: int = 0
     vmemmap: VmemmapDelta = field(default_factory=VmemmapDelta)
-    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    events: list[Occurrence] = field(default_factory=list)
     injected: bool = False
     injected_nodes: set[int] = field(default_factory=set)
     full_nodes: set[int] = field(default_factory=set)
     restored_frames: Counter[int] = field(default_factory=Counter)
 
-    def emit(self, event: str, **data: Any) -> None:
+    def emit(self, event: Event, **data: Any) -> None:
         """Record an event of the host's history."""
         self.events.append((event, data))
 
     def printk(self, line: str) -> None:
         """Print a console line; ``dmesg`` is the list of these events."""
-        self.events.append(("KernelMessagePrinted", {"line": line}))
+        self.events.append((Event.KERNEL_MESSAGE_PRINTED, {"line": line}))

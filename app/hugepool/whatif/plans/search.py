@@ -8,6 +8,7 @@ from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import Command
 from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 
 
@@ -20,12 +21,13 @@ class Trial:
     error: MMError | None
 
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> Reason | None:
         """The word for what stopped it: of the refusal, else of what is missing."""
         if self.error is not None:
             return self.error.reason
-        shortfall = self.result.get("shortfall")
-        return None if shortfall is None else str(shortfall["reason"])
+        shortfall = self.result.get("shortfall") or {}
+        reason: Reason | None = shortfall.get("reason")
+        return reason
 
 
 def attempt(host: Host, *commands: Command) -> Trial:
