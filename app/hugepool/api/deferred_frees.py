@@ -9,7 +9,7 @@ from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DeferredModeBody
-from hugepool.mm.commands.commands import RunFreeHpageWork, SetDeferredMode
+from hugepool.mm.commands.commands import RunFreeHpageWork
 from hugepool.mm.views import host_view as view
 
 router = APIRouter(prefix="/v1/hosts/{host}/deferred-frees", tags=["deferred frees"])
@@ -26,7 +26,7 @@ def set_deferred_mode(
     request: Request, host: HostInPath, conditions: Changing, body: DeferredModeBody = examples.DEFERRED_MODE
 ) -> Response:
     """Who works off the queue: `auto` the service's worker soon after, `manual` only a drain or a resize."""
-    return change(request, host, SetDeferredMode(body.mode), conditions, body)
+    return change(request, host, body.command(), conditions, body)
 
 
 @router.post("/drain", response_model=activity_schemas.Drained, responses=changing(body=False))

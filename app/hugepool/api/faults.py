@@ -11,7 +11,7 @@ from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import FaultBody
-from hugepool.mm.commands.commands import ClearFault, SetFault
+from hugepool.mm.commands.commands import ClearFault
 from hugepool.mm.machine.fault_inject import POINTS
 from hugepool.mm.views import host_view as view
 
@@ -44,7 +44,7 @@ def set_fault(
     body: FaultBody = examples.FAULT,
 ) -> Response:
     """Arm a fault point.  The same host and seed fail the same requests."""
-    command = SetFault(point[:MAX_POINT], body.probability, body.interval, body.times, body.space)
+    command = body.command(point[:MAX_POINT])
     return change(request, host, command, conditions, body)
 
 

@@ -9,7 +9,6 @@ from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, SizeInPath
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DemoteBody, OvercommitBody, PoolSizeBody
-from hugepool.mm.commands.commands import SetOvercommit
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, order_of, size_name
 from hugepool.mm.views import host_view as view
@@ -72,7 +71,7 @@ def set_nr_overcommit_hugepages(
     body: OvercommitBody = examples.OVERCOMMIT,
 ) -> Response:
     """How many surplus huge pages may be made on demand, as a write to `nr_overcommit_hugepages` does."""
-    return change(request, host, SetOvercommit(order_in_path(size), body.count), conditions, body)
+    return change(request, host, body.command(order_in_path(size)), conditions, body)
 
 
 @router.post("/{size}/demote", response_model=contig_schemas.Demotion, responses=changing(507))

@@ -12,7 +12,7 @@ from hugepool.api.fields import HostInPath
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import AddMemoryBody, BlockStateBody, UnplugBody
-from hugepool.mm.commands.commands import RemoveMemory, SetBlockState
+from hugepool.mm.commands.commands import RemoveMemory
 from hugepool.mm.views import blockers, page_view
 
 router = APIRouter(prefix="/v1/hosts/{host}/memory-blocks", tags=["memory blocks"])
@@ -96,4 +96,4 @@ def set_memory_block_state(
     An offline that fails keeps what it did, told in `result`: pages migrated stay migrated, huge pages dissolved
     are gone from the pool.
     """
-    return change(request, host, SetBlockState(block, body.state), conditions, body)
+    return change(request, host, body.command(block), conditions, body)

@@ -12,7 +12,7 @@ from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody
-from hugepool.mm.commands.commands import ExitTask, TouchHugePages
+from hugepool.mm.commands.commands import ExitTask
 from hugepool.mm.views import host_view as view
 
 router = APIRouter(prefix="/v1/hosts/{host}/tasks", tags=["tasks"])
@@ -66,7 +66,7 @@ def touch_huge_pages(
     body: TouchBody = examples.TOUCH,
 ) -> Response:
     """Fault in the next untouched huge pages of a mapping; stops with `SIGBUS` when there are no more."""
-    return change(request, host, TouchHugePages(pid, body.map, body.count), conditions, body)
+    return change(request, host, body.command(pid), conditions, body)
 
 
 @router.delete("/{pid}", response_model=activity_schemas.ExitedTask, responses=changing(body=False))

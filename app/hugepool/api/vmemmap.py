@@ -12,7 +12,6 @@ from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import PoisonBody
-from hugepool.mm.commands.commands import PoisonPage
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views import host_view as view
 from hugepool.mm.views import page_view
@@ -59,4 +58,4 @@ def poison_page(
     body: PoisonBody = examples.POISON,
 ) -> Response:
     """Take a page out of use for good, and the huge page around it out of its pool."""
-    return change(request, host, PoisonPage(pfn, body.mode), conditions, body)
+    return change(request, host, body.command(pfn), conditions, body)

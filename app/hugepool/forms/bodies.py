@@ -59,7 +59,7 @@ class SpecBody(Body):
     seed: Annotated[Whole, Field(ge=0, lt=2**63, description="What injected faults are drawn from.")] = 0
 
     def spec(self) -> HostSpec:
-        """The engine's word for it."""
+        """The machine that it describes."""
         nodes = tuple(NodeSpec(n.memory, n.cpus, n.movable, n.hotplug) for n in self.nodes)
         return HostSpec(
             nodes=nodes,
@@ -124,7 +124,7 @@ class PoolSizeBody(Body):
         return self
 
     def command(self, order: int) -> commands.SetMaxHugePages:
-        """The engine's word for it."""
+        """The command that it stands for."""
         nodes = None if self.mempolicy is None else tuple(self.mempolicy)
         return commands.SetMaxHugePages(order, self.count, self.node, nodes)
 
@@ -134,6 +134,10 @@ class OvercommitBody(Body):
 
     count: Count
 
+    def command(self, order: int) -> commands.SetOvercommit:
+        """The command that it stands for."""
+        return commands.SetOvercommit(order, self.count)
+
 
 class DemoteBody(Body):
     """How many gigantic pages to split, on one node or wherever they are."""
@@ -142,7 +146,7 @@ class DemoteBody(Body):
     node: NodeId | None = None
 
     def command(self, order: int) -> commands.Demote:
-        """The engine's word for it."""
+        """The command that it stands for."""
         return commands.Demote(order, self.count, self.node)
 
 
@@ -153,6 +157,10 @@ class BlockStateBody(Body):
     """The word written to a memory block's `state`."""
 
     state: Literal["offline", "online", "online_kernel", "online_movable"]
+
+    def command(self, block: int) -> commands.SetBlockState:
+        """The command that it stands for."""
+        return commands.SetBlockState(block, self.state)
 
 
 class AddMemoryBody(Body):
@@ -165,7 +173,7 @@ class AddMemoryBody(Body):
     ) = None
 
     def command(self) -> commands.AddMemory:
-        """The engine's word for it."""
+        """The command that it stands for."""
         if self.memory % PAGE_SIZE:
             raise BadInput("must be a multiple of the memory block size", where="memory")
         return commands.AddMemory(self.node, self.memory // PAGE_SIZE, self.start_pfn)
@@ -177,7 +185,7 @@ class UnplugBody(Body):
     memory: Size
 
     def command(self, block: int) -> commands.UnplugMemory:
-        """The engine's word for it."""
+        """The command that it stands for."""
         if self.memory % PAGE_SIZE:
             raise BadInput("must be a multiple of a sub-block", where="memory")
         return commands.UnplugMemory(block, self.memory // PAGE_SIZE)
@@ -187,6 +195,10 @@ class PoisonBody(Body):
     """Whether a page turned bad (`hard`), or is to be taken out before it does (`soft`)."""
 
     mode: Literal["hard", "soft"]
+
+    def command(self, pfn: int) -> commands.PoisonPage:
+        """The command that it stands for."""
+        return commands.PoisonPage(pfn, self.mode)
 
 
 class ContigBody(Body):
@@ -210,7 +222,7 @@ class ContigBody(Body):
         return self
 
     def command(self) -> commands.AllocContigRange | commands.AllocContigPages | commands.AllocCma:
-        """The engine's word for it."""
+        """The command that it stands for."""
         if self.cma is not None:
             return commands.AllocCma(self.cma, self.nr_pages or 0)
         if self.start_pfn is not None and self.end_pfn is not None:
@@ -260,7 +272,7 @@ class HugetlbTaskBody(_TaskBody):
     noreserve: Annotated[bool, Field(strict=True)] = False
 
     def command(self) -> commands.CreateTask:
-        """The engine's word for it."""
+        """The command that it stands for."""
         mode, nodes = self.policy.words()
         return commands.CreateTask(
             kind=self.kind,
@@ -292,7 +304,7 @@ class AnonTaskBody(_PagesTaskBody):
     mlock: Annotated[bool, Field(strict=True)] = False
 
     def command(self) -> commands.CreateTask:
-        """The engine's word for it."""
+        """The command that it stands for."""
         mode, nodes = self.policy.words()
         return commands.CreateTask(
             kind=self.kind,
@@ -311,7 +323,7 @@ class KernelTaskBody(_PagesTaskBody):
     kind: Literal["kernel"]
 
     def command(self) -> commands.CreateTask:
-        """The engine's word for it."""
+        """The command that it stands for."""
         mode, nodes = self.policy.words()
         return commands.CreateTask(
             kind=self.kind,
@@ -332,6 +344,10 @@ class TouchBody(Body):
     count: Annotated[Whole, Field(ge=0, le=MAX_TOUCH)]
     map: Annotated[Whole, Field(ge=0, le=2**31, description="Number of the mapping within the task.")] = 0
 
+    def command(self, pid: int) -> commands.TouchHugePages:
+        """The command that it stands for."""
+        return commands.TouchHugePages(pid, self.map, self.count)
+
 
 # -- deferred frees and faults -----------------------------------------------------------------------------
 
@@ -340,6 +356,10 @@ class DeferredModeBody(Body):
     """Who works off the queue: the service's worker (`auto`), or only a drain (`manual`)."""
 
     mode: Literal["auto", "manual"]
+
+    def command(self) -> commands.SetDeferredMode:
+        """The command that it stands for."""
+        return commands.SetDeferredMode(self.mode)
 
 
 class FaultBody(Body):
@@ -354,3 +374,7 @@ class FaultBody(Body):
             ge=0, le=2**31 - 1, description="Failing begins with the page of this number; 0 and 1: at once"
         ),
     ] = 0
+
+    def command(self, point: str) -> commands.SetFault:
+        """The command that it stands for."""
+        return commands.SetFault(point, self.probability, self.interval, self.times, self.space)

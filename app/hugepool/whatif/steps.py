@@ -185,10 +185,6 @@ def _state(word: str) -> StepKind:
     return _by_command(word, BlockNumber, lambda block, _: c.SetBlockState(block, word))
 
 
-def _fault(v: FaultStep) -> c.SetFault:
-    return c.SetFault(v.point, v.probability, v.interval, v.times, v.space)
-
-
 # -- the table ---------------------------------------------------------------------------------------------
 
 _TASK = Annotated[bodies.TaskBody, Field(discriminator="kind")]
@@ -199,7 +195,7 @@ _KINDS = (
     _by_command(
         "touch",
         TouchStep,
-        lambda v, names: c.TouchHugePages(_pid(v.pid, names), v.map, v.count),
+        lambda v, names: v.command(_pid(v.pid, names)),
         refers=lambda v: v.pid,
         refers_to="task",
     ),
@@ -207,7 +203,7 @@ _KINDS = (
         "exit", Reference, lambda v, names: c.ExitTask(_pid(v, names)), refers=lambda v: v, refers_to="task"
     ),
     _by_command("resize", ResizeStep, lambda v, _: v.command(order_of(v.size))),
-    _by_command("overcommit", OvercommitStep, lambda v, _: c.SetOvercommit(order_of(v.size) or 0, v.count)),
+    _by_command("overcommit", OvercommitStep, lambda v, _: v.command(order_of(v.size))),
     _by_command("demote", DemoteStep, lambda v, _: v.command(order_of(v.size))),
     _state("offline"),
     _state("online"),
@@ -216,7 +212,7 @@ _KINDS = (
     _by_command("add_memory", bodies.AddMemoryBody, lambda v, _: v.command()),
     _by_command("remove_memory", BlockNumber, lambda block, _: c.RemoveMemory(block)),
     _by_command("unplug", UnplugStep, lambda v, _: v.command(v.block)),
-    _by_command("poison", PoisonStep, lambda v, _: c.PoisonPage(v.pfn, v.mode)),
+    _by_command("poison", PoisonStep, lambda v, _: v.command(v.pfn)),
     _by_command("alloc_contig", bodies.ContigBody, lambda v, _: v.command()),
     _by_command(
         "free_contig",
@@ -225,7 +221,7 @@ _KINDS = (
         refers=lambda v: v,
         refers_to="alloc_contig",
     ),
-    _by_command("fault", FaultStep, lambda v, _: _fault(v)),
+    _by_command("fault", FaultStep, lambda v, _: v.command(v.point)),
     _by_command("clear_fault", FaultPoint, lambda point, _: c.ClearFault(point)),
     _by_command("drain", Annotated[Nothing, BeforeValidator(_nothing)], lambda _v, _: c.RunFreeHpageWork()),
     _by_command("deferred_mode", Literal["auto", "manual"], lambda mode, _: c.SetDeferredMode(mode)),
