@@ -1,6 +1,9 @@
 """Plans: questions of planners about a stored host, answered by trying on copies."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -15,58 +18,85 @@ from hugepool.mm.machine.digest import fork
 from hugepool.whatif.plans import PLANS, Question, finish, work
 
 router = APIRouter(prefix="/v1/hosts/{host}/plans", tags=["plans"])
-ASKED = answered()
 
 
-def _planned(request: Request, host: str, prefer: str | None, word: str, body: Body) -> Response:
-    question = Question(word, service_of(request).read(host, fork)[0], body)
-    pieces = PLANS[word].pieces(question.host, body)
-    return answer(request, prefer, word, work, question, pieces, partial(finish, question))
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A plan as it is asked for: its body, the shape of its answer, and what the interface says of it.
+
+    Attributes:
+        refused: statuses with which the plan refuses a question that makes no sense on the host.
+    """
+
+    body: type[Body]
+    answer: type[Any]
+    example: Any
+    description: str
+    refused: tuple[int, ...] = ()
 
 
-@router.post("/max-pool", response_model=plan_schemas.MaxPool, responses=ASKED)
-def plan_max_pool(
-    request: Request, host: HostInPath, body: MaxPoolBody = examples.MAX_POOL, prefer: Prefer = None
-) -> Response:
-    """The largest pool, for all nodes and for each alone, that leaves `keep` bytes of MemAvailable."""
-    return _planned(request, host, prefer, "max-pool", body)
+ASKED = {
+    "max-pool": _Asked(
+        MaxPoolBody,
+        plan_schemas.MaxPool,
+        examples.MAX_POOL,
+        "The largest pool, for all nodes and for each alone, that leaves `keep` bytes of MemAvailable.",
+    ),
+    "savings": _Asked(
+        SavingsBody,
+        plan_schemas.Savings,
+        examples.SAVINGS,
+        "What freeing the vmemmap of `count` more pages gives: gross, page tables, net, and in which zones.",
+        (409,),
+    ),
+    "headroom": _Asked(
+        HeadroomBody,
+        plan_schemas.Headroom,
+        examples.HEADROOM,
+        "How much kernel memory must be left, above the watermarks, so that `count` pages can be given back.",
+        (409,),
+    ),
+    "offline": _Asked(
+        OfflineBody,
+        plan_schemas.Offline,
+        examples.OFFLINE,
+        "Which memory blocks can go offline: each alone, what stops the others, and a set that goes together.",
+    ),
+    "placement": _Asked(
+        PlacementBody,
+        plan_schemas.Placement,
+        examples.PLACEMENT,
+        "Whether a virtual machine finds its huge pages, now and when all that is mapped is touched; else what to do.",
+    ),
+    "churn": _Asked(
+        ChurnBody,
+        plan_schemas.Churn,
+        examples.CHURN,
+        "How many huge pages can still be formed after rounds of allocation and freeing, over several seeds.",
+    ),
+}
 
 
-@router.post("/savings", response_model=plan_schemas.Savings, responses=answered(409))
-def plan_savings(
-    request: Request, host: HostInPath, body: SavingsBody = examples.SAVINGS, prefer: Prefer = None
-) -> Response:
-    """What freeing the vmemmap of `count` more pages gives: gross, page tables, net, and in which zones."""
-    return _planned(request, host, prefer, "savings", body)
+def _endpoint(word: str, asked: _Asked) -> Callable[..., Response]:
+    def plan(
+        request: Request, host: HostInPath, body: Any = asked.example, prefer: Prefer = None
+    ) -> Response:
+        question = Question(word, service_of(request).read(host, fork)[0], body)
+        pieces = PLANS[word].pieces(question.host, body)
+        return answer(request, prefer, word, work, question, pieces, partial(finish, question))
+
+    plan.__name__ = f"plan_{word.replace('-', '_')}"  # the operation's id
+    plan.__annotations__["body"] = asked.body
+    return plan
 
 
-@router.post("/headroom", response_model=plan_schemas.Headroom, responses=answered(409))
-def plan_headroom(
-    request: Request, host: HostInPath, body: HeadroomBody = examples.HEADROOM, prefer: Prefer = None
-) -> Response:
-    """How much kernel memory must be left, above the watermarks, so that `count` pages can be given back."""
-    return _planned(request, host, prefer, "headroom", body)
-
-
-@router.post("/offline", response_model=plan_schemas.Offline, responses=ASKED)
-def plan_offline(
-    request: Request, host: HostInPath, body: OfflineBody = examples.OFFLINE, prefer: Prefer = None
-) -> Response:
-    """Which memory blocks can go offline: each alone, what stops the others, and a set that goes together."""
-    return _planned(request, host, prefer, "offline", body)
-
-
-@router.post("/placement", response_model=plan_schemas.Placement, responses=ASKED)
-def plan_placement(
-    request: Request, host: HostInPath, body: PlacementBody = examples.PLACEMENT, prefer: Prefer = None
-) -> Response:
-    """Whether a virtual machine finds its huge pages, now and when all that is mapped is touched; else what to do."""
-    return _planned(request, host, prefer, "placement", body)
-
-
-@router.post("/churn", response_model=plan_schemas.Churn, responses=ASKED)
-def plan_churn(
-    request: Request, host: HostInPath, body: ChurnBody = examples.CHURN, prefer: Prefer = None
-) -> Response:
-    """How many huge pages can still be formed after rounds of allocation and freeing, over several seeds."""
-    return _planned(request, host, prefer, "churn", body)
+for _word in PLANS:  # a plan without a row above ends the import
+    _asked = ASKED[_word]
+    router.add_api_route(
+        f"/{_word}",
+        _endpoint(_word, _asked),
+        methods=["POST"],
+        response_model=_asked.answer,
+        responses=answered(*_asked.refused),
+        description=_asked.description,
+    )
