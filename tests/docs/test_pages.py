@@ -17,7 +17,7 @@ from tests.docs.console import ROOT
 
 APP = ROOT / "app" / "hugepool"
 TRACES = ROOT / "tests" / "data" / "traces"
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MM = [room for room in sorted((APP / "mm").iterdir()) if room.is_dir()]
 MODEL = ROOT / "docs" / "model.md"
 RULES = ROOT / "docs" / "kernel-rules.md"

@@ -1,6 +1,7 @@
 """The wheel: what is in it, what each size of an installation can do, and how it gets on with other projects."""
 
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ def test_the_wheel_holds_the_package_its_migrations_and_nothing_else(wheel: Path
     versions = {f"hugepool/migrations/versions/{file.name}" for file in ROOT.glob("migrations/versions/*.py")}
     assert versions
     assert code | versions | {"hugepool/py.typed", "hugepool/migrations/env.py"} <= found
+
+
+def test_the_wheel_says_what_it_is_and_under_which_license(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as opened:
+        (path,) = [name for name in opened.namelist() if name.endswith(".dist-info/METADATA")]
+        found = message_from_bytes(opened.read(path))
+        assert opened.read(path.replace("METADATA", "licenses/LICENSE")) == (ROOT / "LICENSE").read_bytes()
+    assert found["License-Expression"] == "Apache-2.0"
+    assert found["Description-Content-Type"] == "text/markdown"
+    assert found.get_payload() == (ROOT / "README.md").read_text()
+    assert found["Keywords"]
+    assert found["Requires-Python"] == ">=3.11"
+    assert "Typing :: Typed" in found.get_all("Classifier", [])
+    assert found.get_all("Provides-Extra") == ["mount", "server"]
 
 
 def test_a_wheel_from_the_source_archive_holds_the_same_files(wheel: Path, tmp_path: Path) -> None:
