@@ -86,6 +86,15 @@ def test_an_archive_says_the_same_as_its_files(api: Api, machine: dict[str, str]
     assert answer.json()["zones"] == again.json()["zones"]
 
 
+def test_the_answer_to_an_import_lists_what_was_assumed(api: Api, machine: dict[str, str]) -> None:
+    needed = {path: machine[path] for path in ("/proc/meminfo", "/proc/zoneinfo", "/proc/buddyinfo")}
+    answer = api.post("/v1/hosts", {"name": "assumed", "files": needed}).json()
+    assert answer["approximate"] is False
+    assert any("rule set of 6.1" in sentence for sentence in answer["assumptions"])
+    assert any("no pagetypeinfo" in sentence for sentence in answer["assumptions"])
+    assert api.get("/v1/hosts/assumed").json() == answer
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar", mtime=0)])
 def test_what_is_no_archive_is_refused(api: Api, content: bytes) -> None:
     refused(api.ask("POST", "/v1/hosts/import?name=broken", content=content), 422, "EINVAL")

@@ -141,15 +141,21 @@ def test_an_underflowed_surplus_is_a_negative_number() -> None:
     assert (pool.surplus, pool.nodes[0]) == (-1, (0, 0, -1))
 
 
-def test_without_per_node_files_one_node_has_all_huge_pages_and_two_are_asked_for() -> None:
+def test_without_per_node_files_one_node_has_all_huge_pages_and_two_share_them() -> None:
     one = {path: text for path, text in recorded("i_boot_2m-6.12").items() if path.startswith("/proc")}
     pool = read_machine(one).pools[0]
     assert pool.nr > 0
     assert pool.nodes == {0: (pool.nr, pool.free, 0)}
     two = {path: text for path, text in recorded("i_boot_nodes-6.1").items() if path.startswith("/proc")}
-    with pytest.raises(BadInput, match="nobody knows which node") as caught:
-        read_machine(two)
-    assert caught.value.where == NODE_POOL.format(0) + "/nr_hugepages"
+    image = read_machine(two)
+    assert image.pools[0].nodes == {0: (100, 100, 0), 1: (50, 50, 0)}
+    assert "split as the command line asks for: 100 on node 0, 50 on node 1" in " ".join(image.assumptions)
+    del two["/proc/cmdline"]
+    image = read_machine(two)
+    assert image.pools[0].nodes == {0: (91, 91, 0), 1: (59, 59, 0)}  # node 1 has no more memory in use
+    assert "split evenly, as the kernel fills a pool: 91 on node 0, 59 on node 1" in " ".join(
+        image.assumptions
+    )
 
 
 def test_links_tell_the_node_of_a_block(files: dict[str, str]) -> None:
@@ -183,13 +189,13 @@ REPLACED = {
         ZONEINFO,
         "Node 0, zone    DMA32",
         "Node 0, zone  HighMem",
-        "hugepool knows DMA, DMA32",
+        "x86-64 has memory in DMA, DMA32",
     ),
     "a populated Device zone": (
         ZONEINFO,
         "Node 1, zone   Normal",
         "Node 1, zone   Device",
-        "has memory; hugepool",
+        "has memory; x86-64",
     ),
     "overlapping zones": (
         ZONEINFO,

@@ -162,6 +162,10 @@ class Host(HostRow):
     deferred_frees: DeferredCount
     faults: list[Fault]
     tasks: int
+    assumptions: list[str] = Field(
+        description="Of an imported machine: what no file said, and what was taken instead, a sentence each."
+    )
+    approximate: bool = Field(description="Whether it stands for a machine of which only meminfo was given.")
 
 
 class HostPage(BaseModel):

@@ -8,25 +8,28 @@
 * ``zoneinfo``: one record a zone in the file's order, empty ones included: ``nid, name``, ``levels`` (names
   of the lines between ``pages free`` and ``protection``), ``values`` (those that are not modelled),
   ``reserves`` (entries of protection), ``node_stats``, ``stats``, ``tail`` (raw lines from ``pagesets`` on),
-  ``pcp``
+  ``after`` (those behind start_pfn), ``pcp``
 * ``lag``: {"meminfo": {line: kB}, "node_meminfo": {"0": {line: kB}}, "zoneinfo": {"0/Normal": pages},
   "vmstat": {name: pages}}: what the file said minus what the machine's state says.  NR_FREE_PAGES lags behind
   the free lists by per-CPU deltas, files are read one after the other, and some kernels count memory that no
   zone manages yet.  Rendering adds it, so that an import shows what the files showed.
 * ``columns``: {"meminfo": {line: column}, "node_meminfo": {line: column}}: where numbers end, if not as usual
 * ``zone_movable_pages``: {"0/Normal": pages on the LRU lists}: anonymous memory and page cache
-* ``migratetypes`` (columns of pagetypeinfo), ``possible`` (of the nodes), ``overcommit_ratio``, ``version``:
-  where given
+* ``migratetypes`` (columns of pagetypeinfo), ``uncapped`` (its counts go above 100,000), ``possible`` (of the
+  nodes), ``overcommit_ratio``, ``version``: where given
+* ``assumptions``: what no file says and what is taken instead, a sentence each
+* ``resv_underflow``: {"9": pages}: by how much fewer reservations a size counts than its mappings hold
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
+from hugepool.fs.consistency import NODES
 from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
+from hugepool.fs.pagetypeinfo import TypesText
 from hugepool.fs.procfs import ZoneText, columns, parse_counters, parse_node_meminfo
-from hugepool.fs.sysfs import NODES
 from hugepool.fs.textfile import value
 from hugepool.mm.boot.image import MachineImage
+from hugepool.mm.machine.mmzone import ZONE_NAMES
 
 MODELLED_LEVELS = ("min", "low", "high", "spanned", "present", "managed", "cma")
 LRU_LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
@@ -34,7 +37,7 @@ DEFAULT_OVERCOMMIT_RATIO = 50
 
 
 def carried_fields(
-    files: Mapping[str, str], image: MachineImage, zones: Sequence[ZoneText]
+    files: Mapping[str, str], image: MachineImage, zones: Sequence[ZoneText], types: TypesText
 ) -> dict[str, object]:
     """``MachineImage.carried`` of a machine whose other fields are filled in already."""
     node_meminfo = _of_nodes(files, "meminfo")
@@ -67,9 +70,11 @@ def carried_fields(
     for key, path in (("version", "/proc/version"), ("possible", f"{NODES}/possible")):
         if path in files:
             carried[key] = files[path].strip()
-    types = re.search(r"^Number of blocks type +(.*)$", files.get("/proc/pagetypeinfo", ""), re.MULTILINE)
-    if types:
-        carried["migratetypes"] = types[1].split()
+    if types.names:
+        carried["migratetypes"] = list(types.names)
+        carried["uncapped"] = not types.capped
+    carried["assumptions"] = list(image.assumptions)
+    carried["resv_underflow"] = {str(pool.order): -pool.resv for pool in image.pools if pool.resv < 0}
     return carried
 
 
@@ -85,15 +90,17 @@ def _of_nodes(files: Mapping[str, str], name: str) -> dict[str, dict[str, int]]:
 
 
 def _zone_record(zone: ZoneText) -> dict[str, object]:
+    modelled = MODELLED_LEVELS if zone.name in ZONE_NAMES else ()
     return {
         "nid": zone.nid,
         "name": zone.name,
         "levels": list(zone.levels),
-        "values": {name: n for name, n in zone.levels.items() if name not in MODELLED_LEVELS},
+        "values": {name: n for name, n in zone.levels.items() if name not in modelled},
         "reserves": len(zone.protection),
         "node_stats": zone.node_stats,
         "stats": zone.stats,
         "tail": zone.tail,
+        "after": zone.after,
         "pcp": zone.pcp,
     }
 

@@ -9,6 +9,8 @@ from hugepool.fs.archive import make_archive
 from hugepool.fs.paths import MAX_FILE_BYTES, is_link, relevant
 
 _FOLDERS = ("proc/sys/vm", "sys/kernel/mm/hugepages", "sys/devices/system/node", "sys/devices/system/memory")
+_OF_PROC = ("meminfo", "zoneinfo", "buddyinfo", "pagetypeinfo", "vmstat", "cmdline", "version",
+            "sys/kernel/osrelease", "sys/kernel/arch")  # fmt: skip
 _CHUNK = 64 << 10  # a larger read of a file in /proc/sys is refused with ENOMEM
 _DEPTH = 4  # folders below each of these: nodeN/hugepages/hugepages-SIZE
 _WRITE_ONLY = "demote"
@@ -44,7 +46,7 @@ def collect(root: Path = Path("/"), progress: Callable[[str], None] | None = Non
 
 
 def _candidates(root: Path) -> Iterator[str]:
-    for name in ("meminfo", "zoneinfo", "buddyinfo", "pagetypeinfo", "vmstat", "cmdline", "version"):
+    for name in _OF_PROC:
         if (root / "proc" / name).exists():
             yield f"/proc/{name}"
     for folder in _FOLDERS:

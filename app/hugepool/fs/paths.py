@@ -20,6 +20,7 @@ RELEVANT = tuple(
     for pattern in (
         r"/proc/(meminfo|zoneinfo|buddyinfo|pagetypeinfo|vmstat|cmdline|version)",
         r"/proc/sys/vm/(nr_hugepages|nr_hugepages_mempolicy|nr_overcommit_hugepages|hugetlb_optimize_vmemmap)",
+        r"/proc/sys/kernel/(osrelease|arch)",
         r"/proc/sys/vm/(min_free_kbytes|lowmem_reserve_ratio|watermark_scale_factor|overcommit_ratio)",
         rf"/sys/kernel/mm/{_POOL}/[a-z_]+",
         rf"{_NODE}/(online|possible|has_memory|has_normal_memory|has_cpu)",
@@ -59,20 +60,29 @@ def path_trick(path: str) -> str | None:
     return None
 
 
-def check_files(files: Mapping[str, str]) -> None:
-    """Refuse a set of files that is too big, has paths with tricks in them, or is not text.
+def checked(files: Mapping[str, str]) -> dict[str, str]:
+    """The files as an import reads them: without the NULs that tar pads files of /sys with.
+
+    An empty file of /proc is left out: stat gives the size of such files as 0, so tar and cp copy nothing of them.
 
     Raises:
-        BadInput: naming the first such file.
+        BadInput: too many or too large, a path with tricks in it, or not text; it names the first such file.
     """
     if len(files) > MAX_FILES:
         raise BadInput(f"{len(files)} files are too many; at most {MAX_FILES} are read", where="files")
+    found: dict[str, str] = {}
     total = 0
     for path, text in files.items():
         _check_file(path, text)
         total += len(text)
+        kept = text.rstrip("\0")
+        if "\0" in kept:
+            raise BadInput("has NUL characters: not a text file", where=path)
+        if kept or not path.startswith("/proc/"):
+            found[path] = kept
     if total > MAX_TOTAL_BYTES:
         raise BadInput(f"{total} characters are too much; at most {MAX_TOTAL_BYTES} are read", where="files")
+    return found
 
 
 def _check_file(path: object, text: object) -> None:
@@ -85,5 +95,3 @@ def _check_file(path: object, text: object) -> None:
         raise BadInput(f"the content of a file is text, not {type(text).__name__}", where=path)
     if len(text) > MAX_FILE_BYTES:
         raise BadInput(f"{len(text)} characters; at most {MAX_FILE_BYTES} are read of one file", where=path)
-    if "\0" in text:
-        raise BadInput("has NUL characters: not a text file", where=path)

@@ -1,4 +1,4 @@
-"""The texts of /proc as records: meminfo, zoneinfo, buddyinfo, pagetypeinfo, vmstat, version.
+"""The texts of /proc as records: meminfo, zoneinfo, buddyinfo, vmstat.
 
 Source: fs/proc/meminfo.c, mm/vmstat.c (5.14, 6.1, 6.12), and recordings of these kernels.
 """
@@ -7,24 +7,22 @@ import re
 from dataclasses import dataclass, field
 
 from hugepool.fs.textfile import MAX_PAGES, Line, lines
-from hugepool.mm.machine.errors import BadInput
-from hugepool.mm.machine.units import NR_ORDERS, PAGEBLOCK_ORDER, ULONG_MAX, pages_by_order
+from hugepool.mm.machine.units import NR_ORDERS, ULONG_MAX, pages_by_order
 
 MAX_NODES = 1024
 MEMINFO_END = 24  # the column where numbers end: the label takes 16, the number 8
 NODE_POOL_END = 22  # HugePages lines of a node
-MIGRATE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 MAX_KB = MAX_PAGES * 4
 
 _ZONE_HEAD = re.compile(r"Node ([0-9]+), zone +(\S+)")
 _KEY_VALUE = re.compile(r" +([A-Za-z_][A-Za-z0-9_]*(?: [a-z_]+)*):? +(\S+)")
+_NAMELESS = re.compile(r" +([0-9]+)")  # 4.17 to 4.19, and RHEL 8, print one counter without its name
 _PROTECTION = re.compile(r" +protection: \((.*)\)")
 _MEMINFO = re.compile(r"([A-Za-z][A-Za-z0-9_()]*): +(\S+)( kB)?")
 _NODE_MEMINFO = re.compile(r"Node ([0-9]+) ([A-Za-z][A-Za-z0-9_()]*): +(\S+)( kB)?")
-_TYPE_LINE = re.compile(r"Node +([0-9]+), zone +(\S+), type +(\S+)((?: +>?[0-9]+){11}) *")
-_BLOCKS_LINE = re.compile(r"Node ([0-9]+), zone +(\S+)((?: +\S+)+) *")
-_VERSION = re.compile(r"Linux version ([0-9]{1,3})\.([0-9]{1,4})\b")
-UNSIGNED = frozenset({"HugePages_Surp", "Committed_AS", "VmallocTotal", "VmallocUsed", "VmallocChunk"})
+UNSIGNED = frozenset(
+    {"HugePages_Rsvd", "HugePages_Surp", "Committed_AS", "VmallocTotal", "VmallocUsed", "VmallocChunk"}
+)
 
 ZoneKey = tuple[int, str]
 
@@ -33,8 +31,8 @@ ZoneKey = tuple[int, str]
 class ZoneText:
     """One zone of /proc/zoneinfo.
 
-    ``node_stats`` and ``stats`` in file order; ``tail``: the raw lines from ``pagesets`` on, without
-    ``start_pfn``; ``levels``: all lines between ``pages free`` and ``protection``, by name.
+    ``levels``: the lines between ``pages free`` and ``protection``, by name; ``node_stats`` and ``stats`` in file
+    order; ``tail``: the raw lines from ``pagesets`` on, without ``start_pfn``; ``after``: those behind it.
     """
 
     line: Line
@@ -49,6 +47,7 @@ class ZoneText:
     pcp: int = 0
     cpus: list[int] = field(default_factory=list)
     start_pfn: int = -1
+    after: list[str] = field(default_factory=list)
 
 
 def parse_meminfo(path: str, text: str) -> dict[str, int]:
@@ -107,11 +106,13 @@ def parse_counters(path: str, text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in lines(path, text):
         words = line.text.split()
+        if _NAMELESS.fullmatch(line.text):
+            words.insert(0, "")
         if len(words) != 2:
             line.fail(f"a name and a number are expected, found {len(words)} words")
         if words[0] in found:
-            line.fail(f"{words[0]} is there twice")
-        found[words[0]] = line.count(words[1], words[0], ULONG_MAX)
+            line.fail(f"{words[0] or 'a number without a name'} is there twice")
+        found[words[0]] = line.count(words[1], words[0] or "the number", ULONG_MAX)
     return found
 
 
@@ -128,14 +129,15 @@ def parse_buddyinfo(path: str, text: str) -> dict[ZoneKey, list[int]]:
         counts = [line.pages(word, f"order {order}") for order, word in enumerate(words)]
         if pages_by_order(counts) > MAX_PAGES:
             line.fail("the free blocks add up to more than 64 TiB")
-        key = (_nid(line, head[1]), head[2])
+        key = (node_number(line, head[1]), head[2])
         if key in found:
             line.fail(f"zone {key[1]} of node {key[0]} is there twice")
         found[key] = counts
     return found
 
 
-def _nid(line: Line, word: str) -> int:
+def node_number(line: Line, word: str) -> int:
+    """The number of a node.  Raises BadInput."""
     return line.count(word, "the node number", MAX_NODES - 1)
 
 
@@ -155,7 +157,7 @@ def parse_zoneinfo(path: str, text: str) -> list[ZoneText]:
     for line in lines(path, text):
         head = _ZONE_HEAD.fullmatch(line.text.rstrip())
         if head:
-            zones.append(_new_zone(line, seen, (_nid(line, head[1]), head[2])))
+            zones.append(_new_zone(line, seen, (node_number(line, head[1]), head[2])))
             part = "free"
         elif not zones:
             line.fail("the first line of zoneinfo must be 'Node 0, zone DMA' or alike")
@@ -189,7 +191,8 @@ def _put(line: Line, into: dict[str, int], key: str, number: int) -> None:
 def _part_free(zone: ZoneText, line: Line) -> str:
     if line.text.strip() == "per-node stats":
         return "free"
-    name, number = _pair(line)
+    nameless = _NAMELESS.fullmatch(line.text.rstrip())
+    name, number = ("", line.count(nameless[1], "the number", ULONG_MAX)) if nameless else _pair(line)
     if name != "pages free":
         _put(line, zone.node_stats, name, number)
         return "free"
@@ -198,10 +201,14 @@ def _part_free(zone: ZoneText, line: Line) -> str:
 
 
 def _part_levels(zone: ZoneText, line: Line) -> str:
+    """Old kernels, such as 4.10, have the counters of a zone between its levels and its protection."""
     match = _PROTECTION.fullmatch(line.text.rstrip())
     if match is None:
         name, number = _pair(line)
-        _put(line, zone.levels, name, line.pages(str(number), name))
+        if name.startswith(("nr_", "numa_", "workingset_")):
+            _put(line, zone.stats, name, number)
+        else:
+            _put(line, zone.levels, name, line.pages(str(number), name))
         return "levels"
     words = match[1].split(", ")
     if len(words) not in {4, 5}:
@@ -233,7 +240,13 @@ def _part_tail(zone: ZoneText, line: Line) -> str:
 
 
 def _part_end(zone: ZoneText, line: Line) -> str:
-    line.fail(f"nothing is expected after start_pfn of zone {zone.name}, found {line.text.strip()[:60]!r}")
+    """Old kernels, such as 4.10, have the ratio of inactive pages here."""
+    if "inactive_ratio" not in line.text:
+        line.fail(
+            f"nothing is expected after start_pfn of zone {zone.name}, found {line.text.strip()[:60]!r}"
+        )
+    zone.after.append(line.text.rstrip())
+    return "end"
 
 
 _PARTS = {
@@ -257,63 +270,3 @@ def _check_whole(zone: ZoneText) -> None:
         missing.append("start_pfn")
     if missing:
         zone.line.fail(f"zone {zone.name} of node {zone.nid} is cut off: no {', '.join(missing)}")
-
-
-# -- pagetypeinfo ----------------------------------------------------------------------------------------
-
-
-def parse_pagetypeinfo(path: str, text: str) -> dict[ZoneKey, list[int]]:
-    """Pageblocks per migratetype, in the order of ``MIGRATE_NAMES``, by node and zone.
-
-    The free blocks per type are checked for form only: buddyinfo has their sum.
-    Source: mm/vmstat.c pagetypeinfo_show() (5.14); a count above 100000 is written ``>100000``.
-    """
-    found: dict[ZoneKey, list[int]] = {}
-    columns: list[str] = []
-    for line in lines(path, text):
-        words = line.text.split()
-        if line.text.startswith("Page block order:") and words[-1] != str(PAGEBLOCK_ORDER):
-            line.fail(f"pageblocks of order {words[-1][:20]}; x86-64 has order {PAGEBLOCK_ORDER}")
-        elif line.text.startswith("Number of blocks type"):
-            columns = words[4:]
-            if unknown := set(columns) - set(MIGRATE_NAMES):
-                line.fail(f"unknown migratetype {min(unknown)[:40]!r}")
-        elif line.text.startswith("Node") and not _TYPE_LINE.fullmatch(line.text):
-            key, counts = _block_types(line, columns)
-            if key in found:
-                line.fail(f"zone {key[1]} of node {key[0]} is there twice")
-            found[key] = counts
-        elif not line.text.startswith(("Page", "Free pages count", "Node")):
-            line.fail(f"{line.text[:60]!r} is not a line of pagetypeinfo")
-    return found
-
-
-def free_lists(text: str) -> dict[ZoneKey, dict[str, list[int]]]:
-    """Free blocks per order by name of their migratetype, by node and zone.
-
-    ``text`` is what ``parse_pagetypeinfo`` has accepted.
-    """
-    found: dict[ZoneKey, dict[str, list[int]]] = {}
-    for match in filter(None, map(_TYPE_LINE.fullmatch, text.splitlines())):
-        counts = [int(word.lstrip(">")) for word in match[4].split()]
-        found.setdefault((int(match[1]), match[2]), {})[match[3]] = counts
-    return found
-
-
-def _block_types(line: Line, columns: list[str]) -> tuple[ZoneKey, list[int]]:
-    match = _BLOCKS_LINE.fullmatch(line.text)
-    if match is None or not columns:
-        line.fail(f"{line.text[:60]!r} is not a line of pagetypeinfo")
-    words = match[3].split()
-    if len(words) != len(columns):
-        line.fail(f"{len(columns)} columns are expected, found {len(words)}")
-    by_name = {name: line.pages(word, name) for name, word in zip(columns, words, strict=True)}
-    return (_nid(line, match[1]), match[2]), [by_name.get(name, 0) for name in MIGRATE_NAMES]
-
-
-def parse_version(path: str, text: str) -> tuple[int, int]:
-    """Major and minor number of ``Linux version 6.1.0 ...``."""
-    match = _VERSION.match(text)
-    if match is None:
-        raise BadInput("does not begin with 'Linux version X.Y'", where=f"{path}:1")
-    return int(match[1]), int(match[2])

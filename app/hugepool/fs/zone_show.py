@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from hugepool.fs import account
-from hugepool.fs.procfs import MIGRATE_NAMES
+from hugepool.fs.pagetypeinfo import CAP, MIGRATE_NAMES
 from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
 from hugepool.mm.kernel.pcp import batch_size, pcp_high
-from hugepool.mm.machine.mmzone import ZONE_DMA, ZONE_NAMES, Use, Zone
+from hugepool.mm.machine.mmzone import ZONE_NAMES, Use, Zone
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
@@ -57,6 +57,7 @@ def _migratetypes(host: Host) -> tuple[str, ...]:
 
 def _node_types(host: Host, nid: int, types: tuple[str, ...]) -> str:
     zones = [zone for zone in host.nodes[nid].zones if zone.present]
+    exact = host.carried.get("uncapped", False)
     lines = [
         f"Page block order: {PAGEBLOCK_ORDER}",
         f"Pages per block:  {PAGEBLOCK_PAGES}",
@@ -67,13 +68,22 @@ def _node_types(host: Host, nid: int, types: tuple[str, ...]) -> str:
         counts = free_area_by_type(host.mem, zone)
         for name in types:
             row = counts[MIGRATE_NAMES.index(name)].tolist()
-            lines.append(f"Node {nid:4d}, zone {zone.name:>8}, type {name:>12} {_columns(row, 6)}")
+            cells = "".join(_capped(count, exact=exact) for count in row)
+            lines.append(f"Node {nid:4d}, zone {zone.name:>8}, type {name:>12} {cells}")
     lines += ["", f"{'Number of blocks type ':<23}{''.join(f'{name:>12} ' for name in types)}"]
     for zone in zones:
         blocks = _blocks_by_type(host, zone)
         row = [blocks[MIGRATE_NAMES.index(name)] for name in types]
         lines.append(f"Node {nid}, zone {zone.name:>8} {_columns(row, 12)}")
     return "\n".join(lines) + "\n"
+
+
+def _capped(count: int, *, exact: bool) -> str:
+    """A count as the kernel prints it; since 5.4 it stops counting at 100,000.
+
+    Source: mm/vmstat.c pagetypeinfo_showfree_print() (5.14).
+    """
+    return f"{count:6d} " if exact or count < CAP else f">{CAP:6d} "
 
 
 def _blocks_by_type(host: Host, zone: Zone) -> list[int]:
@@ -114,7 +124,7 @@ def _zone_names(host: Host) -> tuple[str, ...]:
 
 
 def _bare_record(host: Host, name: str) -> Record:
-    return {"name": name, "levels": host.profile.lines.zone_levels, "values": {}, "tail": [],
+    return {"name": name, "levels": host.profile.lines.zone_levels, "values": {}, "tail": [], "after": [],
             "reserves": len(_zone_names(host)), "pcp": 0}  # fmt: skip
 
 
@@ -128,24 +138,27 @@ def _stat_line(name: str, count: int) -> str:
 
 
 def _levels(host: Host, zone: Zone | None, record: Record) -> str:
-    empty = zone or Zone(0, 0, ZONE_DMA)
-    values = {
-        **record["values"],
-        "min": empty.min,
-        "low": empty.low,
-        "high": empty.high,
-        "promo": empty.high + (empty.low - empty.min),
-        "spanned": empty.spanned,
-        "present": empty.present,
-        "managed": empty.managed,
-        "cma": empty.cma,
-    }
-    reserve = [*empty.lowmem_reserve, empty.lowmem_reserve[-1]][: record["reserves"]]
+    values = record["values"] if zone is None else {**record["values"], **_modelled_levels(zone)}
+    reserve = zone.lowmem_reserve if zone else [0] * len(ZONE_NAMES)
+    reserve = [*reserve, reserve[-1]][: record["reserves"]]
     return (
         f"  pages free     {_free(host, zone) if zone else 0}\n"
         + "".join(f"        {name:<8} {values.get(name, 0)}\n" for name in record["levels"])
         + f"        protection: ({', '.join(map(str, reserve))})\n"
     )
+
+
+def _modelled_levels(zone: Zone) -> dict[str, int]:
+    return {
+        "min": zone.min,
+        "low": zone.low,
+        "high": zone.high,
+        "promo": zone.high + (zone.low - zone.min),
+        "spanned": zone.spanned,
+        "present": zone.present,
+        "managed": zone.managed,
+        "cma": zone.cma,
+    }
 
 
 def _free(host: Host, zone: Zone) -> int:
@@ -154,12 +167,14 @@ def _free(host: Host, zone: Zone) -> int:
 
 def _counters_and_pagesets(host: Host, zone: Zone, record: Record, anon: account.AnonPages) -> str:
     stats = account.with_tasks(account.zone_stats(host, zone), anon, host.profile)
-    stats = stats | {"nr_free_pages": _free(host, zone), "nr_free_cma": account.free_cma_pages(host, zone)}
+    free = {"nr_free_pages": _free(host, zone), "nr_free_cma": account.free_cma_pages(host, zone)}
+    stats = {name: free.get(name, count) for name, count in stats.items()}
     tail = record["tail"] or _bare_tail(host, zone)
     return (
         "".join(_stat_line(name, count) for name, count in stats.items())
         + "".join(line + "\n" for line in _with_pcp(tail, zone.nr_pcp, record["pcp"]))
         + f"  start_pfn:           {zone.start_pfn}\n"
+        + "".join(line + "\n" for line in record["after"])
     )
 
 

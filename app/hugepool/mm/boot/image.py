@@ -1,6 +1,7 @@
 """A real machine as its files describe it: what ``fs`` reads from text and ``import_machine`` makes a host of."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(slots=True)
@@ -30,9 +31,17 @@ class ZoneImage:
     free_by_type: list[list[int]] | None = None
 
 
+class PoolOfNode(NamedTuple):
+    """Huge pages of one size on one node."""
+
+    nr: int
+    free: int
+    surplus: int
+
+
 @dataclass(slots=True)
 class PoolImage:
-    """One huge page size: global counters, and (nr, free, surplus) per node."""
+    """One huge page size: counters of the machine and of its nodes; ``resv`` and ``surplus`` may have underflowed."""
 
     order: int
     nr: int = 0
@@ -41,7 +50,7 @@ class PoolImage:
     surplus: int = 0
     overcommit: int = 0
     max: int | None = None
-    nodes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    nodes: dict[int, PoolOfNode] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -50,7 +59,8 @@ class MachineImage:
 
     ``blocks``: memory block number -> (state, valid_zones or "", nid or None).  ``meminfo_kb``: every line of
     /proc/meminfo.  ``node_cpus``: CPUs per node.  ``distance``: rows per node.  ``carried``: raw text or values
-    of fields that hugepool does not model, shown again as they were.
+    of fields that hugepool does not model, shown again as they were.  ``assumptions``: what no file says and what
+    is taken instead, a sentence each.
     """
 
     kernel: str
@@ -70,3 +80,12 @@ class MachineImage:
     vmstat: dict[str, int] = field(default_factory=dict)
     auto_online_blocks: str = "offline"
     carried: dict[str, object] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
+
+    def memory_nodes(self) -> list[int]:
+        """Nodes with memory."""
+        return sorted({zone.nid for zone in self.zones if zone.present})
+
+    def used_pages(self, nid: int) -> int:
+        """Managed pages of a node that are neither free nor on a per-CPU list."""
+        return sum(zone.managed - zone.free - zone.pcp for zone in self.zones if zone.nid == nid)

@@ -14,7 +14,7 @@ from hugepool.mm.boot.buddy_fill import Filler, fill_zone
 from hugepool.mm.boot.cma_areas import adopt_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
 from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
-from hugepool.mm.boot.layout import DMA_END, FIRMWARE_HOLES, KERNEL_START, type_boot_memory
+from hugepool.mm.boot.layout import FIRMWARE_HOLES, KERNEL_START, type_boot_memory
 from hugepool.mm.kernel import hugetlb_page
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
 from hugepool.mm.machine.errors import BadInput
@@ -40,6 +40,7 @@ from hugepool.mm.machine.state import Call, Host, HState, HugeMap, Task
 from hugepool.mm.machine.units import (
     BLOCKS_PER_1G,
     BLOCKS_PER_SECTION,
+    DMA_END,
     MAX_BUDDY_ORDER,
     ORDER_2M,
     PAGEBLOCK_ORDER,
@@ -516,7 +517,7 @@ def _adopt_pools(host: Host, placed: list[_Placed]) -> None:
         hs.surplus_huge_pages, hs.resv_huge_pages = pool.surplus, pool.resv
         hs.nr_overcommit_huge_pages = pool.overcommit
         hs.max_huge_pages = pool.max if pool.max is not None else max(0, pool.nr - pool.surplus)
-        _own(owner, hs, used, pool.resv)
+        _own(owner, hs, used, max(0, pool.resv))
     if owner.maps:
         host.tasks[IMPORTED_PID] = owner
 

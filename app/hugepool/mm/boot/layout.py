@@ -22,13 +22,13 @@ from hugepool.mm.machine.mmzone import (
 from hugepool.mm.machine.units import (
     BLOCKS_PER_SECTION,
     DMA32_END,
+    DMA_END,
     GIB_PAGES,
     PAGEBLOCK_PAGES,
     PTRS_PER_PTE,
     SECTION_PAGES,
 )
 
-DMA_END = 4096  # 16 MiB
 LOW_RAM_END = 3 * GIB_PAGES  # a machine of 3.5 GiB or more continues above 4 GiB
 SPLIT_FROM = 7 * GIB_PAGES // 2
 FIRMWARE_HOLES = ((0, 1), (0x9F, 0x100))  # real-mode page, EBDA and video memory

@@ -19,7 +19,6 @@ class KernelProfile:
         name: what specs, imports and recordings call it.
         release: what a host made from a spec calls its kernel.
         first_version: the oldest version that an import takes for this kernel.
-        first_counter: a counter of /proc/vmstat that no older kernel has; None: there is none.
         lines: names and order of the lines in its files.
         fresh_anon_active: fresh anonymous pages count as active (6.12, whose generations begin so).
         reserved_vmemmap_pages: vmemmap pages kept per optimised huge page (2 until 5.17, 1 since 5.18).
@@ -62,7 +61,6 @@ class KernelProfile:
     name: str
     release: str
     first_version: tuple[int, int]
-    first_counter: str | None
     lines: FileLines
     fresh_anon_active: bool
     reserved_vmemmap_pages: int
@@ -119,7 +117,6 @@ _5_14 = KernelProfile(
     name="5.14",
     release="5.14.0",
     first_version=(0, 0),
-    first_counter=None,
     lines=LINES_5_14,
     fresh_anon_active=False,
     reserved_vmemmap_pages=2,
@@ -195,7 +192,6 @@ _6_12 = replace(
     name="6.12",
     release="6.12.0",
     first_version=(6, 7),
-    first_counter="nr_memmap_boot_pages",
     lines=LINES_6_12,
     fresh_anon_active=True,
     fresh_head_frame=True,

@@ -25,6 +25,7 @@ BLOCKS_PER_1G = 1 << (ORDER_1G - PAGEBLOCK_ORDER)  # 512
 SECTIONS_PER_1G = (1 << ORDER_1G) // SECTION_PAGES  # 8
 ULONG_MAX = (1 << 64) - 1
 GIB_PAGES = 1 << 18
+DMA_END = 4096  # first page that 24 address bits do not reach
 DMA32_END = 4 * GIB_PAGES  # first page that 32 address bits do not reach
 
 _SUFFIX = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}

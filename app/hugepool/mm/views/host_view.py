@@ -39,6 +39,8 @@ def host(machine: Host) -> dict[str, Any]:
         "deferred_frees": {"mode": machine.deferred_mode, "queued": len(machine.deferred)},
         "faults": [fault_view(machine, point) for point in POINTS if point in machine.faults],
         "tasks": len(machine.tasks),
+        "assumptions": list(machine.carried.get("assumptions", [])),
+        "approximate": bool(machine.carried.get("approximate", False)),
     }
 
 

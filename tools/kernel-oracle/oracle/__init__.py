@@ -1,1 +1,0 @@
-"""Boots a real kernel in QEMU, drives its hugetlb pool step by step, and records what it answers."""
