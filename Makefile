@@ -52,7 +52,7 @@ test: $(STAMP) ## Run the tests; PYTEST_ARGS replaces the options
 lint: $(STAMP) ## Linter, formatter, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict app/hugepool
+	$(BIN)/mypy --strict app/hugepool tools/kernel-oracle
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
@@ -76,6 +76,10 @@ bench: $(STAMP) ## Measure the cost budgets
 .PHONY: soak
 soak: $(STAMP) ## Run random commands and check every law after each; bounded
 	$(BIN)/python -m tests.soak
+
+.PHONY: oracle
+oracle: $(STAMP) ## Ask a real kernel: ARGS="random --seed 7 --kernel 6.12 -o seed7.json.gz"; docs/oracle.md
+	$(BIN)/python tools/kernel-oracle $(ARGS)
 
 # The locks name no index: pip takes the files from wherever it is set up to, and the hashes hold.
 LOCK := $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --no-python-downloads --python-version 3.11 \

@@ -1,0 +1,1 @@
+"""Boots a real kernel in QEMU, drives its hugetlb pool step by step, and records what it answers."""
