@@ -58,10 +58,9 @@ def serve(
     database_url: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database.")] = None,
 ) -> None:
     """Migrate the database and serve the HTTP interface."""
-    import uvicorn
     from pydantic import ValidationError
 
-    from hugepool.main import create_app
+    from hugepool.server import serve as run_server
     from hugepool.settings import Settings
     from hugepool.store.errors import StoreFailure
 
@@ -73,23 +72,11 @@ def serve(
             errors.print(f"{error['loc'][0]}: {error['msg']}", highlight=False)
         raise typer.Exit(2) from None
     try:
-        application = create_app(settings)
-        application.state.service.start()  # what cannot be opened is told in one line
+        with suppress(KeyboardInterrupt):  # Ctrl-C is raised once more when all is closed
+            if not run_server(settings):
+                raise typer.Exit(1)
     except StoreFailure as failure:
         raise _failed(failure) from None
-    config = uvicorn.Config(
-        application,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level.lower(),
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    server = uvicorn.Server(config)
-    application.state.streams.stopping = lambda: server.should_exit
-    with suppress(KeyboardInterrupt):  # Ctrl-C is raised once more when all is closed
-        server.run()
-    if not server.started:
-        raise typer.Exit(1)
 
 
 @app.command("import")

@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
@@ -27,8 +30,10 @@ from hugepool.api import (
 )
 from hugepool.api.documentation import TAGS, DocumentedAPI, serve_docs
 from hugepool.api.event_stream import Streams
+from hugepool.api.guard import Guard
 from hugepool.api.metrics import HostCollector, RequestMetrics
-from hugepool.api.middleware import BodyLimit, CountRequests
+from hugepool.api.middleware import BodyLimits, CountRequests
+from hugepool.api.routing import HostGates
 from hugepool.jobs import Board, Limits
 from hugepool.service import Service
 from hugepool.settings import Settings
@@ -56,6 +61,19 @@ ROUTERS = (
     jobs,
     operations,
 )
+HEALTH_THREADS = 2  # of their own: who asks for health is answered whatever the others wait for
+CORS: dict[str, Any] = {
+    "allow_methods": ("GET", "POST", "PUT", "PATCH", "DELETE"),
+    "allow_headers": (
+        "Authorization",
+        "Content-Type",
+        "If-Match",
+        "If-None-Match",
+        "Idempotency-Key",
+        "Prefer",
+    ),
+    "expose_headers": ("ETag", "Location", "Retry-After", "Idempotent-Replay", "Hugepool-Outcome"),
+}
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -90,13 +108,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HostCollector(service))
-    app.state.jobs = board
+    app.state.jobs, app.state.gates = board, HostGates(settings)
+    app.state.health = CapacityLimiter(HEALTH_THREADS)
     app.state.service, app.state.registry, app.state.streams = service, registry, Streams()
     for module in ROUTERS:
         app.include_router(module.router)
     serve_docs(app)
     errors.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimits, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **CORS, allow_origins=settings.cors_origins)
+    app.add_middleware(Guard, settings=settings)
     app.add_middleware(CountRequests, metrics=RequestMetrics(registry))
     return app
 

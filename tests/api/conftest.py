@@ -129,7 +129,7 @@ def serving(folder: Path, **settings: Any) -> Iterator[Api]:
     app = create_app(Settings(database_url=f"sqlite:///{folder}/hugepool.db", **settings))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     with start_blocking_portal() as portal:
-        client = httpx.AsyncClient(transport=transport, base_url="http://hugepool")
+        client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         with portal.wrap_async_context_manager(app.router.lifespan_context(app)):
             yield Api(portal, client, app)
         portal.call(client.aclose)

@@ -1,16 +1,17 @@
 """From what the service says to an HTTP answer.  Answers are serialised once; nothing is validated again."""
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from anyio.to_thread import run_sync
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from pydantic_core import to_json
 
 from hugepool.api.errors import refusal
+from hugepool.api.routing import in_thread
 from hugepool.api.terms import Conditions, etag, unchanged
 from hugepool.mm.commands.commands import Command
 from hugepool.mm.machine.state import Host
@@ -36,7 +37,7 @@ def read(request: Request, host: str, view: Callable[[Host], Any], *, wait: bool
     return tagged(request, value, revision)
 
 
-async def at_hand(answer: Callable[[bool], Response]) -> Response:
+async def at_hand(request: Request, host: str, answer: Callable[[bool], Response]) -> Response:
     """What ``answer`` makes: here if it need not wait (it is called with False), else in a thread.
 
     For what is asked most: the way to a thread and back costs more than the answer.
@@ -44,7 +45,8 @@ async def at_hand(answer: Callable[[bool], Response]) -> Response:
     try:
         return answer(False)
     except WouldWait:
-        return await run_sync(answer, True)
+        found: Response = await in_thread(request, host, partial(answer, True))
+        return found
 
 
 def tagged(request: Request, value: Any, revision: int) -> Response:

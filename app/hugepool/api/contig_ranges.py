@@ -10,12 +10,15 @@ from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import ContigBody
 from hugepool.mm.commands.commands import FreeContigRange
 from hugepool.mm.views import host_view as view
 
-router = APIRouter(prefix="/v1/hosts/{host}/contig-ranges", tags=["contiguous ranges"])
+router = APIRouter(
+    route_class=BlockingRoute, prefix="/v1/hosts/{host}/contig-ranges", tags=["contiguous ranges"]
+)
 RangeInPath = Annotated[int, Path(description="Number of the range.", examples=[1])]
 
 

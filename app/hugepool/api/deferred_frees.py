@@ -7,12 +7,15 @@ from hugepool.api import activity_schemas, examples
 from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DeferredModeBody
 from hugepool.mm.commands.commands import RunFreeHpageWork
 from hugepool.mm.views import host_view as view
 
-router = APIRouter(prefix="/v1/hosts/{host}/deferred-frees", tags=["deferred frees"])
+router = APIRouter(
+    route_class=BlockingRoute, prefix="/v1/hosts/{host}/deferred-frees", tags=["deferred frees"]
+)
 
 
 @router.get("", response_model=activity_schemas.DeferredFrees, responses=reading())

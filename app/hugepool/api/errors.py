@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from hugepool.api.middleware import BodyRefused
 from hugepool.forms.validation import describe
 from hugepool.fs.archive import TooLarge
 from hugepool.jobs import NoRoom, NoSuchJob
@@ -49,21 +50,30 @@ ERRNO_OF_STATUS = {
     HTTPStatus.UNPROCESSABLE_ENTITY: "EINVAL",
     HTTPStatus.INTERNAL_SERVER_ERROR: "EIO",
     HTTPStatus.SERVICE_UNAVAILABLE: "EAGAIN",
+    HTTPStatus.REQUEST_TIMEOUT: "ETIMEDOUT",
 }
-NUMBER = {**ERRNO_NUMBER, "EAGAIN": 11, "EFBIG": 27, "ETIMEDOUT": 110, "ESTALE": 116, "EDQUOT": 122}
+NUMBER = {
+    **ERRNO_NUMBER,
+    "EAGAIN": 11,
+    "EFBIG": 27,
+    "ETIMEDOUT": 110,
+    "ESTALE": 116,
+    "EHOSTUNREACH": 113,
+    "EDQUOT": 122,
+}
 TITLE = {
     **ERRNO_TEXT,
     "EAGAIN": "Resource temporarily unavailable",
     "EFBIG": "File too large",
     "ESTALE": "Stale file handle",
     "ETIMEDOUT": "Connection timed out",
+    "EHOSTUNREACH": "No route to host",
     "EDQUOT": "Disk quota exceeded",
 }
 
 HTTP_DETAIL = {
     HTTPStatus.NOT_FOUND: "there is nothing at this address; /openapi.json lists what there is",
     HTTPStatus.METHOD_NOT_ALLOWED: "this address does not understand {method}; it takes {allow}",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the request body is larger than this service reads",
     HTTPStatus.UNPROCESSABLE_ENTITY: "the request body cannot be read as JSON",
 }
 MAX_DETAIL = 2000
@@ -195,8 +205,10 @@ async def _http(request: Request, exc: HTTPException) -> Response:
     headers = dict(exc.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
-    template = HTTP_DETAIL.get(HTTPStatus(status), str(exc.detail))
-    detail = template.format(method=request.method[:20], allow=headers.get("Allow"))
+    detail = str(exc.detail)
+    if not isinstance(exc, BodyRefused):
+        template = HTTP_DETAIL.get(HTTPStatus(status), detail)
+        detail = template.format(method=request.method[:20], allow=headers.get("Allow"))
     errno = ERRNO_OF_STATUS.get(HTTPStatus(status), "EINVAL")
     return problem(request, errno, detail, status=status, headers=headers)
 

@@ -9,13 +9,14 @@ from hugepool.api import activity_schemas, examples, schemas
 from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import FaultBody
 from hugepool.mm.commands.commands import ClearFault
 from hugepool.mm.machine.fault_inject import POINTS
 from hugepool.mm.views import host_view as view
 
-router = APIRouter(prefix="/v1/hosts/{host}/faults", tags=["faults"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/faults", tags=["faults"])
 PointInPath = Annotated[
     str,
     Path(description="Where requests fail.", json_schema_extra={"enum": list(POINTS)}, examples=[POINTS[0]]),

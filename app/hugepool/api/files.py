@@ -9,13 +9,14 @@ from fastapi.responses import PlainTextResponse, Response
 from hugepool.api.answers import document, outcome, reply_headers, service_of
 from hugepool.api.documentation import Responses, changing, reading
 from hugepool.api.fields import HostInPath
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch, etag, unchanged
 from hugepool.fs import render, write
 from hugepool.mm.commands.commands import Demote, SetMaxHugePages
 from hugepool.mm.machine.state import Host
 from hugepool.service import Reply
 
-router = APIRouter(prefix="/v1/hosts/{host}/fs", tags=["files"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/fs", tags=["files"])
 FileInPath = Annotated[
     str, Path(description="A path of the host, without the leading /.", examples=["proc/meminfo"])
 ]

@@ -11,11 +11,12 @@ from hugepool.api.answers import service_of, tagged
 from hugepool.api.documentation import Responses, reading
 from hugepool.api.event_stream import open_stream
 from hugepool.api.fields import HostInPath, Limit
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import IfNoneMatch, etag
 from hugepool.mm.machine.state import Host
 from hugepool.service import MAX_DMESG_LINES
 
-router = APIRouter(prefix="/v1/hosts/{host}", tags=["history"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}", tags=["history"])
 After = Annotated[int, Query(ge=0, lt=2**63, description="Only events behind this number.")]
 LastEventId = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from hugepool.api.documentation import changing, problems, reading
 from hugepool.api.errors import refusal
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, name_cursor, name_of
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, Creating, IfNoneMatch
 from hugepool.forms.bodies import HostBody
 from hugepool.forms.bodies import Kernel as KnownKernel
@@ -23,7 +24,7 @@ from hugepool.mm.machine.state import Host
 from hugepool.mm.views import host_view as view
 from hugepool.service import ForkOf, Reply
 
-router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts", tags=["hosts"])
 Name = Annotated[str, Query(description="Name of the new host.", examples=["prod-17"])]
 Kernel = Annotated[
     KnownKernel | None, Query(description="Rule set of a kernel version; else guessed from the files.")
@@ -73,7 +74,7 @@ async def get_host(request: Request, host: HostInPath, _: IfNoneMatch = None) ->
         shown, revision = service_of(request).show(host, view.host, wait=wait)
         return tagged(request, {**shown, "revision": revision}, revision)
 
-    return await at_hand(answer)
+    return await at_hand(request, host, answer)
 
 
 @router.delete("/{host}", status_code=204, responses=changing(status=204, body=False))

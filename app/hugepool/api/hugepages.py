@@ -7,13 +7,14 @@ from hugepool.api import contig_schemas, examples, schemas
 from hugepool.api.answers import at_hand, change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, SizeInPath
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DemoteBody, OvercommitBody, PoolSizeBody
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, order_of, size_name
 from hugepool.mm.views import host_view as view
 
-router = APIRouter(prefix="/v1/hosts/{host}/hugepages", tags=["huge pages"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/hugepages", tags=["huge pages"])
 SIZES = [size_name(order) for order in (ORDER_2M, ORDER_1G)]
 
 
@@ -36,9 +37,11 @@ async def get_hugepages(
     request: Request, host: HostInPath, size: SizeInPath, _: IfNoneMatch = None
 ) -> Response:
     """One huge page size with its counters."""
-    return await at_hand(
-        lambda wait: read(request, host, lambda machine: view.hugepages_of(machine, size), wait=wait)
-    )
+
+    def answer(wait: bool) -> Response:  # at_hand gives it
+        return read(request, host, lambda machine: view.hugepages_of(machine, size), wait=wait)
+
+    return await at_hand(request, host, answer)
 
 
 @router.put(

@@ -23,9 +23,10 @@ from hugepool.api.event_stream import (
     Streams,
     enter,
 )
+from hugepool.api.routing import BlockingRoute
 from hugepool.jobs import Board, Job, State
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/jobs", tags=["jobs"])
 JobInPath = Annotated[
     str, Path(description="Number of the job.", pattern="^[0-9a-z-]{1,40}$", examples=["9f86d081884c7d65"])
 ]

@@ -10,12 +10,13 @@ from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.paging import Cursor, page, position
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import AddMemoryBody, BlockStateBody, UnplugBody
 from hugepool.mm.commands.commands import RemoveMemory
 from hugepool.mm.views import blockers, page_view
 
-router = APIRouter(prefix="/v1/hosts/{host}/memory-blocks", tags=["memory blocks"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/memory-blocks", tags=["memory blocks"])
 BlockLimit = Annotated[int, Query(ge=1, le=10_000, description="Most entries in one answer.")]
 BlockInPath = Annotated[int, Path(description="Number of the memory block.", examples=[8])]
 

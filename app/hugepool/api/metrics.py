@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.views import host_view as view
-from hugepool.service import Service
+from hugepool.service import Busy, Service
 
 MAX_HOSTS = 100  # the first by name: more would make more series than a scrape should have
 METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
@@ -80,6 +80,8 @@ class HostCollector(Collector):
             return before
         try:
             values, _ = self._service.read(row["name"], view.gauges)
+        except Busy:  # the scrape after this one finds out more
+            return before
         except MMError:  # deleted meanwhile
             return None
         return key, values

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -23,9 +24,11 @@ async def live() -> Response:
 
 
 @router.get("/healthz/ready", response_model=activity_schemas.Ready, responses=problems(503))
-def ready(request: Request) -> Response:
-    """Database, migrations and worker are fit to work; else 503 with what is not."""
-    parts = service_of(request).ready()
+async def ready(request: Request) -> Response:
+    """Database, migrations and worker are fit to work, a write included; else 503 with what is not."""
+    parts = await run_sync(
+        service_of(request).ready, limiter=request.app.state.health, abandon_on_cancel=True
+    )
     wrong = [name for name, part in parts.items() if not part["ok"]]
     if not wrong:
         return document({"status": "ok", "parts": parts})

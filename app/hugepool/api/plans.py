@@ -12,12 +12,13 @@ from hugepool.api import examples, plan_schemas
 from hugepool.api.answers import service_of
 from hugepool.api.fields import HostInPath
 from hugepool.api.long_work import Prefer, answer, answered
+from hugepool.api.routing import BlockingRoute
 from hugepool.forms.fields import Body
 from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
 from hugepool.mm.machine.digest import fork
 from hugepool.whatif.plans import PLANS, Question, finish, work
 
-router = APIRouter(prefix="/v1/hosts/{host}/plans", tags=["plans"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/plans", tags=["plans"])
 
 
 @dataclass(frozen=True, slots=True)

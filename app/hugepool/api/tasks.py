@@ -10,12 +10,13 @@ from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody
 from hugepool.mm.commands.commands import ExitTask
 from hugepool.mm.views import host_view as view
 
-router = APIRouter(prefix="/v1/hosts/{host}/tasks", tags=["tasks"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/tasks", tags=["tasks"])
 PidInPath = Annotated[int, Path(description="Number of the process.", examples=[1000])]
 
 

@@ -10,13 +10,14 @@ from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, page, position
+from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import PoisonBody
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views import host_view as view
 from hugepool.mm.views import page_view
 
-router = APIRouter(prefix="/v1/hosts/{host}", tags=["vmemmap"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}", tags=["vmemmap"])
 SectionInPath = Annotated[int, Path(description="Number of a section of 128 MiB.", examples=[40])]
 PfnInPath = Annotated[int, Path(description="Page frame number.", examples=[1310720])]
 

@@ -8,11 +8,12 @@ from hugepool.api import examples, what_if_schemas
 from hugepool.api.answers import service_of
 from hugepool.api.documentation import Responses
 from hugepool.api.long_work import Prefer, answer, answered
+from hugepool.api.routing import BlockingRoute
 from hugepool.mm.machine.digest import fork
 from hugepool.whatif import variants
 from hugepool.whatif.scenario import Scenario, check, json_schema
 
-router = APIRouter(prefix="/v1/what-if", tags=["what-if"])
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/what-if", tags=["what-if"])
 ASKED = answered()
 SCHEMA: Responses = {200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}}
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from hugepool.forms.fields import Body, Count, HostName, NodeId, Size, Text, Whole, refuse
+from hugepool.forms.fields import Body, Count, Files, HostName, NodeId, Size, Text, Whole, refuse
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands
 from hugepool.mm.machine.errors import BadInput
@@ -92,7 +92,7 @@ class HostBody(Body):
 
     name: HostName
     spec: SpecBody | None = None
-    files: dict[Text, Text] | None = Field(None, description="Text of a machine's files by absolute path.")
+    files: Files | None = None
     fork_of: HostName | None = None
     kernel: Kernel | None = Field(None, description="Beside `files`: the rule set, else guessed from them.")
 
@@ -233,12 +233,15 @@ class ContigBody(Body):
 # -- tasks -----------------------------------------------------------------------------------------------
 
 
+Nodes = Annotated[list[NodeId], Field(max_length=64)]
+
+
 class PolicyBody(Body):
     """A memory policy: at most one of these."""
 
-    bind: list[NodeId] | None = None
-    interleave: list[NodeId] | None = None
-    preferred: list[NodeId] | None = None
+    bind: Nodes | None = None
+    interleave: Nodes | None = None
+    preferred: Nodes | None = None
     local: Literal[True] | None = None
 
     @model_validator(mode="after")

@@ -1,9 +1,20 @@
 """The kinds of values that documents are made of."""
 
 import re
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from hugepool.mm.machine.errors import BadInput
@@ -13,6 +24,9 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_RULE = "must be 1 to 63 of a-z, 0-9 and -, and not begin with -"
 MAX_SIZE_TEXT = 40
+MAX_FIELDS = 100  # of an object with named fields, known or not
+MAX_MISTAKES = 200  # more are counted, not listed: a list of millions would stall the service
+MAX_FILES = 100_000
 
 
 class Body(BaseModel):
@@ -20,10 +34,35 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _bound_errors(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(given, dict) and len(given) > MAX_FIELDS:
+            raise refuse("too_many_fields", f"has {len(given)} fields; see /openapi.json for those there are")
+        try:
+            return handler(given)
+        except ValidationError as error:
+            if error.error_count() > MAX_MISTAKES:
+                raise refuse(
+                    "too_many_mistakes", f"has {error.error_count()} mistakes, too many to list"
+                ) from None
+            raise
+
 
 def refuse(kind: str, why: str) -> PydanticCustomError:
     """A validation error in our own words."""
     return PydanticCustomError(kind, "{why}", {"why": why})
+
+
+def at_most(count: int) -> Callable[[Any], Any]:
+    """Count the entries of an object before any is looked at; a list's ``max_length`` does that by itself."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > count:
+            raise refuse("too_many_entries", f"must have at most {count} entries")
+        return value
+
+    return check
 
 
 def _whole_number(value: Any) -> Any:
@@ -84,6 +123,11 @@ Count = Annotated[Whole, Field(ge=0, le=ULONG_MAX)]
 NodeId = Annotated[Whole, Field(ge=0, le=1023, description="Number of a NUMA node.")]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(SIZE_SCHEMA)]
 Text = Annotated[str, AfterValidator(_text)]
+Files = Annotated[
+    dict[Text, Text],
+    Field(max_length=MAX_FILES, description="Text of a machine's files by absolute path."),
+    BeforeValidator(at_most(MAX_FILES)),
+]
 HostName = Annotated[
     str,
     AfterValidator(_host_name),

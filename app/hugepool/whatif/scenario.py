@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -16,7 +17,7 @@ from pydantic import (
 )
 
 from hugepool.forms.bodies import Kernel, SpecBody
-from hugepool.forms.fields import Body, HostName, Text, refuse
+from hugepool.forms.fields import Body, Files, HostName, Text, at_most, refuse
 from hugepool.mm.machine.errors import BadInput
 from hugepool.whatif.expect import Expect, plain
 from hugepool.whatif.steps import STEPS, Label, StepKind
@@ -38,7 +39,7 @@ class BootedHost(Body):
 class ReadHost(Body):
     """A real machine, read from its files."""
 
-    files: dict[Text, Text] = Field(description="Text of a machine's files by absolute path.")
+    files: Files
     kernel: Kernel | None = Field(None, description="The rule set, else guessed from the files.")
 
 
@@ -122,9 +123,14 @@ Path = Annotated[Text, Field(min_length=1, max_length=200, examples=["steps.0.re
 Grid = Annotated[
     dict[Path, Annotated[list[Any], Field(min_length=1, max_length=1000)]],
     Field(min_length=1, max_length=MAX_PATHS, description="Every combination of these values, by path."),
+    BeforeValidator(at_most(MAX_PATHS)),
 ]
 Rows = Annotated[
-    list[Annotated[dict[Path, Any], Field(min_length=1, max_length=MAX_PATHS)]],
+    list[
+        Annotated[
+            dict[Path, Any], Field(min_length=1, max_length=MAX_PATHS), BeforeValidator(at_most(MAX_PATHS))
+        ]
+    ],
     Field(min_length=1, max_length=10_000, description="Values by path, variant by variant."),
 ]
 
