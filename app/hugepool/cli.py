@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from hugepool import access
+from hugepool.access import Role
 from hugepool.mm.machine.profile import PROFILES
 
 if TYPE_CHECKING:
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
     from hugepool.replay.run import Report
     from hugepool.whatif.document import ScenarioFile, WrongFile
 
-app = typer.Typer(help="A Linux host's hugetlb pool, simulated page by page.", no_args_is_help=True)
+app = typer.Typer(
+    help="A Linux host's hugetlb pool, simulated page by page.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+token_app = typer.Typer(help="Tokens of a service that wants them.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
 console = Console()
 errors = Console(stderr=True)
 
@@ -75,8 +83,27 @@ def serve(
         with suppress(KeyboardInterrupt):  # Ctrl-C is raised once more when all is closed
             if not run_server(settings):
                 raise typer.Exit(1)
-    except StoreFailure as failure:
+    except (StoreFailure, access.WrongTokensFile) as failure:
         raise _failed(failure) from None
+
+
+@token_app.command("new")
+def new_token(
+    name: Annotated[str, typer.Argument(help="Who will use it; the events of hosts name it.")],
+    role: Annotated[Role, typer.Option(help="What it is for.")] = Role.READ,
+    hosts: Annotated[str, typer.Option(help="Hosts that the role write may change, such as 'web-*'.")] = "*",
+) -> None:
+    """Make a token.  It is shown once, on stderr; the line for HUGEPOOL_TOKENS_FILE is printed: >> appends it.
+
+    Nothing is stored here.  Give the token to who asks the service, as HUGEPOOL_TOKEN.
+    """
+    token = access.new_token()
+    try:
+        line = access.line_of(access.Caller(name, role, hosts), token)
+    except ValueError as error:
+        raise _failed(error) from None
+    errors.print(f"token (shown this once): {token}", markup=False, highlight=False, soft_wrap=True)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("import")

@@ -5,7 +5,9 @@ what a caller wants to do and answer with the documents of ``/openapi.json`` as 
 """
 
 import errno
+import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,6 +87,7 @@ class Client:
 
     Args:
         url: where the service listens.
+        token: sent with every request; None: that of ``HUGEPOOL_TOKEN``, if it is set.
         timeout_seconds: how long an answer may take, from its beginning to its end as well.
         transport: another way to the service than the network, for tests.
     """
@@ -93,21 +96,24 @@ class Client:
         self,
         url: str = DEFAULT_URL,
         *,
+        token: str | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self.token = os.environ.get("HUGEPOOL_TOKEN", "").strip() if token is None else token
         self._timeout_seconds = timeout_seconds
         try:
             self._http = httpx.Client(
                 base_url=self.url,
-                headers={"Accept-Encoding": "identity"},  # so that a body is as long as it is said to be
+                headers=_headers(self.token),
                 timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
                 limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
                 transport=transport,
+                verify=_certificates(self.url),
                 trust_env=False,  # no proxy of the environment between a host and its client
             )
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, OSError, ValueError) as error:
             raise Unreachable(url, error) from None
 
     def __enter__(self) -> Self:
@@ -432,6 +438,23 @@ class Client:
     def cancel_job(self, job_id: str) -> Json:
         """End a job, and forget it."""
         return self.change("DELETE", f"jobs/{_part(job_id)}")
+
+
+def _headers(token: str) -> dict[str, str]:
+    """What every request has; a body that is not compressed is as long as it is said to be."""
+    headers = {"Accept-Encoding": "identity"}
+    if token:
+        if not (token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("the token has letters that no token has")
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+def _certificates(url: str) -> ssl.SSLContext:
+    """Who is trusted to vouch for a service: the system's authorities, or those of ``SSL_CERT_FILE``."""
+    if url.startswith("https:"):
+        return ssl.create_default_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and costs nothing
 
 
 def _errno_number(number: object) -> int:

@@ -11,6 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
+from hugepool.access import Tokens
 from hugepool.api import (
     contig_ranges,
     deferred_frees,
@@ -28,6 +29,7 @@ from hugepool.api import (
     vmemmap,
     what_if,
 )
+from hugepool.api.access import Authorize, not_on_this_road
 from hugepool.api.documentation import TAGS, DocumentedAPI, serve_docs
 from hugepool.api.event_stream import Streams
 from hugepool.api.guard import Guard
@@ -35,7 +37,7 @@ from hugepool.api.metrics import HostCollector, RequestMetrics
 from hugepool.api.middleware import BodyLimits, CountRequests
 from hugepool.api.routing import HostGates
 from hugepool.jobs import Board, Limits
-from hugepool.service import Service
+from hugepool.service import Forbidden, Service
 from hugepool.settings import Settings
 from hugepool.whatif import NEEDED
 from hugepool.worker import DeferredFreeWorker
@@ -110,13 +112,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     registry.register(HostCollector(service))
     app.state.jobs, app.state.gates = board, HostGates(settings)
     app.state.health = CapacityLimiter(HEALTH_THREADS)
+    app.state.tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)
     app.state.service, app.state.registry, app.state.streams = service, registry, Streams()
     for module in ROUTERS:
         app.include_router(module.router)
     serve_docs(app)
     errors.install(app)
+    app.add_exception_handler(Forbidden, not_on_this_road)  # type: ignore[arg-type]
     app.add_middleware(BodyLimits, settings=settings)
-    if settings.cors_origins:
+    app.add_middleware(Authorize, tokens=app.state.tokens)
+    if settings.cors_origins:  # outside of it: a browser's preflight brings no token
         app.add_middleware(CORSMiddleware, **CORS, allow_origins=settings.cors_origins)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(CountRequests, metrics=RequestMetrics(registry))

@@ -1,6 +1,7 @@
 """Serving the application: the server around it, with limits on connections and an orderly stop."""
 
 import logging
+import signal
 
 import uvicorn
 
@@ -16,9 +17,10 @@ def serve(settings: Settings) -> bool:
     """Serve until a signal comes; whether it came up.
 
     SIGTERM and SIGINT let open requests go on for ``shutdown_seconds``; a second signal ends them at once.
+    SIGHUP reads the file of tokens again.
 
     Raises:
-        StoreFailure: the database cannot be used; nothing was served.
+        StoreFailure: the database cannot be used; nothing was served.  WrongTokensFile: nor the file of tokens.
     """
     application = create_app(settings)
     application.state.service.start()  # what cannot be opened is said in one line
@@ -35,6 +37,8 @@ def serve(settings: Settings) -> bool:
     server = uvicorn.Server(config)
     application.state.streams.stopping = lambda: server.should_exit
     warn_if_open(settings)
+    if application.state.tokens is not None:
+        signal.signal(signal.SIGHUP, lambda *_: application.state.tokens.reload())
     server.run()
     return server.started
 

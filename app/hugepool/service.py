@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from hugepool.access import ANYBODY, Caller
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.image import MachineImage
 from hugepool.mm.boot.import_machine import restore_machine
@@ -36,7 +37,7 @@ from hugepool.store.hosts import Change, HostStore, Loaded, host_bytes, map_byte
 from hugepool.store.idempotency import Stored
 from hugepool.store.news import News
 
-__all__ = ["Busy", "ForkOf", "HostNotFound", "Idempotency", "IdempotencyMismatch", "PreconditionFailed",
+__all__ = ["Busy", "Forbidden", "ForkOf", "HostNotFound", "Idempotency", "IdempotencyMismatch", "PreconditionFailed",
            "QuotaReached", "Reply", "Service", "StoreFailure", "Terms", "WouldWait"]  # fmt: skip
 
 T = TypeVar("T")
@@ -69,11 +70,15 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a change is to be made: ``dry_run`` stores nothing; ``if_match`` is the revision it must meet."""
+    """How a change is to be made, and by whom.
+
+    ``dry_run`` stores nothing; ``if_match`` is the revision it must meet; the events name the ``caller``.
+    """
 
     dry_run: bool = False
     if_match: int | None = None
     idempotency: Idempotency | None = None
+    caller: Caller = ANYBODY
 
 
 @dataclass(slots=True)
@@ -116,6 +121,14 @@ class PreconditionFailed(Exception):
     def __init__(self, expected: int, revision: int) -> None:
         super().__init__(f"the host is at revision {revision}, not at the one that If-Match names")
         self.facts = {"revision": revision, "expected": expected}
+
+
+class Forbidden(Exception):
+    """The caller may not change the host; nothing changed."""
+
+    def __init__(self, caller: Caller, host: str) -> None:
+        super().__init__(f"{caller.name} may not change host {host!r}")
+        self.caller, self.host = caller, host
 
 
 class IdempotencyMismatch(Exception):
@@ -164,6 +177,11 @@ def _check_revision(revision: int, terms: Terms) -> None:
         raise PreconditionFailed(terms.if_match, revision)
 
 
+def _check_caller(name: str, terms: Terms) -> None:
+    if not (terms.dry_run or terms.caller.may_change(name)):
+        raise Forbidden(terms.caller, name)
+
+
 def _told(error: MMError) -> dict[str, Any]:
     """A refusal as data."""
     return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": error.facts}
@@ -172,7 +190,8 @@ def _told(error: MMError) -> dict[str, Any]:
 class Service:
     """All that callers can ask of hugepool.  Methods block, and may be called from any thread.
 
-    Raised by any of them: MMError (a refusal; nothing was kept), Busy (try again later), StoreFailure.
+    Raised by any of them: MMError (a refusal; nothing was kept), Busy (try again later), StoreFailure.  By those that
+    change a host: Forbidden.
 
     Idempotency-Keys: an answer is kept once the engine was asked, be it a success or a refusal, and given
     again for 24 h whatever happens to the host meanwhile.  What never got so far (malformed input, no such
@@ -216,7 +235,9 @@ class Service:
 
         Raises:
             MMError: EEXIST name taken; EINVAL impossible machine.  HostNotFound: nothing to copy.
+            Forbidden: the caller may not make a host of this name.
         """
+        _check_caller(name, terms)
         replayed = self._replay(terms)
         if replayed is not None:
             return replayed
@@ -325,7 +346,7 @@ class Service:
             return known[1], known[0]
 
     def events(self, name: str, after: int = 0, limit: int = 100, kind: str | None = None) -> Rows:
-        """Events behind number ``after``, oldest first: id, revision, time, type, data.
+        """Events behind number ``after``, oldest first: id, revision, time, by, type, data.
 
         ``kind`` picks one type; the console is the type KernelMessagePrinted.
         """
@@ -408,6 +429,7 @@ class Service:
 
     def _again(self, name: str, terms: Terms, attempt: Callable[[], Reply]) -> Reply:
         """Alone with the host in this process, until no other process comes in between."""
+        _check_caller(name, terms)
         for _ in range(ATTEMPTS):
             try:
                 with self._alone(name):
@@ -446,7 +468,7 @@ class Service:
 
     def _change(self, reply: Reply, terms: Terms, now_ns: int) -> Change:
         if terms.idempotency is None:
-            return Change(now_ns, reply.events)
+            return Change(now_ns, reply.events, terms.caller.name)
         kept = {
             "result": reply.result,
             "error": reply.error,
@@ -455,7 +477,7 @@ class Service:
         }
         expires_ns = now_ns + int(self.settings.idempotency_hours * HOUR_NS)
         answer = Stored(terms.idempotency.key, terms.idempotency.fingerprint, kept, expires_ns)
-        return Change(now_ns, reply.events, answer)
+        return Change(now_ns, reply.events, terms.caller.name, answer)
 
     def _identity(self, name: str, *, wait: bool = True) -> tuple[int, int]:
         identity = self._hosts.identity(name, wait=wait)

@@ -15,6 +15,8 @@ PACKAGES = {
     "free": "procps",
     "hugeadm": "libhugetlbfs-bin",
     "lsmem": "util-linux",
+    "nginx": "nginx",
+    "openssl": "openssl",
     "lstopo-no-graphics": "hwloc-nox",
     "numactl": "numactl",
     "numastat": "numactl",

@@ -121,6 +121,9 @@ class Event(BaseModel):
     id: int
     revision: int
     time: str
+    by: str | None = Field(
+        description="Name of the token that was used; null without tokens, and for the worker."
+    )
     type: str
     data: dict[str, Any]
 

@@ -34,7 +34,8 @@ TAGS = [
     {"name": "service", "description": "Health, version, metrics."},
 ]
 ABOUT = {
-    HTTPStatus.FORBIDDEN: "The file's mode does not allow it (EACCES).",
+    HTTPStatus.UNAUTHORIZED: "The service wants a token, and knows none that came with the request (EACCES).",
+    HTTPStatus.FORBIDDEN: "The token may not do this (EPERM), or the file's mode does not allow it (EACCES).",
     HTTPStatus.NOT_FOUND: "There is no such host, size, node, block, page, task or fault point (ENOENT).",
     HTTPStatus.CONFLICT: "Taken (EEXIST) or busy (EBUSY).",
     HTTPStatus.PRECONDITION_FAILED: "The host has another revision than If-Match says; nothing changed.",
@@ -140,11 +141,27 @@ class DocumentedAPI(FastAPI):
         schema = super().openapi()
         parts = schema.setdefault("components", {}).setdefault("schemas", {})
         if "Problem" not in parts:
+            _add_access(schema)
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             parts.update(problem.pop("$defs", {}))
             parts["Problem"] = problem
             schema["components"]["schemas"] = dict(sorted(parts.items()))
         return schema
+
+
+def _add_access(schema: dict[str, Any]) -> None:
+    """A token may be wanted everywhere but for health; whether it is, the one who runs the service says."""
+    schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{}, {"token": []}]
+    refusals = {str(status): answer for status, answer in problems(401, 403).items()}
+    refusals["401"]["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/healthz/"):
+                operation["security"] = []
+            else:
+                answers = operation["responses"]
+                operation["responses"] = dict(sorted((refusals | answers).items()))
 
 
 # -- the page ----------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ STATUS = {
 
 # What HTTP itself refuses has a status first; the errno is the one a kernel would choose for it.
 ERRNO_OF_STATUS = {
+    HTTPStatus.UNAUTHORIZED: "EACCES",
     HTTPStatus.NOT_FOUND: "ENOENT",
     HTTPStatus.METHOD_NOT_ALLOWED: "EOPNOTSUPP",
     HTTPStatus.PRECONDITION_FAILED: "ESTALE",

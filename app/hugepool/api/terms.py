@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel
 
+from hugepool.api.access import caller_of
 from hugepool.mm.machine.errors import BadInput
 from hugepool.service import Idempotency, Terms
 
@@ -28,7 +29,7 @@ class Conditions:
         idempotency = None
         if self.key is not None:
             idempotency = Idempotency(self.key, _fingerprint(request, body))
-        return Terms(self.dry_run, self.if_match, idempotency)
+        return Terms(self.dry_run, self.if_match, idempotency, caller_of(request))
 
 
 def _fingerprint(request: Request, body: BaseModel | bytes | None) -> str:

@@ -109,7 +109,7 @@ class SimulatedHost:
         number = len(self._mounts)
         target, log = folder or self._folder / f"mount{number}", self._folder / f"mount{number}.log"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._mounts.append(Mount(self.url, self.name, target, log))
+        self._mounts.append(Mount(self.url, self.name, target, log, self.client.token))
         self._ends.callback(self._mounts[-1].end)
         return target
 
@@ -130,6 +130,7 @@ class SimulatedHost:
         hugepool = [sys.executable, "-P", "-m", "hugepool"]
         with subprocess.Popen(  # noqa: S603 - what the test asked to run
             [*hugepool, "exec", "--url", self.url, self.name, "--", *program],
+            env=os.environ | {"HUGEPOOL_TOKEN": self.client.token},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -17,15 +17,17 @@ class Mount:
     Args:
         folder: an empty one; made when it is missing.
         log: for what the command prints.
+        token: for the service; empty when it wants none.
 
     Raises:
         ChildFailed: it did not come up; with what it printed.
     """
 
-    def __init__(self, url: str, host: str, folder: Path, log: Path) -> None:
+    def __init__(self, url: str, host: str, folder: Path, log: Path, token: str = "") -> None:
         self.folder, self._log = folder, log
         folder.mkdir(parents=True, exist_ok=True)
-        self._process = start("mount", host, str(folder), "--url", url, log=log)
+        settings = {"HUGEPOOL_TOKEN": token}
+        self._process = start("mount", host, str(folder), "--url", url, log=log, settings=settings)
         try:
             self._await()
         except BaseException:

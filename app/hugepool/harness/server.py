@@ -56,13 +56,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serving(
+    folder: Path, port: int = 0, settings: Mapping[str, str] | None = None, token: str = ""
+) -> Iterator[Server]:
     """A service that is ready, and gone when the block ends.
 
     Args:
         folder: for its database and its log; a second service in it has the hosts of the first.
         port: 0 takes a free one.
         settings: ``HUGEPOOL_*`` variables; without it all have their defaults.
+        token: for the client; the service wants one when ``settings`` name a file of tokens.
 
     Raises:
         ChildFailed: it did not come up; with what it printed.
@@ -72,7 +75,7 @@ def serving(folder: Path, port: int = 0, settings: Mapping[str, str] | None = No
     arguments = ("--host", LOOPBACK, "--port", str(port), "--database-url", database)
     process = start("serve", *arguments, log=log, settings=settings)
     try:
-        with Client(_address(process, log)) as client:
+        with Client(_address(process, log), token=token) as client:
             _await_ready(client, process, log)
             yield Server(client.url, process.pid, client, log)
     finally:

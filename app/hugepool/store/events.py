@@ -26,11 +26,12 @@ def append(
     *,
     revision: int,
     now_ns: int,
+    by: str | None,
 ) -> None:
-    """Write events behind number ``last_id``."""
+    """Write events behind number ``last_id``; ``by`` names the token that was used, if any."""
     if not events:
         return
-    shared = {"host_id": host_id, "revision": revision, "time": rfc3339(now_ns)}
+    shared = {"host_id": host_id, "revision": revision, "time": rfc3339(now_ns), "made_by": by}
     numbered = enumerate(events, last_id + 1)
     connection.execute(
         insert(t.events), [{**shared, "id": i, "type": type_, "data": data} for i, (type_, data) in numbered]
@@ -42,7 +43,8 @@ def after(
 ) -> list[dict[str, Any]]:
     """Up to ``limit`` events behind ``number``, oldest first; of one type only when ``kind`` names it."""
     c = t.events.c
-    query = select(c.id, c.revision, c.time, c.type, c.data).where(c.host_id == host_id, c.id > number)
+    columns = (c.id, c.revision, c.time, c.made_by.label("by"), c.type, c.data)
+    query = select(*columns).where(c.host_id == host_id, c.id > number)
     if kind is not None:
         query = query.where(c.type == kind)
     with database.reading() as connection:

@@ -71,10 +71,11 @@ def map_bytes(pages: int) -> int:
 
 @dataclass(slots=True)
 class Change:
-    """What is to be written beside a host: its events, when it happened, and the answer to keep for a key."""
+    """What is to be written with a host: when it happened, its events, who did it, the answer to keep for a key."""
 
     now_ns: int
     events: Sequence[Occurrence] = field(default_factory=list)
+    by: str | None = None
     answer: Stored | None = None
 
 
@@ -235,6 +236,7 @@ def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> Non
         change.events,
         revision=loaded.revision,
         now_ns=change.now_ns,
+        by=change.by,
     )
     if change.answer is not None:
         idempotency.keep(connection, change.answer, change.now_ns)

@@ -337,6 +337,7 @@ events = Table(
     Column("id", Integer, primary_key=True),  # 1, 2, 3 ... within the host
     _count("revision"),
     Column("time", String(32), nullable=False),
+    Column("made_by", String(64)),  # name of the token that was used; null: none, or the service itself
     Column("type", String(64), nullable=False),
     Column("data", JSON, nullable=False),
     **BY_KEY,
