@@ -35,8 +35,9 @@ def create_task(
     `"signal": "SIGBUS"` and how many pages were touched.
     """
     reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
-    where = None if reply.result is None else {"Location": f"/v1/hosts/{host}/tasks/{reply.result['pid']}"}
-    return outcome(request, reply, 201, where)
+    if reply.error is not None or reply.result is None:
+        return outcome(request, reply)
+    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/tasks/{reply.result['pid']}"})
 
 
 @router.get("", response_model=activity_schemas.TaskPage, responses=reading())
