@@ -1,7 +1,8 @@
 """Console blocks of the documentation: read them, run them, write their outputs anew.
 
 A fenced block of the language ``console`` holds commands behind ``$ `` (continued behind ``> ``), each followed
-by what it prints.  All blocks of a file are one bash session, run from the root of the repository.  Two things
+by what it prints.  A block of the language ``bash`` is set-up as one can paste it, and prints nothing.  All these
+blocks of a file are one bash session, run from the root of the repository; other blocks are not run.  Two things
 may differ from run to run and are put into one form on both sides before they are compared: the address of the
 service, and times.
 """
@@ -30,19 +31,28 @@ class Step:
 
 
 def read_steps(markdown: str) -> list[Step]:
-    """All commands of a file's console blocks, in order."""
+    """All commands of a file, in order: those of console blocks, and each bash block as one."""
     found: list[Step] = []
-    inside = False
+    language = ""
     for number, line in enumerate(markdown.splitlines(), 1):
         if line.startswith("```"):
-            inside = line == "```console"
-        elif inside and line.startswith("$ "):
-            found.append(Step(number, line[2:]))
-        elif inside and _continues(line) and not found[-1].output:
-            found[-1].command += f"\n{line[2:]}"
-        elif inside:
-            found[-1].output.append(line)
+            language = line[3:]
+            if language == "bash":
+                found.append(Step(number, ""))
+        elif language == "bash":
+            found[-1].command += f"{line}\n"
+        elif language == "console":
+            _add_line(found, number, line)
     return found
+
+
+def _add_line(found: list[Step], number: int, line: str) -> None:
+    if line.startswith("$ "):
+        found.append(Step(number, line[2:]))
+    elif _continues(line) and not found[-1].output:
+        found[-1].command += f"\n{line[2:]}"
+    else:
+        found[-1].output.append(line)
 
 
 def _continues(line: str) -> bool:
