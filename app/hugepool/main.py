@@ -18,6 +18,7 @@ from hugepool.api import (
     errors,
     faults,
     files,
+    fleet,
     history,
     hosts,
     hugepages,
@@ -49,6 +50,7 @@ to change only what you have seen.  Refusals are `application/problem+json` with
 """
 ROUTERS = (
     hosts,
+    fleet,
     hugepages,
     memory_blocks,
     contig_ranges,

@@ -8,12 +8,13 @@ again and applies again.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from hugepool.access import ANYBODY, Caller
+from hugepool.fs.figures import figures, states
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.image import MachineImage
 from hugepool.mm.boot.import_machine import restore_machine
@@ -28,17 +29,37 @@ from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGE_SIZE
 from hugepool.mm.views import check
 from hugepool.settings import Settings
-from hugepool.store import events, idempotency, migrate
+from hugepool.store import events, fleet, history, idempotency, migrate
 from hugepool.store.cache import HostCache, HostLocks
 from hugepool.store.claims import WorkQueue
 from hugepool.store.engine import Database
 from hugepool.store.errors import Busy, HostsFull, KeyTaken, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.events import rfc3339
+from hugepool.store.fleet import Filter, Member
+from hugepool.store.history import Moment
 from hugepool.store.hosts import Change, HostStore, Loaded, host_bytes, map_bytes
 from hugepool.store.idempotency import Stored
 from hugepool.store.news import News
 
-__all__ = ["Busy", "Forbidden", "ForkOf", "HostNotFound", "Idempotency", "IdempotencyMismatch", "PreconditionFailed",
-           "QuotaReached", "Reply", "Service", "StoreFailure", "Terms", "WouldWait"]  # fmt: skip
+__all__ = [
+    "Busy",
+    "Filter",
+    "Forbidden",
+    "ForkOf",
+    "HostNotFound",
+    "Idempotency",
+    "IdempotencyMismatch",
+    "Member",
+    "Moment",
+    "PreconditionFailed",
+    "QuotaReached",
+    "Reply",
+    "Service",
+    "StoreFailure",
+    "Terms",
+    "WouldWait",
+    "rfc3339",
+]  # fmt: skip
 
 T = TypeVar("T")
 View = Callable[[Host, dict[str, Any]], dict[str, Any]]
@@ -48,6 +69,7 @@ Listener = Callable[[str, bool], None]  # the host's name; whether it has work f
 ATTEMPTS = 50  # races lost in a row before a request is refused as busy
 HOUR_NS = 3600 * 1_000_000_000
 MAX_DMESG_LINES = 10_000
+PAGE_OF_MEMBERS = 1000
 PROBE_SECONDS = (
     1.0  # a successful look at the database is good for so long: who asks for health writes nothing else
 )
@@ -172,6 +194,11 @@ def _bytes_of(source: _Source) -> int:
     return map_bytes(sum(node.memory_bytes for node in source.nodes) // PAGE_SIZE)
 
 
+def _is_in(member: Member, wanted: Collection[str]) -> bool:
+    """Whether a host is in any of the wanted states; in none wanted, it is."""
+    return not wanted or (member.figures is not None and bool(set(states(member.figures)) & set(wanted)))
+
+
 def _check_revision(revision: int, terms: Terms) -> None:
     if terms.if_match is not None and terms.if_match != revision:
         raise PreconditionFailed(terms.if_match, revision)
@@ -203,7 +230,7 @@ class Service:
         self.settings = settings
         self._clock = clock
         self._database = Database(settings)
-        self._hosts = HostStore(self._database)
+        self._hosts = HostStore(self._database, settings.history_rows)
         self._cache = HostCache(settings.cache_bytes, settings.host_wait_seconds)
         self._locks = HostLocks(settings.host_wait_seconds)
         self._news = News()
@@ -227,7 +254,12 @@ class Service:
     # -- changing ----------------------------------------------------------------------------------------
 
     def create(
-        self, name: str, source: HostSpec | MachineImage | ForkOf, terms: Terms, view: View | None = None
+        self,
+        name: str,
+        source: HostSpec | MachineImage | ForkOf,
+        terms: Terms,
+        view: View | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Reply:
         """Boot, restore or copy a machine and store it at revision 1 (a dry run answers revision 0).
 
@@ -242,9 +274,16 @@ class Service:
         if replayed is not None:
             return replayed
         origin = self._copy(source.name) if isinstance(source, ForkOf) else source
-        return self._again(name, terms, lambda: self._create(name, origin, terms, view))
+        return self._again(name, terms, lambda: self._create(name, origin, terms, view, labels))
 
-    def _create(self, name: str, source: _Source, terms: Terms, view: View | None) -> Reply:
+    def _create(
+        self,
+        name: str,
+        source: _Source,
+        terms: Terms,
+        view: View | None,
+        labels: Mapping[str, str] | None,
+    ) -> Reply:
         if self._hosts.identity(name) is not None:
             raise MMError("EEXIST", f"there is a host {name!r} already", host=name)
         self._hosts.check_quota(self.settings.hosts)
@@ -257,6 +296,7 @@ class Service:
         if not terms.dry_run:
             reply.revision = 1
             change = self._change(reply, terms, call.now_ns)
+            change.labels = labels
             self._cache.put(self._hosts.create(name, host, change, self.settings.hosts))
         return reply
 
@@ -294,6 +334,26 @@ class Service:
         reply.revision = loaded.revision
         return reply
 
+    def set_labels(self, name: str, labels: Mapping[str, str], terms: Terms) -> Reply:
+        """Give a host these labels in place of those it had: a revision of its own.
+
+        Raises HostNotFound, PreconditionFailed.
+        """
+        return self._again(name, terms, lambda: self._set_labels(name, labels, terms))
+
+    def _set_labels(self, name: str, labels: Mapping[str, str], terms: Terms) -> Reply:
+        loaded = self._current(name)
+        _check_revision(loaded.revision, terms)
+        reply = Reply({"name": name, "labels": dict(labels)}, None, loaded.revision)
+        if terms.dry_run:
+            return reply
+        reply.events.append((Event.LABELS_SET, {"labels": dict(labels)}))
+        change = self._change(reply, terms, self._clock())
+        change.labels = labels
+        self._hosts.save(loaded, change)
+        reply.revision = loaded.revision
+        return reply
+
     def delete(self, name: str, terms: Terms) -> Reply:
         """Delete a host and its history.  Raises HostNotFound, PreconditionFailed."""
         return self._again(name, terms, lambda: self._delete(name, terms))
@@ -306,6 +366,28 @@ class Service:
             self._hosts.delete(host_id, revision, self._change(reply, terms, self._clock()))
             self._cache.drop(name)
         return reply
+
+    def delete_all(self, which: Filter, terms: Terms) -> int:
+        """Delete all hosts that a filter fits; how many.  A dry run counts them.
+
+        Raises:
+            Forbidden: the caller may not change one of them; none is deleted.
+        """
+        names = [member.name for member in self._all_members(which)]
+        for name in names:
+            _check_caller(name, terms)
+        for name in names if not terms.dry_run else ():
+            with suppress(HostNotFound):
+                self.delete(name, Terms(caller=terms.caller))
+        return len(names)
+
+    def _all_members(self, which: Filter) -> Iterator[Member]:
+        after: str | None = None
+        while True:
+            members, after = self.members(which, after, PAGE_OF_MEMBERS)
+            yield from members
+            if after is None:
+                return
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -344,6 +426,36 @@ class Service:
                 about = {"name": name, "created_at": loaded.created_at}
                 known = loaded.shown[view] = loaded.revision, {**about, **view(loaded.host)}
             return known[1], known[0]
+
+    def history(self, name: str, after: int = 0, limit: int = 100) -> list[Moment]:
+        """The figures of up to ``limit`` revisions behind ``after``, oldest first."""
+        host_id, _ = self._identity(name)
+        return history.after(self._database, host_id, after, limit)
+
+    def members(self, which: Filter, after: str | None, limit: int) -> tuple[list[Member], str | None]:
+        """Up to ``limit`` hosts that a filter fits, by name, and the name that the next page begins behind."""
+        found: list[Member] = []
+        size = PAGE_OF_MEMBERS if which.states else limit + 1
+        while True:
+            page = fleet.members(self._database, which, after, size)
+            for member in map(self._with_figures, page):
+                after = member.name
+                if _is_in(member, which.states):
+                    if len(found) == limit:
+                        return found, found[-1].name
+                    found.append(member)
+            if len(page) < size:
+                return found, None
+
+    def _with_figures(self, member: Member) -> Member:
+        """A host that was stored before figures were kept is looked at."""
+        if member.figures is not None:
+            return member
+        try:
+            found, _ = self.read(member.name, lambda host: figures(host, (), None))
+        except HostNotFound:  # deleted meanwhile
+            return member
+        return member._replace(figures=found)
 
     def events(self, name: str, after: int = 0, limit: int = 100, kind: str | None = None) -> Rows:
         """Events behind number ``after``, oldest first: id, revision, time, by, type, data.

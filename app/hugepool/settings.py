@@ -105,7 +105,10 @@ class Settings(BaseSettings):
         gt=0,
         description="Pause after a host's first failed drain; it doubles with each, up to 5 minutes.",
     )
-    events_kept: int = Field(100_000, ge=1, description="Events kept of each host; older ones are deleted.")
+    events_kept: int = Field(20_000, ge=1, description="Events kept of each host; older ones are deleted.")
+    history_rows: int = Field(
+        100_000, ge=1, description="Revisions of each host whose figures are kept for its history."
+    )
     maintenance_seconds: float = Field(
         60.0, gt=0, description="How often old rows are deleted and the database file is kept small."
     )

@@ -7,9 +7,11 @@ from fastapi.responses import Response
 
 from hugepool.api import examples, schemas
 from hugepool.api.answers import at_hand, document, outcome, reply_headers, service_of, tagged
-from hugepool.api.documentation import changing, problems, reading
+from hugepool.api.documentation import changing, reading
 from hugepool.api.errors import refusal
 from hugepool.api.fields import HostInPath, Limit
+from hugepool.api.fleet import LISTED, View, Which, summaries
+from hugepool.api.fleet_view import HostSummaryPage
 from hugepool.api.paging import Cursor, name_cursor, name_of
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, Creating, IfNoneMatch
@@ -22,7 +24,7 @@ from hugepool.mm.boot.image import MachineImage
 from hugepool.mm.boot.spec import HostSpec
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views import host_view as view
-from hugepool.service import ForkOf, Reply
+from hugepool.service import Filter, ForkOf, Reply
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts", tags=["hosts"])
 Name = Annotated[str, Query(description="Name of the new host.", examples=["prod-17"])]
@@ -39,7 +41,9 @@ CREATED.pop(412)
 @router.post("", status_code=201, response_model=schemas.Host, responses=CREATED)
 def create_host(request: Request, conditions: Creating, body: HostBody = examples.HOST) -> Response:
     """Boot a machine from a spec, read a real one from its files, or copy a host."""
-    reply = service_of(request).create(body.name, _source(body), conditions.terms(request, body), _summary)
+    reply = service_of(request).create(
+        body.name, _source(body), conditions.terms(request, body), _summary, body.labels
+    )
     return _created(request, body.name, reply)
 
 
@@ -59,9 +63,13 @@ def import_host(
     return _created(request, name, reply)
 
 
-@router.get("", response_model=schemas.HostPage, responses=problems(422, 500, 503))
-def list_hosts(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """Hosts in order of their names."""
+@router.get("", response_model=schemas.HostPage | HostSummaryPage, responses=LISTED)
+def list_hosts(
+    request: Request, which: Which, limit: Limit = 100, cursor: Cursor = None, view: View = None
+) -> Response:
+    """Hosts in order of their names; with `view=summary`, or a filter, with the figures of each."""
+    if view is not None or which != Filter():
+        return summaries(request, which, limit, cursor)
     items, last = service_of(request).list(limit, name_of(cursor))
     return document({"items": items, "next_cursor": None if last is None else name_cursor(last)})
 

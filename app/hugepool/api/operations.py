@@ -11,9 +11,10 @@ from hugepool.api import activity_schemas
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import problems
 from hugepool.api.errors import problem
+from hugepool.api.strict_query import StrictRoute
 from hugepool.mm.machine.profile import PROFILES
 
-router = APIRouter(tags=["service"])
+router = APIRouter(route_class=StrictRoute, tags=["service"])
 VERSION = version("hugepool")
 
 

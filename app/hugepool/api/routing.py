@@ -14,8 +14,8 @@ from typing import Any
 from anyio.to_thread import run_sync
 from fastapi import Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 
+from hugepool.api.strict_query import StrictRoute
 from hugepool.service import Busy
 from hugepool.settings import Settings
 
@@ -64,8 +64,8 @@ async def in_thread(request: Request, host: str | None, work: Callable[[], Any])
         return await run_sync(work, abandon_on_cancel=True)
 
 
-class BlockingRoute(APIRoute):
-    """A route whose plain function runs in a thread as above."""
+class BlockingRoute(StrictRoute):
+    """A strict route whose plain function runs in a thread as above."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         super().__init__(path, endpoint if iscoroutinefunction(endpoint) else _threaded(endpoint), **more)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from hugepool.forms.fields import Body, Count, Files, HostName, NodeId, Size, Text, Whole, refuse
+from hugepool.forms.fields import Body, Count, Files, HostName, Labels, NodeId, Size, Text, Whole, refuse
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands
 from hugepool.mm.machine.errors import BadInput
@@ -95,6 +95,7 @@ class HostBody(Body):
     files: Files | None = None
     fork_of: HostName | None = None
     kernel: Kernel | None = Field(None, description="Beside `files`: the rule set, else guessed from them.")
+    labels: Labels = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "HostBody":
@@ -105,6 +106,12 @@ class HostBody(Body):
         if self.kernel is not None and self.files is None:
             raise refuse("origin", "may have kernel only beside files; with spec it is spec.kernel")
         return self
+
+
+class LabelsBody(Body):
+    """The labels of a host, in place of those it had."""
+
+    labels: Labels
 
 
 # -- huge pages ------------------------------------------------------------------------------------------

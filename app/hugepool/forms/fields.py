@@ -109,6 +109,19 @@ def host_name(value: str, where: str) -> str:
     return value
 
 
+LABEL_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"
+LABEL = re.compile(LABEL_PATTERN)
+MAX_LABELS = 32
+LabelText = Annotated[str, Field(pattern=LABEL_PATTERN)]
+Labels = Annotated[
+    dict[LabelText, LabelText],
+    Field(
+        max_length=MAX_LABELS,
+        description="Words of your own, such as a rack or a role.",
+        examples=[{"rack": "7"}],
+    ),
+]
+
 SIZE_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 0, "maximum": ULONG_MAX},

@@ -115,22 +115,30 @@ def memory_lines(host: Host) -> dict[str, int]:
     carried = carried_kb(host)
     total = sum(zone.managed for zone in host.zones) * 4 + late.get("MemTotal", 0)
     free = max(0, sum(zone.nr_free for zone in host.zones) * 4 + late.get("MemFree", 0))
-    file_pages = (carried.get("Active(file)", 0) + carried.get("Inactive(file)", 0)) // 4
-    reclaimable = carried.get("KReclaimable", carried.get("SReclaimable", 0)) // 4
-    available = si_mem_available(marks(host.zones), free // 4, file_pages, reclaimable) * 4
     ratio = host.carried.get("overcommit_ratio", DEFAULT_OVERCOMMIT_RATIO)
     swap = carried.get("SwapTotal", 0) // 4
     limit = vm_commit_limit(total // 4, hugetlb_pages(host), swap, ratio) * 4
     lines = {
         "MemTotal": total,
         "MemFree": free,
-        "MemAvailable": max(0, available + late.get("MemAvailable", 0)),
+        "MemAvailable": available_kb(host),
         "CommitLimit": max(0, limit + late.get("CommitLimit", 0)),
         "HardwareCorrupted": carried.get("HardwareCorrupted", 0) + host.poisoned_pages * 4,
         "CmaTotal": sum(zone.cma for zone in host.zones) * 4,
         "CmaFree": sum(free_cma_pages(host, zone) for zone in host.zones) * 4,
     }
     return lines | anon_lines(host, carried, anon_by_node(host).values())
+
+
+def available_kb(host: Host) -> int:
+    """MemAvailable in kB."""
+    late, carried = lag(host, "meminfo"), carried_kb(host)
+    free = max(0, sum(zone.nr_free for zone in host.zones) * 4 + late.get("MemFree", 0))
+    file_pages = (carried.get("Active(file)", 0) + carried.get("Inactive(file)", 0)) // 4
+    reclaimable = carried.get("KReclaimable", carried.get("SReclaimable", 0)) // 4
+    available = si_mem_available(marks(host.zones), free // 4, file_pages, reclaimable) * 4
+    lagging: int = late.get("MemAvailable", 0)
+    return max(0, available + lagging)
 
 
 def anon_lines(host: Host, carried: dict[str, int], anon: Iterable[AnonPages]) -> dict[str, int]:

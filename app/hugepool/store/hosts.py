@@ -1,6 +1,6 @@
 """Hosts in the database: create, load, save what changed, delete, list."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, select, update
 
+from hugepool.fs.figures import Figures, figures
 from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
 from hugepool.store import events as log
-from hugepool.store import idempotency, loading, rows
+from hugepool.store import fleet, history, idempotency, loading, rows
 from hugepool.store import tables as t
 from hugepool.store.engine import Database, insert_rows
 from hugepool.store.errors import HostsFull, StaleRevision
@@ -36,7 +37,8 @@ _BLOCK_COLUMNS = ("host_id", "block", "state", "node", "start_pfn", "nr_pages")
 class Loaded:
     """A host in memory, equal to its rows at ``revision``.
 
-    ``saved``: its small rows as written; ``shown``: what views made of it, each with the revision they saw.
+    ``saved``: its small rows as written; ``figures``: those of its newest revision;
+    ``shown``: what views made of it, each with the revision they saw.
     """
 
     host_id: int
@@ -46,6 +48,7 @@ class Loaded:
     created_at: str
     host: Host
     saved: rows.Snapshot
+    figures: Figures | None = None
     shown: dict[Any, tuple[int, Any]] = field(default_factory=dict)
 
     @property
@@ -71,19 +74,24 @@ def map_bytes(pages: int) -> int:
 
 @dataclass(slots=True)
 class Change:
-    """What is to be written with a host: when it happened, its events, who did it, the answer to keep for a key."""
+    """What is to be written with a host: when it happened, its events, who did it, the answer to keep for a key.
+
+    ``labels``: those it has from now on; None leaves them as they are.
+    """
 
     now_ns: int
     events: Sequence[Occurrence] = field(default_factory=list)
     by: str | None = None
     answer: Stored | None = None
+    labels: Mapping[str, str] | None = None
 
 
 class HostStore:
     """The rows of hosts.  Every method is one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, history_rows: int = MANY) -> None:
         self._database = database
+        self._history_rows = history_rows
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -115,9 +123,10 @@ class HostStore:
             if head is None:
                 return None
             host = loading.load(connection, head)
+            newest = history.newest(connection, head.id)
         saved = rows.snapshot(host)
         rows.settle(saved, {})
-        return Loaded(head.id, name, head.revision, head.last_event_id, head.created_at, host, saved)
+        return Loaded(head.id, name, head.revision, head.last_event_id, head.created_at, host, saved, newest)
 
     def page(self, limit: int, after: str | None) -> list[dict[str, Any]]:
         """Up to ``limit`` hosts by name, behind the name ``after``."""
@@ -138,6 +147,7 @@ class HostStore:
             StaleRevision: a host of this name exists.  KeyTaken: another answer was stored for the key.
         """
         saved = rows.snapshot(host)
+        found = figures(host, change.events, None)
         with self._database.writing() as connection:
             if connection.execute(select(t.hosts.c.id).where(t.hosts.c.name == name)).one_or_none():
                 raise StaleRevision(name)
@@ -152,8 +162,9 @@ class HostStore:
             _replace_sections(connection, loaded, stored_sections(host.mem), anew=False)
             connection.execute(insert(t.worker_claims).values(
                 host_id=host_id, claimed_until_ns=0, failures=0, retry_at_ns=0))  # fmt: skip
+            self._append_history(connection, loaded, change, found)
             _write_beside(connection, loaded, change)
-        loaded.last_event_id = len(change.events)
+        loaded.last_event_id, loaded.figures = len(change.events), found
         rows.settle(saved, {})
         host.mem.dirty[:] = False
         return loaded
@@ -176,17 +187,35 @@ class HostStore:
             return
         if change.answer is not None:
             change.answer.reply["revision"] = revision
+        found = loaded.figures
+        if revision != loaded.revision:
+            found = figures(host, change.events, loaded.figures)
         with self._database.writing() as connection:
             if revision != loaded.revision:
                 self._next_revision(connection, loaded, present, len(change.events))
                 rows.save_changes(connection, loaded.host_id, loaded.saved, present)
                 _replace_sections(connection, loaded, dirty, anew=True)
-            loaded.revision = revision
+                loaded.revision = revision
+                self._append_history(connection, loaded, change, found)
             _write_beside(connection, loaded, change)
-        loaded.last_event_id += len(change.events)
+        loaded.last_event_id, loaded.figures = loaded.last_event_id + len(change.events), found
         rows.settle(present, loaded.saved)
         loaded.saved = present
         host.mem.dirty[:] = False
+
+    def _append_history(
+        self, connection: Connection, loaded: Loaded, change: Change, found: Figures | None
+    ) -> None:
+        if found is not None:
+            history.append(
+                connection,
+                loaded.host_id,
+                loaded.revision,
+                change.now_ns,
+                change.events,
+                found,
+                keep=self._history_rows,
+            )
 
     def untouched(self, loaded: Loaded) -> bool:
         """Whether the host in memory still equals its rows: a refusal that came before anything was changed."""
@@ -238,6 +267,8 @@ def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> Non
         now_ns=change.now_ns,
         by=change.by,
     )
+    if change.labels is not None:
+        fleet.set_labels(connection, loaded.host_id, change.labels)
     if change.answer is not None:
         idempotency.keep(connection, change.answer, change.now_ns)
 

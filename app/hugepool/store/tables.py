@@ -343,6 +343,28 @@ events = Table(
     **BY_KEY,
 )
 
+# Figures of a host at each revision, packed by ``fs.figures``; ``cause``: the event that made it.
+history = Table(
+    "history",
+    metadata,
+    _whose(),
+    Column("revision", BigInteger, primary_key=True),
+    _count("at_ns"),
+    Column("cause", String(64), nullable=False),
+    Column("figures", LargeBinary, nullable=False),
+    **BY_KEY,
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    _whose(),
+    Column("key", String(63), primary_key=True),
+    Column("value", String(63), nullable=False),
+    Index(None, "key", "value"),
+    **BY_KEY,
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -27,6 +27,7 @@ class Event(StrEnum):
     HUGE_PAGES_TOUCHED = "HugePagesTouched"
     HUGE_PAGES_UNMAPPED = "HugePagesUnmapped"
     KERNEL_MESSAGE_PRINTED = "KernelMessagePrinted"
+    LABELS_SET = "LabelsSet"
     LOWMEM_RESERVE_SET = "LowmemReserveSet"
     MACHINE_IMPORTED = "MachineImported"
     MEMORY_ADDED = "MemoryAdded"
