@@ -52,7 +52,7 @@ test: $(STAMP) ## Run the tests; PYTEST_ARGS replaces the options
 lint: $(STAMP) ## Linter, formatter, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict app/hugepool tools/kernel-oracle
+	$(BIN)/mypy --strict app/hugepool tools/kernel-oracle tests
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: format

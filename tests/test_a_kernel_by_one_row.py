@@ -61,7 +61,7 @@ def api(row: None, tmp_path: Path) -> Iterator[Api]:
 
 def all_files(host: Host, folder: str = "/") -> dict[str, str]:
     """Every file that can be read, by path."""
-    found = {}
+    found: dict[str, str] = {}
     for entry in listdir(host, folder):
         path = f"{folder.rstrip('/')}/{entry.name}"
         if entry.type == "directory":

@@ -38,9 +38,8 @@ def any_figures(draw: st.DrawFn) -> Figures:
     on_node = st.tuples(*([st.builds(NodePool, COUNT, COUNT, COUNT)] * nr_pools))
     nodes = tuple(NodeFigures(nid, draw(PAGES), draw(PAGES), draw(on_node)) for nid in range(nr_nodes))
     saved = draw(st.integers(-(2**40), 2**40))
-    numbers = [draw(PAGES) for _ in range(3)]
-    more = [draw(PAGES) for _ in range(3)]
-    return Figures(*numbers, saved, *more, draw(st.booleans()), draw(pools(nr_pools)), nodes)
+    before, after = ((draw(PAGES), draw(PAGES), draw(PAGES)) for _ in range(2))
+    return Figures(*before, saved, *after, draw(st.booleans()), draw(pools(nr_pools)), nodes)
 
 
 @given(any_figures())

@@ -74,7 +74,7 @@ def hugepool(url: str, *arguments: str) -> Sequence[str]:
     return [sys.executable, "-m", "hugepool", command, "--url", url, *rest]
 
 
-def run(url: str, *arguments: str, **more: object) -> "subprocess.CompletedProcess[str]":
+def run(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run a hugepool command to its end."""
     return subprocess.run(
         hugepool(url, *arguments),
@@ -83,7 +83,6 @@ def run(url: str, *arguments: str, **more: object) -> "subprocess.CompletedProce
         text=True,
         timeout=PATIENCE_SECONDS,
         check=False,
-        **more,  # type: ignore[call-overload]
     )
 
 

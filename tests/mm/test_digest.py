@@ -1,6 +1,7 @@
 """Two hosts have the same digest only if every field of their state is equal."""
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -90,14 +91,18 @@ def change(value: Any) -> Any:
     return next(other(value) for kinds, other in CHANGES if isinstance(value, kinds))
 
 
+def has_items(value: Any) -> bool:
+    return isinstance(value, (dict, list))
+
+
 def changed_at(host: Host, where: Place) -> Host:
     other = fork(host)
     holder: Any = other
     for part in where[:-1]:
-        holder = holder[part] if isinstance(holder, (dict, list)) else getattr(holder, str(part))
+        holder = operator.getitem(holder, part) if has_items(holder) else getattr(holder, str(part))
     last = where[-1]
-    if isinstance(holder, (dict, list)):
-        holder[last] = change(holder[last])  # type: ignore[index]
+    if has_items(holder):
+        holder[last] = change(holder[last])
     else:
         setattr(holder, str(last), change(getattr(holder, str(last))))
     return other

@@ -146,6 +146,7 @@ def test_6_12_finds_moved_pages_with_the_worker_and_gives_up_when_none_is_unprom
     outcome = apply(host, c.SetBlockState(BLOCK, "offline"))
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("EBUSY", "in-flight")
+    assert outcome.error.result is not None
     assert outcome.error.result["migrated_hugepages"] == 64
     assert outcome.error.result["state"] == "online"
     assert row(host) == (64, 0, 0, 0, 64)
@@ -382,11 +383,15 @@ def test_dissolving_together_is_dissolving_one_after_the_other(
             refusal = error
             break
         count += 1
-    done, error = dissolve_free_huge_pages(together, Call(), together.hstates[9], heads)
+    done, refused = dissolve_free_huge_pages(together, Call(), together.hstates[9], heads)
     assert done == count
-    assert (error is None) == (refusal is None)
-    if error and refusal:
-        assert (error.errno, error.reason, error.facts) == (refusal.errno, refusal.reason, refusal.facts)
+    assert (refused is None) == (refusal is None)
+    if refused and refusal:
+        assert (refused.errno, refused.reason, refused.facts) == (
+            refusal.errno,
+            refusal.reason,
+            refusal.facts,
+        )
     assert row(together) == row(one_by_one)
     assert [z.nr_free for z in together.zones] == [z.nr_free for z in one_by_one.zones]
     assert_laws(together)

@@ -84,7 +84,7 @@ def _make_certificate(folder: Path) -> None:
         "ec_paramgen_curve:prime256v1",
         "-nodes",
     ]
-    files = ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
     subject = ["-subj", "/CN=localhost", "-addext", names, "-days", "2"]
     subprocess.run([*command, *files, *subject], check=True, capture_output=True)
 

@@ -176,11 +176,12 @@ def test_an_unreachable_database_does_not_end_the_worker(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue_a_page(service)
-    due, failed = service.work.due, []
+    due = service.work.due
+    failed: list[str] = []
 
     def fails_once() -> list[str]:
         if not failed:
-            failed.append(1)
+            failed.append("once")
             raise module.StoreFailure("gone")
         return due()
 

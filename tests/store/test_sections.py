@@ -35,7 +35,7 @@ def decoded(host: Host) -> MemoryMap:
 
 
 @given(arrays(np.int64, st.tuples(st.integers(0, 20), st.just(2)), elements=st.integers(-(2**63), 2**63 - 1)))
-def test_packed_rows_come_back(rows: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_packed_rows_come_back(rows: np.ndarray) -> None:
     assert np.array_equal(unpack(pack(rows)), rows)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hugepool.forms.bodies import HugeSize
 from hugepool.forms.plans import (
     ChurnBody,
     HeadroomBody,
@@ -63,8 +64,13 @@ def test_the_search_finds_the_largest_from_any_guess(answer: int, near: int) -> 
 
 
 def test_a_good_guess_costs_little() -> None:
-    asked = []
-    largest(0, 1 << 30, lambda n: asked.append(n) or n <= 777_777_777, 777_777_776)  # type: ignore[func-returns-value]
+    asked: list[int] = []
+
+    def works(count: int) -> bool:
+        asked.append(count)
+        return count <= 777_777_777
+
+    assert largest(0, 1 << 30, works, 777_777_776) == 777_777_777
     assert len(asked) <= 4
 
 
@@ -73,7 +79,9 @@ def test_a_good_guess_costs_little() -> None:
 
 @by_kernel
 @pytest.mark.parametrize("size", ["2048kB", "1048576kB"])
-def test_the_largest_pool_leaves_what_is_to_be_kept_and_one_more_does_not(kernel: str, size: str) -> None:
+def test_the_largest_pool_leaves_what_is_to_be_kept_and_one_more_does_not(
+    kernel: str, size: HugeSize
+) -> None:
     host = machine(3 * GIB, 2 * GIB, kernel=kernel)
     order = ORDER if size == "2048kB" else 18
     keep = 700 * MIB
