@@ -137,6 +137,8 @@ def _limits(settings: Settings) -> Limits:
         workers=settings.job_workers,
         at_once=settings.jobs_at_once,
         unfinished=settings.jobs_unfinished,
+        each=settings.jobs_per_token,
+        held_bytes=settings.max_body_bytes,
         kept=settings.jobs_kept,
         kept_seconds=settings.job_kept_seconds,
         seconds=settings.job_seconds,

@@ -58,6 +58,7 @@ __all__ = [
     "StoreFailure",
     "Terms",
     "WouldWait",
+    "refusal_of",
     "rfc3339",
 ]  # fmt: skip
 
@@ -209,7 +210,7 @@ def _check_caller(name: str, terms: Terms) -> None:
         raise Forbidden(terms.caller, name)
 
 
-def _told(error: MMError) -> dict[str, Any]:
+def refusal_of(error: MMError) -> dict[str, Any]:
     """A refusal as data."""
     return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": error.facts}
 
@@ -321,7 +322,7 @@ class Service:
         try:
             outcome = apply(host, command, now_ns)
             result = view(host, outcome.result) if view else outcome.result
-            error = None if outcome.error is None else _told(outcome.error)
+            error = None if outcome.error is None else refusal_of(outcome.error)
             reply = Reply(result, error, loaded.revision, outcome.events)
             if not terms.dry_run:
                 self._hosts.save(loaded, self._change(reply, terms, now_ns))
@@ -390,6 +391,10 @@ class Service:
                 return
 
     # -- reading -----------------------------------------------------------------------------------------
+
+    def revision(self, name: str) -> int:
+        """The revision of a host.  Raises HostNotFound."""
+        return self._identity(name)[1]
 
     def read(self, name: str, fn: Callable[[Host], T], *, wait: bool = True) -> tuple[T, int]:
         """What ``fn`` makes of the host as it is now, and its revision.  ``fn`` changes nothing.
@@ -564,7 +569,7 @@ class Service:
         except MMError as refusal:
             if terms.idempotency and not terms.dry_run:
                 _, revision = self._hosts.identity(name) or (0, 0)
-                change = self._change(Reply(None, _told(refusal), revision), terms, self._clock())
+                change = self._change(Reply(None, refusal_of(refusal), revision), terms, self._clock())
                 self._hosts.keep_answer(change)
             raise
 

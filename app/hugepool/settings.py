@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         ge=1,
         description="Those of one token; more are refused with 503. Without tokens there is no such limit.",
     )
-    jobs_kept: int = Field(1000, ge=1, description="Jobs remembered, those that have ended included.")
+    jobs_kept: int = Field(100, ge=1, description="Jobs remembered that have ended.")
     job_kept_seconds: float = Field(
         3600.0, gt=0, description="How long the result of a job can be fetched after its end."
     )

@@ -10,7 +10,9 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic_core import to_json
 
+from hugepool.access import Caller, Role
 from hugepool.api import job_schemas
+from hugepool.api.access import caller_of
 from hugepool.api.answers import document
 from hugepool.api.documentation import Responses, problems
 from hugepool.api.errors import problem, refusal
@@ -24,7 +26,7 @@ from hugepool.api.event_stream import (
     enter,
 )
 from hugepool.api.routing import BlockingRoute
-from hugepool.jobs import Board, Job, State
+from hugepool.jobs import Board, Job, NoSuchJob, State
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/jobs", tags=["jobs"])
 JobInPath = Annotated[
@@ -50,6 +52,18 @@ def board_of(request: Request) -> Board:
     return board
 
 
+def find(request: Request, job_id: str) -> Job:
+    """A job that the caller may see: his own, or any for an admin.  Raises NoSuchJob."""
+    job, caller = board_of(request).get(job_id), caller_of(request)
+    if not _may_see(job, caller):
+        raise NoSuchJob(job_id)
+    return job
+
+
+def _may_see(job: Job, caller: Caller) -> bool:
+    return caller.role == Role.ADMIN or job.owner in {None, caller.name}
+
+
 def row(job: Job) -> dict[str, Any]:
     """A job without its result."""
     done, total = job.progress()
@@ -66,7 +80,8 @@ def row(job: Job) -> dict[str, Any]:
 
 def whole(job: Job) -> dict[str, Any]:
     """A job with its result."""
-    return {**row(job), "result": job.result, "error": job.error}
+    result = getattr(job.result, "result", job.result)  # of a long change: what its answer has
+    return {**row(job), "result": result, "error": job.error}
 
 
 def _time(seconds: float) -> str:
@@ -76,7 +91,8 @@ def _time(seconds: float) -> str:
 @router.get("", response_model=job_schemas.JobList, responses=problems(422, 500))
 def list_jobs(request: Request) -> Response:
     """The jobs of this process, oldest first: at work, waiting, or ended not long ago."""
-    return document({"items": [row(job) for job in board_of(request).all()]})
+    caller = caller_of(request)
+    return document({"items": [row(job) for job in board_of(request).all() if _may_see(job, caller)]})
 
 
 @router.get("/{job}", response_model=job_schemas.Job, responses=KNOWN)
@@ -85,13 +101,13 @@ def get_job(request: Request, job: JobInPath) -> Response:
 
     Jobs live in the memory of the process that began them: a restart forgets them.
     """
-    return document(whole(board_of(request).get(job)))
+    return document(whole(find(request, job)))
 
 
 @router.get("/{job}/result", response_class=Response, responses=ENDED)
 def get_job_result(request: Request, job: JobInPath) -> Response:
     """What a job was for, as the request that began it would have answered; 409 while it is at work."""
-    return result_of(request, board_of(request).get(job))
+    return result_of(request, find(request, job))
 
 
 def result_of(request: Request, job: Job) -> Response:
@@ -101,6 +117,9 @@ def result_of(request: Request, job: Job) -> Response:
         return problem(request, "EBUSY", f"the job is {job.state}: {done} of {total} are done")
     if job.state != State.DONE:
         return problem(request, "EIO", job.error or "the job was cancelled")
+    if callable(job.about):
+        answer: Response = job.about(request, job.result)
+        return answer
     error = job.result.get("error") if isinstance(job.result, dict) else None
     return document(job.result) if error is None else refusal(request, error, None)
 
@@ -108,13 +127,13 @@ def result_of(request: Request, job: Job) -> Response:
 @router.delete("/{job}", response_model=job_schemas.Job, responses=KNOWN)
 def delete_job(request: Request, job: JobInPath) -> Response:
     """Cancel a job if it has not ended, and forget it.  When the answer leaves, nothing works on it any more."""
-    return document(whole(board_of(request).delete(job)))
+    return document(whole(board_of(request).delete(find(request, job).id)))
 
 
 @router.get("/{job}/events", response_class=StreamingResponse, responses=STREAM)
 async def stream_job(request: Request, job: JobInPath) -> Response:
     """Progress as server-sent events: `progress`, and last of all `done`, `failed` or `cancelled`."""
-    found = board_of(request).get(job)
+    found = find(request, job)
     streams = enter(request.app)
     return EventStream(_tell(found, streams), streams)
 

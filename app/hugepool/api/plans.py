@@ -15,6 +15,7 @@ from hugepool.api.long_work import Prefer, answer, answered
 from hugepool.api.routing import BlockingRoute
 from hugepool.forms.fields import Body
 from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
+from hugepool.jobs import Task
 from hugepool.mm.machine.digest import fork
 from hugepool.whatif.plans import PLANS, Question, finish, work
 
@@ -82,9 +83,15 @@ def _endpoint(word: str, asked: _Asked) -> Callable[..., Response]:
     def plan(
         request: Request, host: HostInPath, body: Any = asked.example, prefer: Prefer = None
     ) -> Response:
-        question = Question(word, service_of(request).read(host, fork)[0], body)
-        pieces = PLANS[word].pieces(question.host, body)
-        return answer(request, prefer, word, work, question, pieces, partial(finish, question))
+        service = service_of(request)
+        service.revision(host)
+
+        def task() -> Task:
+            question = Question(word, service.read(host, fork)[0], body)
+            pieces = PLANS[word].pieces(question.host, body)
+            return Task(work, question, pieces, partial(finish, question))
+
+        return answer(request, prefer, word, task)
 
     plan.__name__ = f"plan_{word.replace('-', '_')}"  # the operation's id
     plan.__annotations__["body"] = asked.body

@@ -1,20 +1,23 @@
 """Tasks: who uses the memory."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import activity_schemas, examples
+from hugepool.api import activity_schemas, examples, touching
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
+from hugepool.api.long_work import LATER, Prefer
 from hugepool.api.paging import Cursor, page, position
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody
 from hugepool.mm.commands.commands import ExitTask
 from hugepool.mm.views import host_view as view
+from hugepool.service import Reply
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/tasks", tags=["tasks"])
 PidInPath = Annotated[int, Path(description="Number of the process.", examples=[1000])]
@@ -24,17 +27,28 @@ PidInPath = Annotated[int, Path(description="Number of the process.", examples=[
     "",
     status_code=201,
     response_model=activity_schemas.StartedTask,
-    responses=changing(507, status=201, example=examples.STARTED),
+    responses={**changing(507, status=201, example=examples.STARTED), **LATER},
 )
 def create_task(
-    request: Request, host: HostInPath, conditions: Changing, body: TaskBody = examples.TASK
+    request: Request,
+    host: HostInPath,
+    conditions: Changing,
+    body: TaskBody = examples.TASK,
+    prefer: Prefer = None,
 ) -> Response:
     """Start a process that uses memory, all or nothing.
 
     mmap beyond the pool is refused with ENOMEM.  A fault on an exhausted pool is no refusal: the answer says
-    `"signal": "SIGBUS"` and how many pages were touched.
+    `"signal": "SIGBUS"` and how many pages were touched.  A touch of more than 65,536 pages is a job.
     """
-    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
+    command, terms = body.command(), conditions.terms(request, body)
+    render = partial(_started, host=host)
+    if command.touch > touching.AT_ONCE:
+        return touching.touch(request, host, command, terms, prefer, render)
+    return render(request, service_of(request).execute(host, command, terms))
+
+
+def _started(request: Request, reply: Reply, host: str) -> Response:
     if reply.error is not None or reply.result is None:
         return outcome(request, reply)
     return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/tasks/{reply.result['pid']}"})
@@ -59,16 +73,23 @@ def get_task(request: Request, host: HostInPath, pid: PidInPath, _: IfNoneMatch 
     return read(request, host, lambda machine: view.task(machine, pid))
 
 
-@router.post("/{pid}/touch", response_model=activity_schemas.Touched, responses=changing())
+@router.post("/{pid}/touch", response_model=activity_schemas.Touched, responses={**changing(), **LATER})
 def touch_huge_pages(
     request: Request,
     host: HostInPath,
     pid: PidInPath,
     conditions: Changing,
     body: TouchBody = examples.TOUCH,
+    prefer: Prefer = None,
 ) -> Response:
-    """Fault in the next untouched huge pages of a mapping; stops with `SIGBUS` when there are no more."""
-    return change(request, host, body.command(pid), conditions, body)
+    """Fault in the next untouched huge pages of a mapping; stops with `SIGBUS` when there are no more.
+
+    More than 65,536 pages are a job.
+    """
+    command, terms = body.command(pid), conditions.terms(request, body)
+    if command.count > touching.AT_ONCE:
+        return touching.touch(request, host, command, terms, prefer, outcome)
+    return outcome(request, service_of(request).execute(host, command, terms))
 
 
 @router.delete("/{pid}", response_model=activity_schemas.ExitedTask, responses=changing(body=False))

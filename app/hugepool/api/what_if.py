@@ -9,6 +9,7 @@ from hugepool.api.answers import service_of
 from hugepool.api.documentation import Responses
 from hugepool.api.long_work import Prefer, answer, answered
 from hugepool.api.routing import BlockingRoute
+from hugepool.jobs import Task
 from hugepool.mm.machine.digest import fork
 from hugepool.whatif import variants
 from hugepool.whatif.scenario import Scenario, check, json_schema
@@ -22,16 +23,23 @@ SCHEMA: Responses = {200: {"content": {"application/schema+json": {"schema": {"t
 def ask_what_if(request: Request, body: Scenario = examples.WHAT_IF, prefer: Prefer = None) -> Response:
     """Run steps on a copy of a host and answer all of them; nothing is stored.
 
-    A refused step is reported and the next one runs.  With `variants`, the answer is a table: a row for each.
-    Work that takes long is answered with 202 and goes on as a job.
+    A refused step is reported and the next one runs.  With `variants`, the answer is a table: a row for each; one
+    that is malformed refuses the question when its turn comes.  Work that takes long is answered with 202 and goes
+    on as a job; it sees the host as it is when the job begins.
     """
     check(body)
-    wanted = variants.expand(body)
-    service = service_of(request)
-    hosts = {name: service.read(name, fork)[0] for name in variants.names(body, wanted)}
-    question = variants.Question(dict(body.given), hosts)
-    finish = variants.table if wanted else variants.one
-    return answer(request, prefer, "what-if", variants.work, question, variants.items(wanted), finish)
+    wanted = variants.combinations(body)
+    service, names = service_of(request), variants.names(body, wanted)
+    for name in names:
+        service.revision(name)
+    items = variants.items(wanted)
+
+    def task() -> Task:
+        question = variants.Question(dict(body.given), {name: service.read(name, fork)[0] for name in names})
+        finish = variants.table if wanted else variants.one
+        return Task(variants.work, question, items, finish, variants.is_malformed)
+
+    return answer(request, prefer, "what-if", task, len(items))
 
 
 @router.get("/scenario.schema.json", response_class=Response, responses=SCHEMA)

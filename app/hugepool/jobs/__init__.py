@@ -1,7 +1,7 @@
 """Long work beside the service: in processes of its own, counted, and really stopped when it is cancelled."""
 
-from hugepool.jobs.board import Board, Limits, NoRoom, NoSuchJob
+from hugepool.jobs.board import Board, Limits, NoRoom, NoSuchJob, Task
 from hugepool.jobs.crew import Report, Work
 from hugepool.jobs.job import Job, State
 
-__all__ = ["Board", "Job", "Limits", "NoRoom", "NoSuchJob", "Report", "State", "Work"]
+__all__ = ["Board", "Job", "Limits", "NoRoom", "NoSuchJob", "Report", "State", "Task", "Work"]

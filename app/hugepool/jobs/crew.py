@@ -48,10 +48,14 @@ class Crew:
     ) -> None:
         """Leave no process behind: those still at work are ended, whatever they do."""
         if kind is not None:
-            self._lifeline.close()
+            self.leave()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for end in (self._lifeline_end, self._lifeline, self._reports, self._reports_end):
             end.close()
+
+    def leave(self) -> None:
+        """End the processes, whatever they do; nothing more comes of them."""
+        self._lifeline.close()
 
     def each(self, work: Work, items: Sequence[Any], look_seconds: float) -> Iterator[Step | None]:
         """Do ``work(shared, item, report)`` for all items; what was reported and finished, as it comes.

@@ -24,12 +24,25 @@ class Job:
     """One piece of long work.  Any thread may read it and wait for it; only the board changes it.
 
     ``created``, ``ended``: seconds of the board's clock.  ``error``: why it failed, in a sentence.
-    ``news``: how often something changed.
+    ``news``: how often something changed.  ``owner``: who asked for it, None where nobody is told apart.
+    ``nbytes``: about what it holds in memory while it waits.  ``about``: whatever the caller wants to find again.
     """
 
-    def __init__(self, kind: str, nr_items: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        nr_items: int,
+        clock: Callable[[], float],
+        *,
+        owner: str | None = None,
+        nbytes: int = 0,
+        about: Any = None,
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.kind = kind
+        self.owner = owner
+        self.nbytes = nbytes
+        self.about = about
         self.state = State.QUEUED
         self._clock = clock
         self.created = clock()
@@ -40,6 +53,7 @@ class Job:
         self._steps = [(0, 1)] * nr_items
         self._changed = threading.Condition(threading.RLock())
         self._unwanted = threading.Event()
+        self._at_end: list[Callable[[], None]] = []
 
     @property
     def final(self) -> bool:
@@ -55,6 +69,19 @@ class Job:
         """Wait for the end; whether it has come."""
         with self._changed:
             return self._changed.wait_for(lambda: self.final, timeout_seconds)
+
+    def when_final(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called at the end, in whatever thread that comes; at once when it has come."""
+        with self._changed:
+            if not self.final:
+                self._at_end.append(call)
+                return
+        call()
+
+    def expect(self, nr_items: int) -> None:
+        """How many items there are, known only now that the work begins."""
+        with self._changed:
+            self._steps = [(0, 1)] * nr_items
 
     def wait_news(self, known: int, timeout_seconds: float) -> int:
         """Wait until there are more news than the ``known`` ones; how many there are."""
@@ -73,9 +100,12 @@ class Job:
             if self.final:
                 return
             self.state, self.result, self.error = state, result, error
-            if self.final:
+            if state in FINAL:
                 self.ended = self._clock()
             self._tell()
+            calls = self._at_end if state in FINAL else []
+        for call in calls:
+            call()
 
     def cancel(self) -> None:
         """Ask for its end; it is cancelled at once when nobody works on it yet."""

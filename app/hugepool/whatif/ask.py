@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hugepool.jobs import Board, Limits, State
+from hugepool.jobs import Board, Limits, State, Task
 from hugepool.whatif import NEEDED, variants
 from hugepool.whatif.document import ScenarioFile
 from hugepool.whatif.run import Told, run
@@ -30,7 +30,8 @@ def ask(file: ScenarioFile, told: Told) -> dict[str, Any]:
     board = Board(Limits(seconds=MAX_SECONDS), NEEDED)
     try:
         question = variants.Question(dict(file.scenario.given))
-        job = board.submit("what-if", variants.work, question, variants.items(file.variants), variants.table)
+        task = Task(variants.work, question, variants.items(file.variants), variants.table)
+        job = board.submit("what-if", lambda: task, len(task.items))
         while not job.wait(LOOK_SECONDS):
             told(*job.progress())
     finally:

@@ -17,6 +17,7 @@ from hugepool.whatif.scenario import Scenario, check
 MAX_VARIANTS = 10_000
 MAX_STEPS_IN_ALL = 100_000
 MAX_SHOWN = 60
+MAX_HOSTS = 200  # each is copied into every process that works on the question
 Values = Mapping[str, Any]  # path into the document -> value
 
 
@@ -29,22 +30,48 @@ def expand(scenario: Scenario) -> list[Values]:
     Raises:
         BadInput: too many; or one that is malformed, told with its values.
     """
+    found = combinations(scenario)
+    for i, values in enumerate(found):
+        checked(scenario, i, values)
+    return found
+
+
+def combinations(scenario: Scenario) -> list[Values]:
+    """The same without a look at what the values make: ``checked`` does that, for each when its turn comes.
+
+    Raises:
+        BadInput: too many variants, or too many steps in all.
+    """
     wanted = scenario.variants
     if wanted is None:
         return []
     _check_columns(wanted.columns)
     found: list[Values] = [*wanted.rows] if wanted.rows is not None else _combined(wanted.grid or {})
-    where = "variants.grid" if wanted.rows is None else "variants.list"
     steps = 0
     for i, values in enumerate(found):
-        try:
-            steps += len(variant(scenario, values).steps)
-            if steps > MAX_STEPS_IN_ALL:
-                raise BadInput(f"is variant {i + 1}; there may be {MAX_STEPS_IN_ALL} steps in all")
-        except BadInput as error:
-            place = where if wanted.rows is None else f"{where}[{i}]"
-            raise BadInput(f"with {_shown(values)}: {error.detail}", where=place) from None
+        steps += _nr_steps(scenario, values)
+        if steps > MAX_STEPS_IN_ALL:
+            raise _malformed(scenario, i, values, f"there may be {MAX_STEPS_IN_ALL} steps in all")
     return found
+
+
+def _nr_steps(scenario: Scenario, values: Values) -> int:
+    given = values.get("steps")
+    return len(given) if isinstance(given, list) else len(scenario.steps)
+
+
+def checked(scenario: Scenario, number: int, values: Values) -> Scenario:
+    """The scenario of a variant.  Raises BadInput when it is malformed, told with its values."""
+    try:
+        return variant(scenario, values)
+    except BadInput as error:
+        raise _malformed(scenario, number, values, error.detail) from None
+
+
+def _malformed(scenario: Scenario, number: int, values: Values, detail: str) -> BadInput:
+    in_list = scenario.variants is not None and scenario.variants.rows is not None
+    place = f"variants.list[{number}]" if in_list else "variants.grid"
+    return BadInput(f"with {_shown(values)}: {detail}", where=place)
 
 
 def _combined(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
@@ -103,14 +130,19 @@ def _with_known(document: dict[str, Any], scenario: Scenario) -> dict[str, Any]:
 def row(
     scenario: Scenario, number: int, values: Values, hosts: Hosts, told: Told | None = None
 ) -> dict[str, Any]:
-    """One variant, run: its values and what came of it; a host that cannot be had is told as ``error``."""
+    """One variant, run: its values and what came of it; a host that cannot be had is told as ``error``.
+
+    Raises:
+        BadInput: the variant is malformed.
+    """
+    made = checked(scenario, number, values)
     columns = scenario.variants.columns if scenario.variants else []
     about: dict[str, Any] = {
         "variant": number,
         "values": {path: cut(value) for path, value in values.items()},
     }
     try:
-        answer, _ = play(variant(scenario, values), hosts, told)
+        answer, _ = play(made, hosts, told)
     except MMError as error:
         nothing = {"ok": False, "refused": 0, "steps": [], "failed_expectations": [], "counters": None}
         return {**about, **nothing, "columns": {}, "missing_columns": {}, "error": told_of(error)}
@@ -154,7 +186,10 @@ def told_of(error: MMError) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The answer to a question with variants."""
+    """The answer to a question with variants; a malformed one refuses all of it."""
+    refused = next((row for row in rows if is_malformed(row)), None)
+    if refused is not None:
+        return {"error": refused["malformed"]}
     return {"ok": all(found["ok"] for found in rows), "variants": list(rows)}
 
 
@@ -185,11 +220,19 @@ def items(variants: Sequence[Values]) -> list[Item]:
 def work(question: Question, item: Item, told: Told) -> dict[str, Any]:
     """One item of a job: a row, or the whole answer; a host that cannot be had is its ``error``."""
     if item is not None:
-        return row(question.scenario, *item, question.hosts, told)
+        try:
+            return row(question.scenario, *item, question.hosts, told)
+        except BadInput as error:
+            return {"malformed": told_of(error)}
     try:
         return run(question.scenario, question.hosts, told)
     except MMError as error:
         return {"ok": False, "refused": 0, "steps": [], "error": told_of(error)}
+
+
+def is_malformed(result: Mapping[str, Any]) -> bool:
+    """Whether an item's result refuses the whole question."""
+    return "malformed" in result
 
 
 def one(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -198,6 +241,9 @@ def one(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def names(scenario: Scenario, variants: Sequence[Values]) -> list[str]:
-    """The stored hosts that a question is about."""
+    """The stored hosts that a question is about.  Raises BadInput when they are too many."""
     origins = [scenario.host, *(values["host"] for values in variants if "host" in values)]
-    return sorted({origin for origin in origins if isinstance(origin, str)})
+    found = sorted({origin for origin in origins if isinstance(origin, str)})
+    if len(found) > MAX_HOSTS:
+        raise BadInput(f"name {len(found)} stored hosts; at most {MAX_HOSTS} are copied", where="variants")
+    return found
