@@ -17,7 +17,7 @@ def busy() -> Host:
     vm = do(host, c.CreateTask("hugetlb", count=9, touch=4))
     do(host, c.CreateTask("anon", pages=3000))
     do(host, c.ShrinkTask(vm["pid"] + 1, keep_of_256=10))
-    do(host, c.FallocateFile("/mnt/file", 9, 3))
+    do(host, c.FallocateFile("/dev/hugepages/file", 3))
     do(host, c.SetFault("vmemmap-restore", probability=50))
     do(host, c.AllocContigPages(700))
     do(host, c.SetDeferredMode("manual"))
@@ -31,7 +31,7 @@ CHANGES = [
     c.GrowTask(1001, "anon", 2000),
     c.ShrinkTask(1001, 20),
     c.SetMempolicy(1000, "bind", (1,)),
-    c.UnlinkFile("/mnt/file"),
+    c.UnlinkFile("/dev/hugepages/file"),
     c.SetMaxHugePages(9, 3),
     c.FreeContigRange(1),
     c.ClearFault("vmemmap-restore"),

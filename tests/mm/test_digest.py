@@ -3,7 +3,7 @@
 import copy
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -14,6 +14,7 @@ from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.cgroups import PageCharge
 from hugepool.mm.machine.digest import DERIVED, digest, fork, stated_fields
 from hugepool.mm.machine.mmzone import MemoryMap, Use
 from hugepool.mm.machine.state import Call, FreeList, Host
@@ -34,7 +35,9 @@ def full() -> Host:
         c.SetMaxHugePages(9, 40),
         c.CreateTask("hugetlb", count=6, touch=4),
         c.CreateTask("anon", pages=700),
-        c.FallocateFile("/dev/hugepages/a", 9, 2),
+        c.FallocateFile("/dev/hugepages/a", 2),
+        c.MakeCgroup("pods/a", parents=True),
+        c.CreateTask("hugetlb", count=2, touch=1, cgroup="pods/a"),
         c.AllocContigPages(512),
         c.SetFault("hugepage-alloc", times=3),
         c.SetDeferredMode("manual"),
@@ -51,7 +54,7 @@ def full() -> Host:
 
 def places(value: Any, where: Place = ()) -> Iterator[Place]:
     """Every place in a host where a value of its own is kept: fields, keys of maps, one item of each list."""
-    if isinstance(value, MemoryMap) or (is_dataclass(value) and not isinstance(value, type)):
+    if isinstance(value, MemoryMap) or (is_dataclass(value) and not isinstance(value, (type, PageCharge))):
         for name in stated_fields(value):
             yield from places(getattr(value, name), (*where, name))
     elif isinstance(value, dict) and value:
@@ -80,6 +83,7 @@ CHANGES: tuple[tuple[tuple[type, ...], Callable[[Any], Any]], ...] = (
     ((np.ndarray,), _other_array),
     ((FreeList,), lambda value: FreeList(value.items()[:-1] if value.size else np.array([1]))),
     ((set,), lambda value: value ^ {77}),
+    ((PageCharge,), lambda value: replace(value, pages=value.pages + 1)),
     ((tuple,), lambda value: (*value[:-1], change(value[-1]))),
     ((dict,), lambda value: dict(list(value.items())[1:]) if value else {7: 7}),
     ((list,), lambda value: value[:-1] if value else [7]),

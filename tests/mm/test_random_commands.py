@@ -17,6 +17,8 @@ from hugepool.mm.views.check import check
 from tests.mm.hosts import KERNELS, MIB, free_pages, machine, row, total_pages
 
 COUNTS = st.one_of(st.integers(0, 40), st.integers(0, 400), st.just(2**64 - 1))
+FILES = st.sampled_from(["/dev/hugepages/a", "/mnt/h/a", "/mnt/h/b"])
+GROUPS = st.sampled_from(["", "a", "a/b", "a/c", "d"])
 LAYOUTS = {
     "one node": ((768 * MIB,), ""),
     "two nodes": ((512 * MIB, 384 * MIB), ""),
@@ -123,13 +125,89 @@ class RandomCommands(RuleBasedStateMachine):
         pid = data.draw(st.sampled_from(sorted(self.host.tasks)))
         self.apply(c.ShrinkTask(pid, pages, keep))
 
-    @rule(count=st.integers(1, 10), path=st.sampled_from(["/mnt/a", "/mnt/b"]))
-    def fallocate(self, count: int, path: str) -> None:
-        self.apply(c.FallocateFile(path, 9, count))
+    @rule(count=st.integers(1, 10), first=st.integers(0, 8), path=FILES)
+    def fallocate(self, count: int, first: int, path: str) -> None:
+        self.apply(c.FallocateFile(path, count, first))
 
-    @rule(path=st.sampled_from(["/mnt/a", "/mnt/b"]))
+    @rule(count=st.integers(1, 10), first=st.integers(0, 8), path=FILES)
+    def punch(self, count: int, first: int, path: str) -> None:
+        self.apply(c.PunchFile(path, count, first))
+
+    @rule(size=st.integers(0, 12), path=FILES)
+    def truncate(self, size: int, path: str) -> None:
+        self.apply(c.TruncateFile(path, size))
+
+    @rule(path=FILES)
     def unlink(self, path: str) -> None:
         self.apply(c.UnlinkFile(path))
+
+    @rule(maximum=st.sampled_from([None, 8, 20]), minimum=st.sampled_from([None, 0, 5]))
+    def mount(self, maximum: int | None, minimum: int | None) -> None:
+        self.apply(c.MountHugetlbfs("/mnt/h", 9, maximum, minimum))
+
+    @rule()
+    def umount(self) -> None:
+        self.apply(c.Umount("/mnt/h"))
+
+    @rule(count=st.integers(1, 10), offset=st.integers(0, 5), touch=st.integers(0, 10), shared=st.booleans(),
+          noreserve=st.booleans(), path=FILES, cgroup=GROUPS)  # fmt: skip
+    def map_file(
+        self, count: int, offset: int, touch: int, shared: bool, noreserve: bool, path: str, cgroup: str
+    ) -> None:
+        group = cgroup if cgroup in self.host.cgroups else ""
+        self.apply(
+            c.CreateTask("hugetlb", order=None, count=count, touch=min(touch, count), shared=shared,
+                         noreserve=noreserve, file=path, offset=offset, cgroup=group)
+        )  # fmt: skip
+
+    @rule(count=st.integers(1, 8), key=st.integers(0, 1))
+    def segment(self, count: int, key: int) -> None:
+        self.apply(c.MakeSegment(key, 9, count))
+        self.apply(
+            c.CreateTask("hugetlb", order=None, count=count, touch=1, shared=True, file=f"SYSV{key:08x}")
+        )
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(data=st.data())
+    def fork_a_task(self, data: st.DataObject) -> None:
+        self.apply(c.ForkTask(data.draw(st.sampled_from(sorted(self.host.tasks)))))
+
+    @precondition(lambda self: any(task.maps for task in self.host.tasks.values()))
+    @rule(data=st.data(), count=st.integers(1, 12), read=st.booleans())
+    def use_again(self, data: st.DataObject, count: int, read: bool) -> None:
+        pid = data.draw(st.sampled_from([pid for pid, task in self.host.tasks.items() if task.maps]))
+        mapping = next(iter(self.host.tasks[pid].maps.values()))
+        self.apply(c.TouchHugePages(pid, mapping.map_id, min(count, mapping.count), 0, read))
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(data=st.data(), advice=st.sampled_from(["dontneed", "remove"]))
+    def advise(self, data: st.DataObject, advice: str) -> None:
+        self.apply(c.AdviseHugePages(data.draw(st.sampled_from(sorted(self.host.tasks))), 0, advice))
+
+    # -- control groups ----------------------------------------------------------------------------------
+
+    @rule(path=GROUPS, parents=st.booleans())
+    def make_cgroup(self, path: str, parents: bool) -> None:
+        self.apply(c.MakeCgroup(path, parents))
+
+    @rule(path=GROUPS)
+    def remove_cgroup(self, path: str) -> None:
+        self.apply(c.RemoveCgroup(path))
+
+    @rule(
+        path=GROUPS, kind=st.sampled_from(["pages", "reservations"]), limit=st.sampled_from([None, 0, 6, 15])
+    )
+    def limit(self, path: str, kind: str, limit: int | None) -> None:
+        self.apply(c.SetCgroupLimit(path, 9, kind, limit))
+
+    @rule(path=GROUPS, enabled=st.booleans())
+    def subtree_control(self, path: str, enabled: bool) -> None:
+        self.apply(c.SetSubtreeControl(path, enabled))
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(data=st.data(), path=GROUPS)
+    def move(self, data: st.DataObject, path: str) -> None:
+        self.apply(c.MoveTask(data.draw(st.sampled_from(sorted(self.host.tasks))), path))
 
     # -- memory blocks and ranges ------------------------------------------------------------------------
 

@@ -83,7 +83,8 @@ def _with_task(before: dict[str, Any]) -> Callable[[Host, dict[str, Any]], dict[
         now = view.task(machine, before["pid"]) if "kind" in before else {}
         vmemmap = {name: count + piece["vmemmap"][name] for name, count in before["vmemmap"].items()}
         touched = before["touched"] + piece["touched"]
-        return {**before, **now, "touched": touched, "signal": piece["signal"], "vmemmap": vmemmap}
+        ended = {name: piece[name] for name in ("signal", "reason", "facts")}
+        return {**before, **now, **ended, "touched": touched, "vmemmap": vmemmap}
 
     return answer
 

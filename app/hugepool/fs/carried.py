@@ -18,7 +18,6 @@
 * ``migratetypes`` (columns of pagetypeinfo), ``uncapped`` (its counts go above 100,000), ``possible`` (of the
   nodes), ``overcommit_ratio``, ``version``: where given
 * ``assumptions``: what no file says and what is taken instead, a sentence each
-* ``resv_underflow``: {"9": pages}: by how much fewer reservations a size counts than its mappings hold
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +73,6 @@ def carried_fields(
         carried["migratetypes"] = list(types.names)
         carried["uncapped"] = not types.capped
     carried["assumptions"] = list(image.assumptions)
-    carried["resv_underflow"] = {str(pool.order): -pool.resv for pool in image.pools if pool.resv < 0}
     return carried
 
 

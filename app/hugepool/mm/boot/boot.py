@@ -11,7 +11,7 @@ from hugepool.mm.boot.cma_areas import reserve_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
 from hugepool.mm.boot.layout import FIRMWARE_HOLES, FIRMWARE_TOP, KERNEL_START, NodeLayout
 from hugepool.mm.boot.spec import HostSpec, check_spec
-from hugepool.mm.kernel import hugetlb
+from hugepool.mm.kernel import hugetlb, hugetlbfs
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
 from hugepool.mm.kernel.page_alloc import (
     alloc_pages,
@@ -82,6 +82,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
         host.min_free_kbytes = host.user_min_free_kbytes = spec.min_free_kbytes
         setup_wmarks(host)
     _check_memory_left(host, params)
+    hugetlbfs.mount_default(host)
     return host
 
 

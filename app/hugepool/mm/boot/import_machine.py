@@ -15,10 +15,11 @@ from hugepool.mm.boot.cma_areas import adopt_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
 from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
 from hugepool.mm.boot.layout import FIRMWARE_HOLES, KERNEL_START, type_boot_memory
-from hugepool.mm.kernel import hugetlb_page
+from hugepool.mm.kernel import hugetlb_page, hugetlbfs
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.mappings import HugeMap
 from hugepool.mm.machine.mmzone import (
     ZONE_MOVABLE,
     ZONE_NAMES,
@@ -36,7 +37,7 @@ from hugepool.mm.machine.mmzone import (
 )
 from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.sparse_vmemmap import PTE_RO, make_pte, own_tables, split_vmemmap_huge_pmd
-from hugepool.mm.machine.state import Call, Host, HState, HugeMap, Task
+from hugepool.mm.machine.state import Call, Host, HState, Task
 from hugepool.mm.machine.units import (
     BLOCKS_PER_1G,
     BLOCKS_PER_SECTION,
@@ -97,6 +98,7 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     _adopt_pools(host, pages)
     _take_over_watermarks(image, nodes)
     mem.order.reset()
+    hugetlbfs.mount_default(host)
     call.emit(Event.MACHINE_IMPORTED, kernel=image.kernel, nodes=len(nodes))
     return host
 
@@ -515,6 +517,7 @@ def _adopt_pools(host: Host, placed: list[_Placed]) -> None:
             used.extend(ordered[: len(heads) - free].tolist())
             hs.surplus_node[nid] = surplus
         hs.surplus_huge_pages, hs.resv_huge_pages = pool.surplus, pool.resv
+        hs.resv_drift = min(0, pool.resv)
         hs.nr_overcommit_huge_pages = pool.overcommit
         hs.max_huge_pages = pool.max if pool.max is not None else max(0, pool.nr - pool.surplus)
         _own(owner, hs, used, max(0, pool.resv))
@@ -526,8 +529,9 @@ def _own(owner: Task, hs: HState, used: list[int], resv: int) -> None:
     """Huge pages in use and reservations at import belong to one task that stands for all programs."""
     if not used and not resv:
         return
-    mapping = HugeMap(owner.next_map_id, hs.order, len(used) + resv, shared=False, noreserve=False)
+    count = len(used) + resv
+    mapping = HugeMap(owner.next_map_id, hs.order, count, shared=False, noreserve=False, owner=True)
     owner.next_map_id += 1
     mapping.pages = dict(enumerate(used))
-    mapping.reserved = set(range(len(used), len(used) + resv))
+    mapping.consumed.add(0, len(used))
     owner.maps[mapping.map_id] = mapping

@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when it is imported
+    cgroups,
     contig_ranges,
     deferred_frees,
     faults,
+    files,
+    huge_maps,
     memory_block,
     poison,
     pool,
+    processes,
     sysctl,
     task,
     virtio_mem,

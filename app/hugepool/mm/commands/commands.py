@@ -86,6 +86,7 @@ class StartTask(Command):
     node: int | None = None
     resident: int = 0
     tables: int = 0
+    cgroup: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +139,53 @@ class AdoptPages(Command):
 
 @dataclass(frozen=True, slots=True)
 class MapHugePages(Command):
-    """mmap(MAP_HUGETLB) of ``count`` pages by a task; ``touch`` of them are faulted in at once."""
+    """mmap of ``count`` huge pages by a task; ``touch`` of them are faulted in at once.
+
+    ``file``: the path of a hugetlbfs file (created when it is not there) or the name of a SysV segment, from page
+    ``offset`` on; None: anonymous memory (MAP_HUGETLB).  ``order``: None for the file's.
+    ``populate``: MAP_POPULATE: a page that cannot be had is no SIGBUS.
+    """
 
     pid: int
-    order: int
+    order: int | None
     count: int
     shared: bool = False
     noreserve: bool = False
     touch: int = 0
-    path: str | None = None
+    file: str | None = None
+    offset: int = 0
+    populate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TouchHugePages(Command):
-    """Fault in pages ``first`` .. of a mapping (None: the lowest untouched ones)."""
+    """Fault in pages ``first`` .. of a mapping (None: the lowest untouched ones).
+
+    ``read``: without writing to them, so that nothing is copied.
+    """
 
     pid: int
     map_id: int
     count: int
     first: int | None = None
+    read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdviseHugePages(Command):
+    """madvise of a whole mapping: ``dontneed`` (MADV_DONTNEED) or ``remove`` (MADV_REMOVE)."""
+
+    pid: int
+    map_id: int
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForkTask(Command):
+    """fork: a child with the same mappings; private pages are shared until written."""
+
+    pid: int
+    comm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +205,127 @@ class ExitTask(Command):
     pid: int
 
 
+# -- hugetlbfs, SysV segments: counts in huge pages -------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class FallocateFile(Command):
-    """fallocate on a hugetlbfs file."""
+class MountHugetlbfs(Command):
+    """Mount a hugetlbfs.  ``maximum``: size=, ``minimum``: min_size= (None: not given)."""
 
     path: str
     order: int
+    maximum: int | None = None
+    minimum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Umount(Command):
+    """Unmount a hugetlbfs; its files go."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallocateFile(Command):
+    """fallocate on a hugetlbfs file, which is created when it is not there.  ``pid``: who does it (None: root)."""
+
+    path: str
     count: int
+    first: int = 0
     pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class UnlinkFile(Command):
-    """Remove a hugetlbfs file and its pages."""
+class PunchFile(Command):
+    """fallocate(FALLOC_FL_PUNCH_HOLE): free pages of a hugetlbfs file."""
 
     path: str
+    count: int
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateFile(Command):
+    """ftruncate of a hugetlbfs file, which is created when it is not there."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnlinkFile(Command):
+    """Remove a hugetlbfs file, or a SysV segment (IPC_RMID): its pages go with the last mapping."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSegment(Command):
+    """shmget(SHM_HUGETLB): make a SysV segment.
+
+    ``groups``: the groups of a process without CAP_IPC_LOCK; None: it has it.
+    """
+
+    key: int
+    order: int
+    count: int
+    noreserve: bool = False
+    pid: int | None = None
+    groups: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetShmGroup(Command):
+    """Write /proc/sys/vm/hugetlb_shm_group: the group that may make huge SysV segments."""
+
+    gid: int
+
+
+# -- control groups ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCgroup(Command):
+    """mkdir of a cgroup.
+
+    ``parents``: make those above as well, each with the controller on (cgroup.subtree_control).
+    """
+
+    path: str
+    parents: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveCgroup(Command):
+    """rmdir of a cgroup."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetCgroupLimit(Command):
+    """Write hugetlb.<size>.max (``kind`` pages) or .rsvd.max (reservations); ``limit`` in huge pages, None: max."""
+
+    path: str
+    order: int
+    kind: str
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetSubtreeControl(Command):
+    """Write ``+hugetlb`` or ``-hugetlb`` to cgroup.subtree_control."""
+
+    path: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MoveTask(Command):
+    """Write a pid to cgroup.procs."""
+
+    pid: int
+    cgroup: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,12 +461,13 @@ class RunFreeHpageWork(Command):
 class CreateTask(Command):
     """The API's task: start a process and let it use memory, all or nothing.
 
-    ``kind``: ``hugetlb``, ``anon`` or ``kernel``; ``pages`` of 4 KiB for the latter two.
+    ``kind``: ``hugetlb``, ``anon`` or ``kernel``; ``pages`` of 4 KiB for the latter two.  ``file``, ``offset`` and
+    ``order``: as in ``MapHugePages``.
     """
 
     kind: str
     comm: str = "task"
-    order: int = 9
+    order: int | None = 9
     count: int = 0
     touch: int = 0
     shared: bool = False
@@ -341,3 +477,6 @@ class CreateTask(Command):
     node: int | None = None
     policy_mode: str = "default"
     policy_nodes: tuple[int, ...] = field(default=())
+    cgroup: str = ""
+    file: str | None = None
+    offset: int = 0

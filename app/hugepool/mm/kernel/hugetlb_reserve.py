@@ -1,7 +1,7 @@
 """Reservations, surplus pages and the life of a huge page in use.
 
 Source: mm/hugetlb.c hugetlb_acct_memory(), gather_surplus_pages(), return_unused_surplus_pages(),
-alloc_huge_page(), free_huge_page() (5.14).
+free_huge_page() (5.14).
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hugepool.mm.kernel import hugetlb_page, hugetlb_vmemmap
+from hugepool.mm.kernel import hugetlb_cgroup, hugetlb_page, hugetlb_vmemmap
 from hugepool.mm.kernel.hugetlb_page import account_pages, after, dequeue, enqueue, ring
+from hugepool.mm.kernel.hugetlb_subpool import mount_of, put_pages
 from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import NO_BLOCKS, BlockFlag, Blocks
 from hugepool.mm.machine.state import Call, Host, HState
@@ -142,31 +143,18 @@ def alloc_surplus_pages(host: Host, call: Call, hs: HState, policy: Policy, want
     return NO_BLOCKS
 
 
-def alloc_huge_page(host: Host, call: Call, hs: HState, policy: Policy, *, reserved: bool) -> int | None:
-    """A huge page for a fault: from the free lists, else a surplus one; None means SIGBUS.
-
-    ``reserved``: the mapping holds a reservation for it, which is consumed.
-    Source: mm/hugetlb.c alloc_huge_page(), dequeue_huge_page_vma() (5.14).
-    """
-    if reserved or hs.free_huge_pages - hs.resv_huge_pages > 0:
-        for nid in policy.order:
-            if hs.free_node[nid]:
-                head = int(dequeue(host, hs, nid, 1)[0])
-                hs.resv_huge_pages -= int(reserved)
-                return head
-    fresh = alloc_surplus_pages(host, call, hs, policy, 1)
-    if not fresh.size:
-        return None
-    hs.resv_huge_pages -= int(reserved)
-    return int(fresh[0])
-
-
 def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:
     """The last reference of a huge page in use goes.
 
-    Only the node's surplus counter decides: any page freed on a node with surplus is the one released.
+    Only the node's surplus counter decides: any page freed on a node with surplus is the one released.  Its charges
+    go at once, also where it waits for the worker or cannot be released; a page of a mount below its minimum is
+    reserved again.
     Source: mm/hugetlb.c free_huge_page() (5.14).
     """
+    charge = hugetlb_cgroup.uncharge_page(host, hs, head)
+    mount = mount_of(host, charge.mount)
+    if mount is not None and put_pages(mount, 1) == 0:
+        hs.resv_huge_pages += 1
     one = np.array([head], np.int64)
     nid = host.node_of_block(head)
     if host.mem.flags[head] & BlockFlag.TEMPORARY:

@@ -10,6 +10,7 @@ import numpy as np
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_page
 from hugepool.mm.kernel.hugetlb_page import put_last, run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
+from hugepool.mm.kernel.hugetlb_resv_map import unreserve_pages
 from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_pages
 from hugepool.mm.kernel.page_isolation import word_of
 from hugepool.mm.machine.errors import MMError
@@ -121,8 +122,10 @@ def _hard_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
     if hs.gigantic:
         raise MMError("EBUSY", "pages in use that are larger than 2 MiB are left alone", reason=Reason.GIGANTIC_PAGE,
                       pfn=pfn)  # fmt: skip
-    disown_huge(host, hs, head)
+    files = disown_huge(host, hs, head)
     free_huge_page(host, call, hs, head)
+    for file, index in files:
+        unreserve_pages(host, call, file, index, index + 1, 1)
     try:
         action = _give_up(host, call, hs, head, "unmapped", _dissolve_marked)
     except MMError:

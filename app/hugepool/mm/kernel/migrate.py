@@ -103,7 +103,7 @@ def _target(host: Host, call: Call, hs: HState, nids: Sequence[int]) -> tuple[in
     if fault is not None and fault.should_fail(hs.pages):
         call.injected = True
         return None, False
-    if hs.free_huge_pages - hs.resv_huge_pages > 0:
+    if hs.available:
         for nid in nids:
             if hs.free_node[nid]:
                 return int(dequeue(host, hs, nid, 1)[0]), False

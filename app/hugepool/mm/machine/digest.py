@@ -18,7 +18,7 @@ from hugepool.mm.machine.mmzone import MemoryMap, Node, Use, Zone
 from hugepool.mm.machine.state import FreeList, Host
 
 DERIVED: dict[type, frozenset[str]] = {
-    Host: frozenset({"profile"}),  # the kernel's name stands for it
+    Host: frozenset({"profile", "mapcounts"}),  # the kernel's name stands for it; counted from the mappings
     Node: frozenset({"zones"}),  # they are the memory map's
     Zone: frozenset({"nr_free_cma", "nr_isolated"}),  # recounted from the pages
     MemoryMap: frozenset(

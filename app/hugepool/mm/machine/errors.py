@@ -5,12 +5,13 @@ from typing import Any
 from hugepool.mm.machine.reasons import Reason
 
 ERRNO_NUMBER = {
-    "EPERM": 1, "ENOENT": 2, "EINTR": 4, "EIO": 5, "ENXIO": 6, "ENOMEM": 12, "EACCES": 13, "EBUSY": 16,
+    "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EINTR": 4, "EIO": 5, "ENXIO": 6, "ENOMEM": 12, "EACCES": 13, "EBUSY": 16,
     "EEXIST": 17, "EINVAL": 22, "ENOSPC": 28, "ERANGE": 34, "EOPNOTSUPP": 95,
 }  # fmt: skip
 ERRNO_TEXT = {
     "EPERM": "Operation not permitted",
     "ENOENT": "No such file or directory",
+    "ESRCH": "No such process",
     "EINTR": "Interrupted system call",
     "EIO": "Input/output error",
     "ENXIO": "No such device or address",
@@ -81,3 +82,20 @@ class NotFound(MMError):
 
     def __init__(self, detail: str, **facts: Any) -> None:
         super().__init__("ENOENT", detail, **facts)
+
+
+class NoHugePage(Exception):
+    """A huge page or a promise cannot be given.
+
+    Who asked makes of it what the kernel does: SIGBUS for a touch, ENOMEM for mmap, ENOSPC for fallocate.
+
+    Attributes:
+        reason: ``cgroup-limit``, ``mount-full``, ``pool-exhausted``; for a page that this process alone cannot have
+            ``beyond-end-of-file``, ``taken-by-parent`` or ``poisoned-page``.
+        facts: what a program can read.
+    """
+
+    def __init__(self, reason: Reason, **facts: Any) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.facts = facts

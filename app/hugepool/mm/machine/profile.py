@@ -49,6 +49,11 @@ class KernelProfile:
         isolation_pages: what alloc_contig_range isolates around its range (4 MiB until 5.18, then a pageblock).
         deferred_init: struct pages of boot memory are initialised late, as Debian's 6.x do: pageblocks that were taken
             before stay Unmovable; else all begin as Movable.
+        fault_asks_size_first: a touch beyond a file's end is a SIGBUS even if a page is there (until 6.0).
+        cgroup_numa_stat: cgroups have hugetlb.<size>.numa_stat (5.17+).
+        madvise_dontneed: MADV_DONTNEED of huge pages frees them (5.18+), else EINVAL.
+        exact_promises: the reserve maps alone say who may use a promise, and a mount gets back what it gave (6.16+);
+            until then refusals give a mount's minimum too much, and copies leave reservations behind (defects).
         restore_waits: restoring waits for an RCU grace period, so that an offline overtakes the worker (6.12).
         worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
         device_zone: zoneinfo lists an empty Device zone, protection has five entries (Debian 6.x).
@@ -90,6 +95,10 @@ class KernelProfile:
     contig_skips_hugepages: bool
     isolation_pages: int
     deferred_init: bool
+    fault_asks_size_first: bool
+    cgroup_numa_stat: bool
+    madvise_dontneed: bool
+    exact_promises: bool
     restore_waits: bool
     worker_waited_by_isolation: bool
     movable_min_clamped: bool
@@ -146,6 +155,10 @@ _5_14 = KernelProfile(
     contig_skips_hugepages=False,
     isolation_pages=1024,
     deferred_init=False,
+    fault_asks_size_first=True,
+    cgroup_numa_stat=False,
+    madvise_dontneed=False,
+    exact_promises=False,
     restore_waits=False,
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
@@ -182,6 +195,9 @@ _6_1 = replace(
     contig_skips_hugepages=True,
     isolation_pages=512,
     deferred_init=True,
+    fault_asks_size_first=False,
+    cgroup_numa_stat=True,
+    madvise_dontneed=True,
     device_zone=True,
     migration_counts_base_pages=True,
     pcp_flush_max_shift=5,

@@ -35,3 +35,20 @@ class Reason(StrEnum):
     IS_A_DIRECTORY = "is-a-directory"  # a path names a folder
     NOT_A_DIRECTORY = "not-a-directory"  # part of a path is no folder
     QUOTA = "quota"  # the service keeps no more of it
+    CGROUP_LIMIT = "cgroup-limit"  # a cgroup may have no more huge pages, or no more reserved
+    CGROUP_IN_USE = "cgroup-in-use"  # more is charged to a cgroup than the new limit
+    CGROUP_POPULATED = "cgroup-populated"  # tasks or cgroups are in a cgroup
+    CGROUP_INTERNAL = "cgroup-internal"  # a cgroup that passes its controller on takes no tasks
+    CGROUP_EXISTS = "cgroup-exists"  # the name is taken
+    NO_SUCH_CGROUP = "no-such-cgroup"  # no folder of that path
+    CONTROLLER_OFF = "controller-off"  # the cgroup above does not pass the hugetlb controller on
+    NO_SUCH_TASK = "no-such-task"  # no process of that number
+    MOUNT_FULL = "mount-full"  # a hugetlbfs mount may have no more pages (size=)
+    MOUNT_BUSY = "mount-busy"  # files of a mount are mapped
+    NOT_MOUNTED = "not-mounted"  # no hugetlbfs at that path
+    NO_SUCH_FILE = "no-such-file"  # no file of that path
+    BEYOND_END_OF_FILE = "beyond-end-of-file"  # a touch behind the end of a file
+    TAKEN_BY_PARENT = "taken-by-parent"  # the pages a child shared went to its parent
+    POISONED_PAGE = "poisoned-page"  # the page turned bad
+    SEGMENT_EXISTS = "segment-exists"  # the key has a SysV segment
+    NOT_IN_SHM_GROUP = "not-in-shm-group"  # not in hugetlb_shm_group

@@ -3,8 +3,11 @@
 Source: mm/rmap.c, mm/migrate.c remove_migration_ptes() (5.14).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from hugepool.mm.machine.mappings import HugeMap, HugetlbFile
 from hugepool.mm.machine.mmzone import Pfns
 from hugepool.mm.machine.state import Host, HState
 
@@ -40,14 +43,24 @@ def to_runs(pfns: Pfns) -> list[tuple[int, int]]:
     return list(zip(pfns[starts].tolist(), lengths.tolist(), strict=True))
 
 
+def huge_holders(host: Host, hs: HState) -> Iterator[HugeMap | HugetlbFile]:
+    """Mappings and files of a huge page size: what can have pages."""
+    for task in host.tasks.values():
+        yield from (mapping for mapping in task.maps.values() if mapping.order == hs.order)
+    yield from (file for file in host.files.values() if file.order == hs.order)
+
+
 def move_huge_owner(host: Host, hs: HState, head: int, target: int) -> None:
-    """Point the mapping that owns a huge page at another one."""
-    maps = [m for t in host.tasks.values() for m in t.maps.values()] + list(host.files.values())
-    for mapping in (m for m in maps if m.order == hs.order):
-        for index, page in mapping.pages.items():
+    """Point all that have a huge page at another one, whose charges move along."""
+    for holder in huge_holders(host, hs):
+        for index, page in holder.pages.items():
             if page == head:
-                mapping.pages[index] = target
-                return
+                holder.pages[index] = target
+                break
+    if head in host.mapcounts:
+        host.mapcounts[target] = host.mapcounts.pop(head)
+    if head in host.page_charges:
+        host.page_charges[target] = host.page_charges.pop(head)
 
 
 def disown(host: Host, pfn: int) -> None:
@@ -58,11 +71,15 @@ def disown(host: Host, pfn: int) -> None:
             task.runs = to_runs(pfns[pfns != pfn])
 
 
-def disown_huge(host: Host, hs: HState, head: int) -> None:
-    """Take a huge page away from its mapping: a later touch of it gets SIGBUS."""
-    maps = [m for t in host.tasks.values() for m in t.maps.values()] + list(host.files.values())
-    for mapping in (m for m in maps if m.order == hs.order):
-        index = next((i for i, page in mapping.pages.items() if page == head), None)
+def disown_huge(host: Host, hs: HState, head: int) -> list[tuple[HugetlbFile, int]]:
+    """Take a huge page away from all that have it: a later touch of it gets SIGBUS.  A file that had it, and where."""
+    files = []
+    for holder in huge_holders(host, hs):
+        index = next((i for i, page in holder.pages.items() if page == head), None)
         if index is not None:
-            del mapping.pages[index]
-            mapping.poisoned.add(index)
+            del holder.pages[index]
+            holder.poisoned.add(index)
+            if isinstance(holder, HugetlbFile):
+                files.append((holder, index))
+    host.mapcounts.pop(head, None)
+    return files

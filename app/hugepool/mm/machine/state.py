@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from hugepool.mm.machine.cgroups import ROOT_PATH, Cgroup, HugetlbCgroup, PageCharge
 from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.fault_inject import FaultAttr
+from hugepool.mm.machine.mappings import HugeMap, HugetlbFile, Mount
 from hugepool.mm.machine.mmzone import LOWMEM_RESERVE_RATIO, NO_BLOCKS, Blocks, MemoryMap, Node, Zone
 from hugepool.mm.machine.profile import KernelProfile
-from hugepool.mm.machine.units import ORDER_1G, size_name
+from hugepool.mm.machine.units import ORDER_1G, ULONG_MAX, size_name
 
 
 class FreeList:
@@ -62,6 +64,7 @@ class HState:
     """One huge page size.  Counters in huge pages, per-node lists by node number.
 
     ``max_huge_pages`` is the persistent size last agreed: what /proc/sys/vm/nr_hugepages reads back.
+    ``resv_drift``: by how much a defect of the kernel has left the reserve count above (or below) what is promised.
     Source: include/linux/hugetlb.h struct hstate (5.14).
     """
 
@@ -77,6 +80,7 @@ class HState:
     next_nid_to_alloc: int = 0
     next_nid_to_free: int = 0
     nr_optimized: int = 0
+    resv_drift: int = 0
     nr_node: list[int] = field(default_factory=list)
     free_node: list[int] = field(default_factory=list)
     surplus_node: list[int] = field(default_factory=list)
@@ -95,6 +99,11 @@ class HState:
         return size_name(self.order)
 
     @property
+    def cgroup_name(self) -> str:
+        """The size in the names of a cgroup's files: ``2MB``.  Source: mm/hugetlb_cgroup.c mem_fmt() (5.14)."""
+        return "1GB" if self.gigantic else "2MB"
+
+    @property
     def pages(self) -> int:
         """Base pages of one huge page."""
         return 1 << self.order
@@ -108,6 +117,19 @@ class HState:
     def gigantic(self) -> bool:
         """Too large for the buddy."""
         return self.order == ORDER_1G
+
+    @property
+    def available(self) -> int:
+        """Free pages that nobody reserved, as the kernel subtracts them: unsigned, so never below 0.
+
+        More reserved than free pages read as very many.  Source: mm/hugetlb.c available_huge_pages() (6.1).
+        """
+        return (self.free_huge_pages - self.resv_huge_pages) & ULONG_MAX
+
+    @property
+    def resv_shown(self) -> int:
+        """The reserve count as files show it: an unsigned long, so -1 reads as 2**64 - 1 (a defect with min_size=)."""
+        return self.resv_huge_pages & ULONG_MAX
 
     @property
     def persistent(self) -> int:
@@ -125,42 +147,12 @@ class QueuedFree:
 
 
 @dataclass(slots=True)
-class HugeMap:
-    """One mmap of huge pages by a task.
-
-    ``pages``: first pageblock per touched index.  ``reserved``: indexes still promised to this mapping;
-    ``poisoned``: those whose page turned bad.
-    ``shared`` mappings and files keep their pages until the file goes.
-    """
-
-    map_id: int
-    order: int
-    count: int
-    shared: bool
-    noreserve: bool
-    path: str | None = None
-    start: int = 0
-    pages: dict[int, int] = field(default_factory=dict)
-    reserved: set[int] = field(default_factory=set)
-    gone: set[int] = field(default_factory=set)
-    poisoned: set[int] = field(default_factory=set)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "HugeMap":
-        """Numbers need no copy of their own: a mapping of 100,000 pages is copied in 1 ms."""
-        return replace(
-            self,
-            pages=dict(self.pages),
-            reserved=set(self.reserved),
-            gone=set(self.gone),
-            poisoned=set(self.poisoned),
-        )
-
-
-@dataclass(slots=True)
 class Task:
     """A process of the simulated machine.
 
-    ``runs``: its single pages as (first pfn, count) rows, newest last; ``policy``: mempolicy mode and nodes.
+    ``runs``: its single pages as (first pfn, count) rows, newest last; ``policy``: mempolicy mode and nodes;
+    ``cgroup``: path of the cgroup it is in, the root by default; ``parent``: the task that forked it, whose first
+    ``shares`` movable single pages it has, too.
     """
 
     pid: int
@@ -174,6 +166,9 @@ class Task:
     runs: list[tuple[int, int]] = field(default_factory=list)
     maps: dict[int, HugeMap] = field(default_factory=dict)
     next_map_id: int = 0
+    cgroup: str = ROOT_PATH
+    parent: int | None = None
+    shares: int = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
         """As for its mappings: scattered memory has as many runs as pages."""
@@ -206,7 +201,10 @@ class Host:
     Attributes:
         kernel, cmdline: as booted.  profile: the rules of that kernel.
         nodes: all nodes, by number.  mem: every page.
-        hstates: by order.  tasks: by pid.  files: huge pages of hugetlbfs files, by path.
+        hstates: by order.  tasks: by pid.  files: hugetlbfs files by number.  mounts: hugetlbfs mounts, oldest first.
+        cgroups: by path.  hugetlb_cgroups: the hugetlb controller's state, by number.
+        page_charges: who pays for huge pages in use, by first pageblock; not listed: nobody but the root.
+        mapcounts: how many private mappings share a page since a fork, where more than one does.
         deferred: queue of the deferred-free worker, oldest first; worked off newest first.
         optimize_enabled: new huge pages give their vmemmap back.
         thp: transparent huge pages were not switched off at boot: khugepaged raises min_free_kbytes.
@@ -236,7 +234,12 @@ class Host:
     auto_online_blocks: str = "offline"
     hstates: dict[int, HState] = field(default_factory=dict)
     tasks: dict[int, Task] = field(default_factory=dict)
-    files: dict[str, HugeMap] = field(default_factory=dict)
+    files: dict[int, HugetlbFile] = field(default_factory=dict)
+    mounts: list[Mount] = field(default_factory=list)
+    cgroups: dict[str, Cgroup] = field(default_factory=lambda: {ROOT_PATH: Cgroup(ROOT_PATH)})
+    hugetlb_cgroups: dict[int, HugetlbCgroup] = field(default_factory=dict)
+    page_charges: dict[int, PageCharge] = field(default_factory=dict)
+    mapcounts: dict[int, int] = field(default_factory=dict)
     deferred: list[QueuedFree] = field(default_factory=list)
     contig_ranges: dict[int, ContigRange] = field(default_factory=dict)
     cma_areas: list[CmaArea] = field(default_factory=list)
@@ -247,6 +250,10 @@ class Host:
     next_pid: int = 1000
     next_stamp: int = 1
     next_range_id: int = 1
+    next_file_id: int = 1
+    next_mount_id: int = 1
+    next_cgroup_id: int = 1
+    hugetlb_shm_group: int = 0
     poisoned_pages: int = 0
     last_splat_ns: int | None = None
 

@@ -10,7 +10,7 @@ def counters(hs: HState) -> dict[str, int]:
     return {
         "nr_hugepages": hs.nr_huge_pages,
         "free_hugepages": hs.free_huge_pages,
-        "resv_hugepages": hs.resv_huge_pages,
+        "resv_hugepages": hs.resv_shown,
         "surplus_hugepages": hs.surplus_huge_pages,
         "nr_overcommit_hugepages": hs.nr_overcommit_huge_pages,
         "max_huge_pages": hs.max_huge_pages,

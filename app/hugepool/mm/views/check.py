@@ -33,6 +33,7 @@ from hugepool.mm.machine.units import (
     VMEMMAP_PER_BLOCK,
     pages_by_order,
 )
+from hugepool.mm.views import check_hugetlb
 
 VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.OWN_VMEMMAP)
 
@@ -168,26 +169,6 @@ def _pools(host: Host) -> list[str]:
     return out
 
 
-def _owners(host: Host) -> list[str]:
-    """Every huge page in use has one owner; every reservation belongs to a mapping."""
-    out = []
-    for hs in host.hstates.values():
-        maps = [m for t in host.tasks.values() for m in t.maps.values()] + list(host.files.values())
-        owned = [head for m in maps if m.order == hs.order for head in m.pages.values()]
-        used = hs.nr_huge_pages - hs.free_huge_pages
-        if len(set(owned)) != len(owned) or len(owned) != used:
-            out.append(f"{hs.size}: {used} pages in use, {len(set(owned))} owned")
-        resv = sum(len(m.reserved) for m in maps if m.order == hs.order)
-        if resv != hs.resv_huge_pages + _resv_underflow(host, hs):
-            out.append(f"{hs.size}: {hs.resv_huge_pages} reserved, mappings hold {resv}")
-    return out
-
-
-def _resv_underflow(host: Host, hs: HState) -> int:
-    """By how much an imported machine's counter of reservations went below what its mappings hold."""
-    return int(host.carried.get("resv_underflow", {}).get(str(hs.order), 0))
-
-
 def _vmemmap(host: Host) -> list[str]:
     """Online sections have a vmemmap in use; optimised tails share one read-only frame, all else is its own."""
     mem = host.mem
@@ -297,8 +278,8 @@ def _counters_law(host: Host) -> Law:
     """free <= nr, resv <= free, sums over nodes, max = nr - surplus: but for the defects of the profile."""
     broken, defects = [], []
     for hs in host.hstates.values():
-        if _resv_underflow(host, hs):
-            defects.append(f"{hs.size}: reservations are counted {_resv_underflow(host, hs)} too low")
+        if hs.resv_drift:
+            defects.append(f"{hs.size}: {hs.resv_drift:+} reservations that nobody holds")
         if hs.surplus_huge_pages > hs.nr_huge_pages:
             defects.append(f"{hs.size}: surplus {hs.surplus_huge_pages} > nr {hs.nr_huge_pages}")
         defects += [
@@ -310,8 +291,10 @@ def _counters_law(host: Host) -> Law:
         if hs.free_huge_pages > hs.nr_huge_pages:
             broken.append(row)
         elif hs.resv_huge_pages > hs.free_huge_pages:
-            demoted = hs.gigantic and host.profile.demotes_reserved
-            (defects if demoted else broken).append(row)
+            known = (hs.gigantic and host.profile.demotes_reserved) or check_hugetlb.reserved_beyond_free(
+                hs, host
+            )
+            (defects if known else broken).append(row)
         for total, nodes in ((hs.nr_huge_pages, hs.nr_node), (hs.free_huge_pages, hs.free_node),
                              (hs.surplus_huge_pages, hs.surplus_node)):  # fmt: skip
             if total != sum(nodes):
@@ -319,8 +302,8 @@ def _counters_law(host: Host) -> Law:
     name = "3: every hstate counter is consistent"
     if broken:
         return Law(name, False, tuple(broken))
-    known = "a counter went below zero or counted twice, or reserved pages were demoted, as this kernel does"
-    return Law(name, True, tuple(defects), known if defects else None)
+    told = "a counter went below zero or counted twice, or more is reserved than free, as this kernel does"
+    return Law(name, True, tuple(defects), told if defects else None)
 
 
 def _zone_types(host: Host) -> list[str]:
@@ -338,7 +321,11 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "2: buddyinfo is the canonical split of the free pages": _buddy,
     "2: free pageblocks are on the lists of their zone": _lists,
     "3: pools equal their recount": _pools,
-    "3: pages in use and reservations have owners": _owners,
+    "3: pages in use have owners": check_hugetlb.owners,
+    "3: reservations have owners": check_hugetlb.promises,
+    "3: mounts count what is on them": check_hugetlb.mounts,
+    "3: charges of cgroups equal their recount": check_hugetlb.cgroups,
+    "cgroups form a tree": check_hugetlb.cgroup_tree,
     "4: every vmemmap entry maps a frame of its own or the shared one": _vmemmap,
     "5: page-table frames = split sections": _page_tables,
     "tasks own the pages they use": _tasks_own_pages,

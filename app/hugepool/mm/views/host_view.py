@@ -131,7 +131,7 @@ def _hugepages(machine: Host, hs: HState) -> dict[str, Any]:
         "order": hs.order,
         "nr_hugepages": hs.nr_huge_pages,
         "free_hugepages": hs.free_huge_pages,
-        "resv_hugepages": hs.resv_huge_pages,
+        "resv_hugepages": hs.resv_shown,
         "surplus_hugepages": hs.surplus_huge_pages,
         "max_huge_pages": hs.max_huge_pages,
         "nr_overcommit_hugepages": hs.nr_overcommit_huge_pages,
@@ -245,7 +245,7 @@ def _kinds(hs: HState) -> dict[str, int]:
     return {
         "total": hs.nr_huge_pages,
         "free": hs.free_huge_pages,
-        "reserved": hs.resv_huge_pages,
+        "reserved": hs.resv_shown,
         "surplus": hs.surplus_huge_pages,
         "overcommit": hs.nr_overcommit_huge_pages,
         "optimized": hs.nr_optimized,

@@ -5,9 +5,12 @@ Source: mm/vmstat.c, fs/proc/meminfo.c, hugetlb_report_meminfo() (5.14).
 
 from typing import Any
 
+from hugepool.mm.kernel import hugetlb_cgroup, hugetlbfs
+from hugepool.mm.machine.cgroups import HugetlbCgroup
+from hugepool.mm.machine.mappings import Mount
 from hugepool.mm.machine.mmzone import SectionState
-from hugepool.mm.machine.state import Host
-from hugepool.mm.machine.units import SECTION_PAGES
+from hugepool.mm.machine.state import Host, HState
+from hugepool.mm.machine.units import PAGE_SIZE, SECTION_PAGES
 
 
 def mem_total_pages(host: Host) -> int:
@@ -30,7 +33,7 @@ def counters(host: Host) -> dict[str, Any]:
                 "nr_hugepages": hs.nr_huge_pages,
                 "nr_hugepages_mempolicy": hs.nr_huge_pages,
                 "free_hugepages": hs.free_huge_pages,
-                "resv_hugepages": hs.resv_huge_pages,
+                "resv_hugepages": hs.resv_shown,
                 "surplus_hugepages": hs.surplus_huge_pages,
                 "nr_overcommit_hugepages": hs.nr_overcommit_huge_pages,
             }
@@ -57,14 +60,44 @@ def counters(host: Host) -> dict[str, Any]:
             "MemTotal": mem_total_pages(host) * 4,
             "HugePages_Total": default.nr_huge_pages,
             "HugePages_Free": default.free_huge_pages,
-            "HugePages_Rsvd": default.resv_huge_pages,
+            "HugePages_Rsvd": default.resv_shown,
             "HugePages_Surp": default.surplus_huge_pages,
             "Hugetlb": sum(hs.nr_huge_pages * hs.pages * 4 for hs in pools),
         },
         "free_plus_pcp_pages": free_plus_pcp_pages(host),
         "zones": _zones(host),
         "memory_blocks": block_states(host),
+        "cgroups": _cgroups(host),
+        "hugetlbfs": {mount.path: _statfs(host, mount) for mount in host.mounts},
     }
+
+
+def _cgroups(host: Host) -> dict[str, dict[str, dict[str, Any]]]:
+    """The files of cgroups with the hugetlb controller: bytes or ``max``, events as their count."""
+    shown = {}
+    for group in host.hugetlb_cgroups.values():
+        if group.online:
+            shown[group.path] = {hs.cgroup_name: _cgroup(group, hs) for hs in host.hstates.values()}
+    return shown
+
+
+def _cgroup(group: HugetlbCgroup, hs: HState) -> dict[str, Any]:
+    pages, reservations = (hugetlb_cgroup.counter(group, kind, hs.order) for kind in hugetlb_cgroup.KINDS)
+    size = hs.pages * PAGE_SIZE
+    return {
+        "current": pages.usage * size,
+        "max": "max" if pages.max is None else pages.max * size,
+        "rsvd.current": reservations.usage * size,
+        "rsvd.max": "max" if reservations.max is None else reservations.max * size,
+        "events": group.events[hs.order],
+        "events.local": group.events_local[hs.order],
+    }
+
+
+def _statfs(host: Host, mount: Mount) -> dict[str, int]:
+    blocks, free, files = hugetlbfs.statfs(mount)
+    size = host.hstates[mount.order].pages * PAGE_SIZE
+    return {"bsize": size, "blocks": blocks, "bfree": free, "bavail": free, "files": files, "ffree": files}
 
 
 def _zones(host: Host) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,111 @@
+"""Control groups: making, limiting and removing them, and moving tasks."""
+
+from typing import Any, get_args
+
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.pool import hstate
+from hugepool.mm.commands.registry import handles
+from hugepool.mm.commands.task import view
+from hugepool.mm.kernel import cgroup, hugetlb_cgroup
+from hugepool.mm.machine.cgroups import ROOT
+from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.reasons import Reason
+from hugepool.mm.machine.state import Call, Host, HState
+
+NO_LIMIT = (1 << 63) - 1 >> 12  # pages of 4 KiB from which on a limit reads back as max
+
+
+@handles(c.MakeCgroup)
+def make(host: Host, call: Call, cmd: c.MakeCgroup) -> dict[str, Any]:
+    """mkdir, with those above where asked.
+
+    Raises:
+        MMError: EINVAL a bad name; ENOENT no cgroup above; EEXIST; EBUSY tasks are in one above that would have to
+            pass the controller on.
+    """
+    cgroup.check_path(cmd.path)
+    names = cmd.path.split("/")
+    above = ["/".join(names[:depth]) for depth in range(len(names))] if cmd.parents else []
+    for path in above:
+        if path not in host.cgroups:
+            cgroup.make(host, path)
+        cgroup.enable(host, path)
+    cgroup.make(host, cmd.path)
+    call.emit(Event.CGROUP_MADE, path=cmd.path)
+    return cgroup_view(host, cmd.path)
+
+
+@handles(c.RemoveCgroup)
+def remove(host: Host, call: Call, cmd: c.RemoveCgroup) -> dict[str, Any]:
+    """rmdir.  Raises ENOENT; EBUSY with tasks or cgroups in it."""
+    cgroup.remove(host, cmd.path)
+    call.emit(Event.CGROUP_REMOVED, path=cmd.path)
+    return {"path": cmd.path}
+
+
+@handles(c.SetCgroupLimit)
+def set_limit(host: Host, call: Call, cmd: c.SetCgroupLimit) -> dict[str, Any]:
+    """Set a limit.
+
+    Raises:
+        MMError: EINVAL a negative number; ENOENT no such cgroup or size; EBUSY more is charged than the new limit.
+    """
+    if cmd.kind not in get_args(hugetlb_cgroup.Kind):
+        raise BadInput(f"must be one of {', '.join(hugetlb_cgroup.KINDS)}, not {cmd.kind!r}", where="kind")
+    if cmd.limit is not None and cmd.limit < 0:
+        raise BadInput(f"must be 0 or more, not {cmd.limit}", where="max")
+    hs, group = hstate(host, cmd.order), cgroup.hugetlb(host, cmd.path)
+    limit = None if cmd.limit is None or cmd.limit >= NO_LIMIT >> hs.order else cmd.limit
+    kind: hugetlb_cgroup.Kind = "pages" if cmd.kind == "pages" else "reservations"
+    hugetlb_cgroup.set_limit(group, kind, hs.order, limit)
+    call.emit(Event.CGROUP_LIMIT_SET, path=cmd.path, size=hs.size, kind=cmd.kind, limit=limit)
+    return cgroup_view(host, cmd.path)
+
+
+@handles(c.SetSubtreeControl)
+def set_subtree_control(host: Host, call: Call, cmd: c.SetSubtreeControl) -> dict[str, Any]:
+    """Switch the controller on or off for what is in a cgroup.  Raises ENOENT, EBUSY."""
+    (cgroup.enable if cmd.enabled else cgroup.disable)(host, cmd.path)
+    call.emit(Event.SUBTREE_CONTROL_SET, path=cmd.path, enabled=cmd.enabled)
+    return cgroup_view(host, cmd.path)
+
+
+@handles(c.MoveTask)
+def move_task(host: Host, call: Call, cmd: c.MoveTask) -> dict[str, Any]:
+    """Move a task to a cgroup; what is charged stays where it is.
+
+    Raises:
+        MMError: ENOENT no such cgroup; ESRCH no such task; EBUSY a cgroup that passes the controller on.
+    """
+    cgroup.find(host, cmd.cgroup)
+    if cmd.pid not in host.tasks:
+        raise MMError("ESRCH", f"no task {cmd.pid} on this host", reason=Reason.NO_SUCH_TASK)
+    task = host.tasks[cmd.pid]
+    cgroup.attach(host, task, cmd.cgroup)
+    call.emit(Event.TASK_MOVED, pid=task.pid, cgroup=cmd.cgroup)
+    return view(host, task)
+
+
+def cgroup_view(host: Host, path: str) -> dict[str, Any]:
+    """A cgroup as the API shows it, in huge pages; null: no limit.  Without the controller ``hugetlb`` is empty."""
+    group = cgroup.find(host, path)
+    on = group.cgroup_id != ROOT
+    return {
+        "path": path,
+        "hugetlb": {hs.size: _counters(host, group.cgroup_id, hs) for hs in host.hstates.values() if on},
+        "controllers": ["hugetlb"] if cgroup.available(host, path) else [],
+        "subtree_control": ["hugetlb"] if group.subtree_control else [],
+        "tasks": [task.pid for task in cgroup.tasks_in(host, path)],
+        "children": [child.path for child in cgroup.children(host, path)],
+    }
+
+
+def _counters(host: Host, number: int, hs: HState) -> dict[str, Any]:
+    group = host.hugetlb_cgroups[number]
+    pages = hugetlb_cgroup.counter(group, "pages", hs.order)
+    reservations = hugetlb_cgroup.counter(group, "reservations", hs.order)
+    return {"max": pages.max, "current": pages.usage, "failcnt": pages.failcnt,
+            "rsvd_max": reservations.max, "rsvd_current": reservations.usage, "rsvd_failcnt": reservations.failcnt,
+            "events_max": group.events[hs.order],
+            "events_local_max": group.events_local[hs.order]}  # fmt: skip

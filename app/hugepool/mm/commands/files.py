@@ -1,0 +1,223 @@
+"""hugetlbfs mounts, files on them, and SysV segments.
+
+Source: fs/hugetlbfs/inode.c, ipc/shm.c newseg() (5.14).
+"""
+
+from typing import Any
+
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.pool import hstate
+from hugepool.mm.commands.registry import handles
+from hugepool.mm.commands.task import asker_of, find
+from hugepool.mm.kernel import hugetlb_resv_map, hugetlbfs
+from hugepool.mm.kernel.hugetlb_reserve import Policy
+from hugepool.mm.kernel.hugetlb_resv_map import Asker
+from hugepool.mm.machine.errors import BadInput, MMError, NoHugePage
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.mappings import HugetlbFile, Mount
+from hugepool.mm.machine.reasons import Reason
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.tell import vmemmap_of
+from hugepool.mm.machine.units import ULONG_MAX
+
+MAX_PATH = 4095
+MAX_NAME = 255
+MAX_GID = (1 << 31) - 1
+MAX_KEY = (1 << 32) - 1
+
+
+def check_path(path: str) -> None:
+    """Refuse what is no plain absolute path.  Raises EINVAL."""
+    names = path.split("/")[1:]
+    if not path.startswith("/") or not path.isprintable() or any(name in ("", ".", "..") for name in names):
+        raise BadInput("must be an absolute path without empty names, . and ..", where="path")
+    if len(path) > MAX_PATH or any(len(name) > MAX_NAME for name in names):
+        raise BadInput(f"must have at most {MAX_PATH} characters, {MAX_NAME} in a name", where="path")
+
+
+# -- mounts -----------------------------------------------------------------------------------------------
+
+
+@handles(c.MountHugetlbfs)
+def mount(host: Host, call: Call, cmd: c.MountHugetlbfs) -> dict[str, Any]:
+    """Mount a hugetlbfs; at a path that has one it hides the older.
+
+    Raises:
+        MMError: ENOENT no such size; EINVAL a minimum above the maximum; ENOMEM the pool cannot reserve the minimum.
+    """
+    hs = hstate(host, cmd.order)
+    check_path(cmd.path)
+    for where, number in (("max", cmd.maximum), ("min", cmd.minimum)):
+        if number is not None and not 0 <= number <= ULONG_MAX >> (hs.order + 12):
+            raise BadInput(f"must be 0..{ULONG_MAX >> (hs.order + 12)}, not {number}", where=where)
+    maximum, minimum = (-1 if number is None else number for number in (cmd.maximum, cmd.minimum))
+    made = hugetlbfs.mount(host, call, cmd.path, hs.order, maximum, minimum, _anywhere(host))
+    call.emit(Event.HUGETLBFS_MOUNTED, path=cmd.path, size=hs.size, max=cmd.maximum, min=cmd.minimum)
+    return mount_view(host, made)
+
+
+@handles(c.Umount)
+def umount(host: Host, call: Call, cmd: c.Umount) -> dict[str, Any]:
+    """Unmount a hugetlbfs: its files go, its minimum is given back.
+
+    Raises:
+        MMError: ENOENT nothing is mounted there; EBUSY a file of it is mapped.
+    """
+    gone = hugetlbfs.find_mount(host, cmd.path)
+    files = len(hugetlbfs.files_on(host, gone))
+    freed = hugetlbfs.umount(host, call, gone)
+    call.emit(Event.HUGETLBFS_UNMOUNTED, path=cmd.path, freed=freed)
+    return {"path": cmd.path, "files": files, "freed": freed, "queued": len(host.deferred),
+            "vmemmap": vmemmap_of(call)}  # fmt: skip
+
+
+def mount_view(host: Host, mounted: Mount) -> dict[str, Any]:
+    """A mount as the API shows it, in huge pages; null: no limit."""
+    files = hugetlbfs.files_on(host, mounted)
+    return {"path": mounted.path, "size": host.hstates[mounted.order].size,
+            "max": mounted.max if mounted.max != -1 else None, "min": mounted.min if mounted.min != -1 else None,
+            "used": mounted.used if mounted.max != -1 else None, "min_left": mounted.rsv,
+            "pages": sum(len(file.pages) for file in files),
+            "files": [file.path for file in files if file.path is not None]}  # fmt: skip
+
+
+def _anywhere(host: Host) -> Policy:
+    nodes = host.memory_nodes()
+    return Policy(tuple(nodes), nodes[0])
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+@handles(c.FallocateFile)
+def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
+    """Fill a hugetlbfs file with pages; it is created when it is not there.
+
+    Raises:
+        MMError: ENOENT no mount there; ENOSPC a page cannot be had: those before it stay, the size does not grow.
+    """
+    _check_part(cmd.first, cmd.count)
+    asker = Asker(_anywhere(host)) if cmd.pid is None else asker_of(host, find(host, cmd.pid))
+    file = _open(host, cmd.path)
+    before = len(file.pages)
+    try:
+        hugetlbfs.fallocate(host, call, asker, file, cmd.first, cmd.count)
+    except NoHugePage as refused:
+        new = len(file.pages) - before
+        raise MMError("ENOSPC", f"page {cmd.first + new} and those after it cannot be had", reason=refused.reason,
+                      result={**_changed(host, call, file), "allocated": new}, **refused.facts) from None  # fmt: skip
+    call.emit(Event.FILE_ALLOCATED, path=cmd.path, count=cmd.count)
+    return {**_changed(host, call, file), "allocated": len(file.pages) - before}
+
+
+@handles(c.PunchFile)
+def punch(host: Host, call: Call, cmd: c.PunchFile) -> dict[str, Any]:
+    """Free pages of a file, and private copies of them.  Raises ENOENT."""
+    _check_part(cmd.first, cmd.count)
+    file = hugetlbfs.find(host, cmd.path)
+    freed = hugetlbfs.punch_hole(host, call, file, cmd.first, cmd.count)
+    call.emit(Event.FILE_PUNCHED, path=cmd.path, first=cmd.first, count=cmd.count, freed=freed)
+    return {**_changed(host, call, file), "freed": freed}
+
+
+@handles(c.TruncateFile)
+def truncate(host: Host, call: Call, cmd: c.TruncateFile) -> dict[str, Any]:
+    """Set a file's size; it is created when it is not there.  Raises ENOENT no mount there; EINVAL."""
+    if not 0 <= cmd.size <= hugetlbfs.MAX_FILE_PAGES:
+        raise BadInput(f"must be 0..{hugetlbfs.MAX_FILE_PAGES}, not {cmd.size}", where="count")
+    file = _open(host, cmd.path)
+    if file.segment:
+        raise BadInput("a SysV segment has the size it was made with", where="path")
+    freed = hugetlbfs.truncate(host, call, file, cmd.size)
+    call.emit(Event.FILE_TRUNCATED, path=cmd.path, size=cmd.size, freed=freed)
+    return {**_changed(host, call, file), "freed": freed}
+
+
+@handles(c.UnlinkFile)
+def unlink(host: Host, call: Call, cmd: c.UnlinkFile) -> dict[str, Any]:
+    """Remove a file or a SysV segment: its pages are freed, with the last mapping of it.  Raises ENOENT."""
+    file = hugetlbfs.find(host, cmd.path)
+    freed = hugetlbfs.unlink(host, call, file)
+    call.emit(Event.FILE_UNLINKED, path=cmd.path)
+    return {"path": cmd.path, "freed": freed, "mapped": file.file_id in host.files, "queued": len(host.deferred),
+            "vmemmap": vmemmap_of(call)}  # fmt: skip
+
+
+def _open(host: Host, path: str) -> HugetlbFile:
+    """open(O_CREAT)."""
+    file = hugetlbfs.lookup(host, path)
+    if file is None:
+        check_path(path)
+        file = hugetlbfs.create(host, path)
+    return file
+
+
+def _check_part(first: int, count: int) -> None:
+    most = hugetlbfs.MAX_FILE_PAGES
+    if not 0 <= first < most:
+        raise BadInput(f"must be 0..{most - 1}, not {first}", where="from")
+    if not 1 <= count <= most - first:
+        raise BadInput(f"must be 1..{most - first}, not {count}", where="count")
+
+
+def file_view(host: Host, file: HugetlbFile) -> dict[str, Any]:
+    """A file as the API shows it: sizes in huge pages, ``blocks`` as stat(2) counts them."""
+    maps = [m for t in host.tasks.values() for m in t.maps.values() if m.file_id == file.file_id]
+    return {"path": file.path, "size": host.hstates[file.order].size, "count": file.size, "pages": len(file.pages),
+            "reserved": file.promised, "blocks": hugetlbfs.blocks(file), "segment": file.segment,
+            "mappings": len(maps)}  # fmt: skip
+
+
+def _changed(host: Host, call: Call, file: HugetlbFile) -> dict[str, Any]:
+    return {**file_view(host, file), "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
+
+
+# -- SysV segments ----------------------------------------------------------------------------------------
+
+
+@handles(c.MakeSegment)
+def make_segment(host: Host, call: Call, cmd: c.MakeSegment) -> dict[str, Any]:
+    """shmget(SHM_HUGETLB): pages are reserved as the segment is made.
+
+    Raises:
+        MMError: EPERM neither CAP_IPC_LOCK nor in hugetlb_shm_group; EEXIST the key has a segment; ENOMEM no pages.
+    Source: fs/hugetlbfs/inode.c can_do_hugetlb_shm(), hugetlb_file_setup() (5.14).
+    """
+    hs = hstate(host, cmd.order)
+    _check_segment(host, cmd)
+    file = HugetlbFile(host.next_file_id, hs.order, f"SYSV{cmd.key:08x}", size=cmd.count, segment=True)
+    asker = Asker(_anywhere(host)) if cmd.pid is None else asker_of(host, find(host, cmd.pid))
+    if not cmd.noreserve:
+        try:
+            hugetlb_resv_map.reserve_pages(host, call, asker, None, file, 0, cmd.count)
+        except NoHugePage as refused:
+            kept = {"vmemmap": vmemmap_of(call)} if refused.reason == Reason.CGROUP_LIMIT else None
+            raise MMError("ENOMEM", f"{cmd.count} huge pages of {hs.size} cannot be reserved", reason=refused.reason,
+                          result=kept, pages_needed=cmd.count, **refused.facts) from None  # fmt: skip
+    hugetlbfs.add_file(host, file)
+    call.emit(Event.SEGMENT_MADE, name=file.path, size=hs.size, count=cmd.count)
+    return {**file_view(host, file), "vmemmap": vmemmap_of(call)}
+
+
+def _check_segment(host: Host, cmd: c.MakeSegment) -> None:
+    if not 0 <= cmd.key <= MAX_KEY:
+        raise BadInput(f"must be 0..{MAX_KEY}, not {cmd.key}", where="key")
+    if not 1 <= cmd.count <= hugetlbfs.MAX_FILE_PAGES:
+        raise BadInput(f"must be 1..{hugetlbfs.MAX_FILE_PAGES}, not {cmd.count}", where="count")
+    if cmd.groups is not None and host.hugetlb_shm_group not in cmd.groups:
+        raise MMError("EPERM", f"hugetlb_shm_group is {host.hugetlb_shm_group}, the process is in "
+                      f"{', '.join(map(str, cmd.groups)) or 'no group'}", reason=Reason.NOT_IN_SHM_GROUP,
+                      group=host.hugetlb_shm_group)  # fmt: skip
+    name = f"SYSV{cmd.key:08x}"
+    if hugetlbfs.lookup(host, name) is not None:
+        raise MMError("EEXIST", f"{name} is there already", reason=Reason.SEGMENT_EXISTS)
+
+
+@handles(c.SetShmGroup)
+def set_shm_group(host: Host, call: Call, cmd: c.SetShmGroup) -> dict[str, Any]:
+    """Set the group whose processes may make huge SysV segments without CAP_IPC_LOCK."""
+    if not 0 <= cmd.gid <= MAX_GID:
+        raise BadInput(f"must be 0..{MAX_GID}, not {cmd.gid}", where="gid")
+    host.hugetlb_shm_group = cmd.gid
+    call.emit(Event.SHM_GROUP_SET, gid=cmd.gid)
+    return {"gid": cmd.gid}

@@ -1,0 +1,90 @@
+"""Processes that begin with what they use, fork, and end."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hugepool.mm.commands import commands as c
+from hugepool.mm.commands.huge_maps import map_huge_pages, unmap_all
+from hugepool.mm.commands.registry import handles
+from hugepool.mm.commands.task import find, give_back, grow, start, view
+from hugepool.mm.kernel.hugetlb_fault import fork_mapping
+from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.mmzone import Mask, Pfns, Use
+from hugepool.mm.machine.rmap import from_runs, to_runs
+from hugepool.mm.machine.state import Call, Host, Task
+from hugepool.mm.machine.tell import vmemmap_of
+
+
+@handles(c.CreateTask)
+def create(host: Host, call: Call, cmd: c.CreateTask) -> dict[str, Any]:
+    """Start a process and let it use memory at once, all or nothing (a SIGBUS keeps what was touched).
+
+    Raises:
+        MMError: ENOMEM when mmap is refused, or when single pages run out (a real kernel would start the OOM
+            killer); nothing is kept.
+    """
+    begun = start(host, call, c.StartTask(cmd.kind, cmd.comm, cmd.policy_mode, cmd.policy_nodes, mlock=cmd.mlock,
+                                          node=cmd.node, cgroup=cmd.cgroup))  # fmt: skip
+    pid = begun["pid"]
+    if cmd.kind != "hugetlb":
+        grow(host, call, c.GrowTask(pid, cmd.kind, cmd.pages, cmd.node))
+        return view(host, find(host, pid))
+    wanted = c.MapHugePages(
+        pid, cmd.order, cmd.count, cmd.shared, cmd.noreserve, cmd.touch, cmd.file, cmd.offset
+    )
+    try:
+        mapped = map_huge_pages(host, call, wanted)
+    except MMError:
+        del host.tasks[pid]
+        raise
+    return {**mapped, **view(host, find(host, pid))}
+
+
+@handles(c.ForkTask)
+def fork(host: Host, call: Call, cmd: c.ForkTask) -> dict[str, Any]:
+    """Fork a process: huge pages of private mappings are shared until one of both writes.
+
+    Single pages count for the parent; when it ends, a child keeps those that were there at the fork.
+    """
+    parent = find(host, cmd.pid)
+    movable = int((host.mem.uses_of(from_runs(parent.runs)) == Use.ANON).sum())
+    child = replace(parent, pid=host.next_pid, comm=cmd.comm or parent.comm, parent=parent.pid,
+                    policy_nodes=list(parent.policy_nodes), runs=[], mlock=False, shares=movable or parent.shares,
+                    maps={n: fork_mapping(host, mapping) for n, mapping in parent.maps.items()})  # fmt: skip
+    host.next_pid += 1
+    host.tasks[child.pid] = child
+    call.emit(Event.TASK_FORKED, pid=child.pid, parent=parent.pid)
+    return view(host, child)
+
+
+@handles(c.ExitTask)
+def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> dict[str, Any]:
+    """End a process: its huge pages go in the order their mappings were made, then its single pages."""
+    task = find(host, cmd.pid)
+    unmap_all(host, call, task)
+    pfns = from_runs(task.runs)
+    kept = _leave_to_children(host, task, pfns)
+    give_back(host, pfns[~kept])
+    freed = int((~kept).sum())
+    del host.tasks[task.pid]
+    call.emit(Event.TASK_EXITED, pid=task.pid)
+    return {"pid": task.pid, "freed_pages": freed, "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
+
+
+def _leave_to_children(host: Host, task: Task, pfns: Pfns) -> Mask:
+    """Single pages that a child shares go to the oldest child, whose siblings share them with it from then on."""
+    kept = np.zeros(pfns.size, np.bool_)
+    children = [child for child in host.tasks.values() if child.parent == task.pid]
+    if not children:
+        return kept
+    heir = children[0]
+    movable = np.flatnonzero(host.mem.uses_of(pfns) == Use.ANON)
+    kept[movable[: heir.shares]] = True
+    heir.runs[:0] = to_runs(pfns[kept])
+    heir.parent, heir.shares = task.parent, 0
+    for sibling in children[1:]:
+        sibling.parent = heir.pid
+    return kept
