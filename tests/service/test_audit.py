@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Table, create_engine, select, update
 
@@ -11,8 +12,9 @@ from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
 from hugepool.service import Service, Terms
 from hugepool.settings import Settings
-from hugepool.store import rows
+from hugepool.store import huge_rows, rows
 from hugepool.store import tables as t
+from hugepool.store.packing import pack
 
 LAW = "the stored host equals the running one"
 FIELDS: list[tuple[Table, str]] = [
@@ -20,8 +22,13 @@ FIELDS: list[tuple[Table, str]] = [
     *((t.zones, name) for name in rows.ZONE_FIELDS),
     *((t.hstates, name) for name in rows.HSTATE_FIELDS),
     *((t.tasks, name) for name in rows.TASK_FIELDS),
-    *((t.huge_maps, name) for name in rows.MAP_FIELDS),
-    *((t.files, name) for name in rows.MAP_FIELDS),
+    *((t.huge_maps, name) for name in huge_rows.MAP_FIELDS),
+    *((t.hugetlbfs_files, name) for name in huge_rows.FILE_FIELDS),
+    *((t.hugetlbfs_mounts, name) for name in huge_rows.MOUNT_FIELDS),
+    *((t.cgroups, name) for name in ("cgroup_id", "subtree_control")),
+    *((t.hugetlb_cgroups, name) for name in huge_rows.CGROUP_FIELDS),
+    *((t.hugetlb_cgroup_sizes, name) for name in huge_rows.CGROUP_COUNTS),
+    (t.page_charges, "heads"),
     *((t.faults, name) for name in rows.FAULT_FIELDS),
     (t.nodes, "cpus"),
     (t.nodes, "distance"),
@@ -36,7 +43,9 @@ NOW: list[c.Command] = [
     c.CreateTask("hugetlb", count=6, touch=4),
     c.CreateTask("hugetlb", count=6, touch=4),
     c.SetDeferredMode("manual"),
-    c.FallocateFile("/dev/hugepages/a", 9, 2),
+    c.FallocateFile("/dev/hugepages/a", 2),
+    c.MakeCgroup("pods/a", parents=True),
+    c.CreateTask("hugetlb", count=2, touch=1, cgroup="pods/a"),
     c.SetFault("hugepage-alloc", probability=0),
     c.AllocContigPages(512),
     c.SetMaxHugePages(9, 0),
@@ -64,6 +73,8 @@ def other(value: Any) -> Any:
         return not value
     if isinstance(value, str):
         return value + "x"
+    if isinstance(value, bytes):
+        return pack(np.array([[1, 1]]))
     if isinstance(value, list):
         return [*value, 1]
     return {**value, "other": 1} if isinstance(value, dict) else (value or 0) + 1

@@ -12,12 +12,14 @@ from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.cgroups import Cgroup, HugetlbCgroup, PageCharge
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.fault_inject import POINTS, FaultAttr
+from hugepool.mm.machine.mappings import HugeMap, HugetlbFile, Mount
 from hugepool.mm.machine.mmzone import Node, Zone
 from hugepool.mm.machine.profile import PROFILES
-from hugepool.mm.machine.state import Call, CmaArea, Host, HState, HugeMap, QueuedFree, Task
+from hugepool.mm.machine.state import Call, CmaArea, Host, HState, QueuedFree, Task
 from hugepool.mm.machine.units import ULONG_MAX
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
@@ -41,7 +43,10 @@ def reloaded(store: HostStore, name: str = "lab") -> Loaded:
 
 def random_command(rng: random.Random, host: Host) -> c.Command:
     pid = rng.choice([*host.tasks, 1])
-    path = rng.choice(("/dev/hugepages/a", "/dev/hugepages/b"))
+    path, group = (
+        rng.choice(("/dev/hugepages/a", "/dev/hugepages/b", "/mnt/h/f")),
+        rng.choice(("a", "a/b", "c")),
+    )
     maps = [*host.tasks[pid].maps, 0] if pid in host.tasks else [0]
     makers = (
         lambda: c.SetMaxHugePages(9, rng.choice((0, 3, 100, 700, 2500))),
@@ -56,8 +61,27 @@ def random_command(rng: random.Random, host: Host) -> c.Command:
         lambda: c.UnmapHugePages(pid, rng.choice(maps), rng.randrange(4), rng.randrange(1, 9)),
         lambda: c.ShrinkTask(pid, keep_of_256=rng.choice((1, 200))),
         lambda: c.ShrinkTask(pid, pages=rng.randrange(3000)),
-        lambda: c.FallocateFile(path, 9, rng.randrange(1, 20)),
+        lambda: c.FallocateFile(path, rng.randrange(1, 20)),
         lambda: c.UnlinkFile(path),
+        lambda: c.PunchFile(path, rng.randrange(1, 9), rng.randrange(9)),
+        lambda: c.TruncateFile(path, rng.randrange(20)),
+        lambda: c.MountHugetlbfs("/mnt/h", 9, rng.choice((None, 20)), rng.choice((None, 0, 5))),
+        lambda: c.Umount("/mnt/h"),
+        lambda: c.CreateTask(
+            "hugetlb",
+            order=None,
+            count=rng.randrange(1, 9),
+            touch=1,
+            cgroup=group,
+            file=path,
+            shared=rng.random() < 0.5,
+            offset=rng.randrange(3),
+        ),
+        lambda: c.ForkTask(pid),
+        lambda: c.MakeCgroup(group, parents=True),
+        lambda: c.RemoveCgroup(group),
+        lambda: c.SetCgroupLimit(group, 9, rng.choice(("pages", "reservations")), rng.choice((None, 3, 9))),
+        lambda: c.MoveTask(pid, group),
         lambda: c.ExitTask(pid),
         lambda: c.SetFault(rng.choice(POINTS), probability=rng.choice((30, 100)), times=rng.randrange(-1, 3)),
         lambda: c.ClearFault(rng.choice(POINTS)),
@@ -144,7 +168,11 @@ def test_fields_that_the_digest_leaves_out_come_back_too(store: HostStore) -> No
         (HState, t.hstates, {"order", "nr_nodes", "nr_node", "free_node", "surplus_node", "free_lists"}),
         (Task, t.tasks, {"maps"}),
         (HugeMap, t.huge_maps, {"order"}),
-        (HugeMap, t.files, {"order"}),
+        (HugetlbFile, t.hugetlbfs_files, {"order", "resv"}),
+        (Mount, t.hugetlbfs_mounts, {"order"}),
+        (Cgroup, t.cgroups, set()),
+        (HugetlbCgroup, t.hugetlb_cgroups, {"pages", "reservations", "events", "events_local"}),
+        (PageCharge, t.page_charges, set()),
         (QueuedFree, t.deferred_frees, {"block", "order"}),
         (FaultAttr, t.faults, set()),
         (CmaArea, t.cma_areas, set()),

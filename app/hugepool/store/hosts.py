@@ -62,8 +62,9 @@ def host_bytes(host: Host) -> int:
     arrays = [
         a for part in (host.mem, host.mem.order) for a in vars(part).values() if isinstance(a, np.ndarray)
     ]
-    maps = [m for task in host.tasks.values() for m in task.maps.values()] + [*host.files.values()]
-    pages = sum(len(m.pages) + len(m.reserved) + len(m.gone) for m in maps)
+    maps = [m for task in host.tasks.values() for m in task.maps.values()]
+    pages = sum(len(m.pages) + len(m.file_pages) + len(m.gone) for m in maps)
+    pages += sum(len(file.pages) for file in host.files.values()) + len(host.page_charges)
     return sum(array.nbytes for array in arrays) + BYTES_A_MAPPED_PAGE * pages
 
 

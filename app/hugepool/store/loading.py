@@ -4,24 +4,26 @@ What can be derived is not stored: free lists are the free huge pages sorted by 
 search hints start at 0 and find their place with the first search.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, Table, select
 
+from hugepool.mm.machine.cgroups import Cgroup
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Node, Zone
 from hugepool.mm.machine.profile import profile_of
-from hugepool.mm.machine.state import CmaArea, ContigRange, FreeList, Host, HState, HugeMap, QueuedFree, Task
+from hugepool.mm.machine.state import CmaArea, ContigRange, FreeList, Host, HState, QueuedFree, Task
 from hugepool.mm.machine.units import ORDER_1G, PAGEBLOCK_PAGES
+from hugepool.store import huge_rows
 from hugepool.store import tables as t
-from hugepool.store.packing import set_of_rows, unpack
+from hugepool.store.packing import unpack
 from hugepool.store.rows import (
     FAULT_FIELDS,
     HOST_COLUMNS,
     HSTATE_FIELDS,
-    MAP_FIELDS,
     TASK_FIELDS,
     ZONE_FIELDS,
 )
@@ -45,7 +47,7 @@ def load(connection: Connection, head: Row[Any]) -> Host:
     host.counters = {row.name: row.value for row in _rows(connection, t.counters, host_id, "position")}
     host.hstates = _hstates(connection, host_id, host)
     host.tasks = _tasks(connection, host_id)
-    host.files = {row.path: _mapping(row, row.map_id) for row in _rows(connection, t.files, host_id, "path")}
+    _load_huge(connection, host_id, host)
     host.contig_ranges = {
         row.range_id: ContigRange(row.range_id, row.start_pfn, row.end_pfn)
         for row in _rows(connection, t.contig_ranges, host_id, "range_id")
@@ -114,19 +116,23 @@ def _tasks(connection: Connection, host_id: int) -> dict[int, Task]:
     for row in _rows(connection, t.tasks, host_id, "pid"):
         runs = [(first, count) for first, count in unpack(row.runs).tolist()]
         tasks[row.pid] = Task(row.pid, runs=runs, **_pick(row, TASK_FIELDS))
-    for row in _rows(connection, t.huge_maps, host_id, "pid", "map_id"):
-        tasks[row.pid].maps[row.map_id] = _mapping(row, row.map_id)
     return tasks
 
 
-def _mapping(row: Row[Any], map_id: int) -> HugeMap:
-    return HugeMap(
-        map_id,
-        row.page_order,
-        path=row.path,
-        pages=dict(unpack(row.pages).tolist()),
-        reserved=set_of_rows(unpack(row.reserved)),
-        gone=set_of_rows(unpack(row.gone)),
-        poisoned=set() if row.poisoned is None else set_of_rows(unpack(row.poisoned)),
-        **_pick(row, MAP_FIELDS),
+def _load_huge(connection: Connection, host_id: int, host: Host) -> None:
+    """Mappings of huge pages, hugetlbfs, cgroups, and what follows from them: which pages are shared."""
+    for row in _rows(connection, t.huge_maps, host_id, "pid", "map_id"):
+        host.tasks[row.pid].maps[row.map_id] = huge_rows.huge_map_of(row)
+    mounts = _rows(connection, t.hugetlbfs_mounts, host_id, "mount_id")
+    host.mounts = [huge_rows.mount_of(row) for row in mounts]
+    files = _rows(connection, t.hugetlbfs_files, host_id, "file_id")
+    host.files = {row.file_id: huge_rows.file_of(row) for row in files}
+    cgroups = _rows(connection, t.cgroups, host_id, "path")
+    host.cgroups = {row.path: Cgroup(row.path, row.cgroup_id, row.subtree_control) for row in cgroups}
+    host.hugetlb_cgroups = huge_rows.hugetlb_cgroups_of(
+        _rows(connection, t.hugetlb_cgroups, host_id, "cgroup_id"),
+        _rows(connection, t.hugetlb_cgroup_sizes, host_id, "cgroup_id", "page_order"),
     )
+    host.page_charges = huge_rows.page_charges_of(_rows(connection, t.page_charges, host_id))
+    heads = Counter(h for task in host.tasks.values() for m in task.maps.values() for h in m.pages.values())
+    host.mapcounts = {head: mapped for head, mapped in heads.items() if mapped > 1}

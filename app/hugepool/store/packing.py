@@ -57,6 +57,11 @@ def rows_of_pairs(pairs: Collection[tuple[int, int]]) -> Words:
     return np.fromiter(chain.from_iterable(pairs), np.int64, 2 * len(pairs)).reshape(-1, 2)
 
 
+def rows_of_triples(triples: Collection[tuple[int, int, int]]) -> Words:
+    """Triples as rows."""
+    return np.fromiter(chain.from_iterable(triples), np.int64, 3 * len(triples)).reshape(-1, 3)
+
+
 def rows_of_dict(mapping: Mapping[int, int]) -> Words:
     """A mapping as (key, value) rows, in its own order."""
     keys = np.fromiter(mapping.keys(), np.int64, len(mapping))

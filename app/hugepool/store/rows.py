@@ -13,13 +13,13 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, updat
 
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import Zone
-from hugepool.mm.machine.state import Host, HState, HugeMap, Task
+from hugepool.mm.machine.state import Host, HState, Task
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
+from hugepool.store import huge_rows
 from hugepool.store import tables as t
-from hugepool.store.packing import Packed, rows_of_dict, rows_of_pairs, rows_of_set
+from hugepool.store.huge_rows import Key, Row
+from hugepool.store.packing import Packed, rows_of_pairs
 
-Row = dict[str, Any]
-Key = tuple[Any, ...]
 Snapshot = dict[str, dict[Key, Row]]
 
 
@@ -36,6 +36,11 @@ _ELSEWHERE = frozenset(
         "hstates",
         "tasks",
         "files",
+        "mounts",
+        "cgroups",
+        "hugetlb_cgroups",
+        "page_charges",
+        "mapcounts",
         "deferred",
         "faults",
         "carried",
@@ -50,7 +55,6 @@ MORE_STATE = tuple(name for name in HOST_FIELDS if name not in t.hosts.c)
 ZONE_FIELDS = _shared(Zone, t.zones)
 HSTATE_FIELDS = _shared(HState, t.hstates)
 TASK_FIELDS = tuple(name for name in _shared(Task, t.tasks) if name not in ("pid", "runs"))
-MAP_FIELDS = ("count", "shared", "noreserve", "start")
 FAULT_FIELDS = _shared(FaultAttr, t.faults)
 
 
@@ -105,30 +109,6 @@ def _tasks(host: Host) -> Iterator[tuple[Key, Row]]:
         yield (pid,), {**_pick(task, TASK_FIELDS), "nr_pages": int(runs[:, 1].sum()), "runs": Packed(runs)}
 
 
-def _mapping(mapping: HugeMap) -> Row:
-    return {
-        **_pick(mapping, MAP_FIELDS),
-        "page_order": mapping.order,
-        "nr_touched": len(mapping.pages),
-        "nr_reserved": len(mapping.reserved),
-        "pages": Packed(rows_of_dict(mapping.pages)),
-        "reserved": Packed(rows_of_set(mapping.reserved)),
-        "gone": Packed(rows_of_set(mapping.gone)),
-        "poisoned": Packed(rows_of_set(mapping.poisoned)) if mapping.poisoned else None,
-    }
-
-
-def _huge_maps(host: Host) -> Iterator[tuple[Key, Row]]:
-    for pid, task in host.tasks.items():
-        for map_id, mapping in task.maps.items():
-            yield (pid, map_id), {"path": mapping.path, **_mapping(mapping)}
-
-
-def _files(host: Host) -> Iterator[tuple[Key, Row]]:
-    for path, file in host.files.items():
-        yield (path,), {"map_id": file.map_id, **_mapping(file)}
-
-
 def _contig_ranges(host: Host) -> Iterator[tuple[Key, Row]]:
     for kept in host.contig_ranges.values():
         yield (kept.range_id,), {"start_pfn": kept.start_pfn, "end_pfn": kept.end_pfn}
@@ -171,8 +151,13 @@ SMALL_TABLES = (
     _Small(t.hstates, ("page_order",), _hstates),
     _Small(t.hstate_nodes, ("page_order", "node"), _hstate_nodes),
     _Small(t.tasks, ("pid",), _tasks),
-    _Small(t.huge_maps, ("pid", "map_id"), _huge_maps),
-    _Small(t.files, ("path",), _files),
+    _Small(t.huge_maps, ("pid", "map_id"), huge_rows.huge_maps),
+    _Small(t.hugetlbfs_mounts, ("mount_id",), huge_rows.mounts),
+    _Small(t.hugetlbfs_files, ("file_id",), huge_rows.files),
+    _Small(t.cgroups, ("path",), huge_rows.cgroups),
+    _Small(t.hugetlb_cgroups, ("cgroup_id",), huge_rows.hugetlb_cgroups),
+    _Small(t.hugetlb_cgroup_sizes, ("cgroup_id", "page_order"), huge_rows.hugetlb_cgroup_sizes),
+    _Small(t.page_charges, ("pages", "reservations", "mount"), huge_rows.page_charges),
     _Small(t.contig_ranges, ("range_id",), _contig_ranges),
     _Small(t.cma_areas, ("name",), _cma_areas),
     _Small(t.deferred_frees, ("stamp",), _deferred),

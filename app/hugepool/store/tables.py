@@ -101,6 +101,10 @@ hosts = Table(
     _count("next_pid"),
     _count("next_stamp"),
     _count("next_range_id"),
+    Column("next_file_id", Integer, nullable=False, server_default="1"),
+    Column("next_mount_id", Integer, nullable=False, server_default="1"),
+    Column("next_cgroup_id", Integer, nullable=False, server_default="1"),
+    Column("hugetlb_shm_group", BigInteger, nullable=False, server_default="0"),
     Column("poisoned_pages", BigInteger, nullable=False, server_default="0"),
     Column("last_splat_ns", BigInteger),
     Column("more_state", JSON, nullable=False),  # plain fields of the engine's Host without a column here
@@ -209,6 +213,7 @@ hstates = Table(
     _count("next_nid_to_alloc", Integer),
     _count("next_nid_to_free", Integer),
     _count("nr_optimized"),
+    Column("resv_drift", BigInteger, nullable=False, server_default="0"),
 )
 
 hstate_nodes = Table(
@@ -240,23 +245,10 @@ tasks = Table(
     _count("next_map_id", Integer),
     _count("nr_pages"),
     Column("runs", LargeBinary, nullable=False),  # (first pfn, count) rows
+    Column("cgroup", Text, nullable=False, server_default=""),
+    Column("parent", Integer),
+    Column("shares", BigInteger, nullable=False, server_default="0"),
 )
-
-
-def _mapping_columns() -> list[Column[Any]]:
-    return [
-        _count("page_order", Integer),
-        _count("count"),
-        Column("shared", Boolean, nullable=False),
-        Column("noreserve", Boolean, nullable=False),
-        _count("start"),
-        _count("nr_touched"),
-        _count("nr_reserved"),
-        Column("pages", LargeBinary, nullable=False),  # (index, first pageblock) rows, in the order touched
-        Column("reserved", LargeBinary, nullable=False),  # (first index, count) rows
-        Column("gone", LargeBinary, nullable=False),  # (first index, count) rows
-        Column("poisoned", LargeBinary),  # the same; NULL: none
-    ]
 
 
 huge_maps = Table(
@@ -265,18 +257,105 @@ huge_maps = Table(
     Column("host_id", Integer, primary_key=True),
     Column("pid", Integer, primary_key=True),
     Column("map_id", Integer, primary_key=True),
-    Column("path", Text),
-    *_mapping_columns(),
+    _count("page_order", Integer),
+    _count("count"),
+    Column("shared", Boolean, nullable=False),
+    Column("noreserve", Boolean, nullable=False),
+    Column("file_id", Integer),  # null: private anonymous memory
+    _count("offset"),
+    Column("owner", Boolean, nullable=False),  # it made its own reservation
+    _count("cgroup", Integer),  # whose reservations it is charged to
+    Column("killed", Boolean, nullable=False),
+    _count("nr_touched"),
+    _count("nr_reserved"),
+    Column("pages", LargeBinary, nullable=False),  # (index, first pageblock) rows, in the order touched
+    Column("consumed", LargeBinary, nullable=False),  # (first index, end, 0) rows
+    Column("file_pages", LargeBinary),  # (first index, count) rows; null: none
+    Column("gone", LargeBinary, nullable=False),  # the same
+    Column("poisoned", LargeBinary),  # the same; null: none
     ForeignKeyConstraint(["host_id", "pid"], ["tasks.host_id", "tasks.pid"], ondelete="CASCADE"),
 )
 
-files = Table(
-    "files",
+hugetlbfs_mounts = Table(
+    "hugetlbfs_mounts",
     metadata,
     _whose(),
-    Column("path", Text, primary_key=True),
-    _count("map_id", Integer),
-    *_mapping_columns(),
+    Column("mount_id", Integer, primary_key=True),
+    Column("path", Text, nullable=False),
+    _count("page_order", Integer),
+    _count("max"),  # -1: no size=
+    _count("min"),  # -1: no min_size=
+    _count("used"),
+    _count("rsv"),  # reserved in the pool for the minimum
+)
+
+hugetlbfs_files = Table(
+    "hugetlbfs_files",
+    metadata,
+    _whose(),
+    Column("file_id", Integer, primary_key=True),
+    Column("path", Text),  # null: unlinked, or it never had a name
+    _count("mount", Integer),  # 0: the kernel's own
+    _count("page_order", Integer),
+    _count("size"),
+    Column("segment", Boolean, nullable=False),
+    _count("nr_pages"),
+    _count("nr_reserved"),
+    Column("pages", LargeBinary, nullable=False),  # (index, first pageblock) rows, in the order touched
+    Column("regions", LargeBinary, nullable=False),  # (first index, end, cgroup) rows: promised or there
+    Column("poisoned", LargeBinary),  # (first index, count) rows; null: none
+)
+
+cgroups = Table(
+    "cgroups",
+    metadata,
+    _whose(),
+    Column("path", Text, primary_key=True),  # the root: empty
+    _count("cgroup_id", Integer),  # 0: the controller is off, or the root
+    Column("subtree_control", Boolean, nullable=False),
+)
+
+# One that was removed stays while it is charged.
+hugetlb_cgroups = Table(
+    "hugetlb_cgroups",
+    metadata,
+    _whose(),
+    Column("cgroup_id", Integer, primary_key=True),
+    _count("parent", Integer),  # 0: the root
+    Column("path", Text, nullable=False),
+    Column("online", Boolean, nullable=False),
+)
+
+hugetlb_cgroup_sizes = Table(
+    "hugetlb_cgroup_sizes",
+    metadata,
+    Column("host_id", Integer, primary_key=True),
+    Column("cgroup_id", Integer, primary_key=True),
+    Column("page_order", Integer, primary_key=True),
+    _count("pages"),
+    Column("pages_max", BigInteger),  # null: no limit
+    _count("pages_failcnt"),
+    _count("reservations"),
+    Column("reservations_max", BigInteger),
+    _count("reservations_failcnt"),
+    _count("events"),
+    _count("events_local"),
+    ForeignKeyConstraint(
+        ["host_id", "cgroup_id"],
+        ["hugetlb_cgroups.host_id", "hugetlb_cgroups.cgroup_id"],
+        ondelete="CASCADE",
+    ),
+)
+
+page_charges = Table(
+    "page_charges",
+    metadata,
+    _whose(),
+    Column("pages", Integer, primary_key=True),  # the cgroup charged, 0: the root or none
+    Column("reservations", Integer, primary_key=True),
+    Column("mount", Integer, primary_key=True),
+    _count("nr_pages"),
+    Column("heads", LargeBinary, nullable=False),  # (first pageblock of a huge page, count of them) rows
 )
 
 contig_ranges = Table(
