@@ -191,3 +191,51 @@ def proc_dointvec(
     if not values:
         raise einval(data, "a number")
     return values, len(whole) - len(_skip_spaces(text))
+
+
+# -- cgroups ---------------------------------------------------------------------------------------------
+
+OTHER_CONTROLLERS = frozenset(("cpu", "cpuset", "io", "memory", "misc", "pids", "rdma"))
+
+
+def page_counter(data: bytes) -> int | None:
+    """A limit of a cgroup in bytes: a size such as ``20M``, or ``max`` (None).  Blanks around it do not matter.
+
+    Raises:
+        MMError: EINVAL.
+    Source: mm/page_counter.c page_counter_memparse() (5.14).
+    """
+    text = _c_string(data).strip()
+    if text == b"max":
+        return None
+    match = _MEMPARSE.fullmatch(text)
+    if match is None or text[-1:] in {b"b", b"B"}:
+        raise einval(data, "a size such as 20M, or max")
+    return memparse_bytes(text)
+
+
+def cgroup_pid(data: bytes) -> int:
+    """A pid for cgroup.procs.  Raises EINVAL.  Source: kernel/cgroup/cgroup.c cgroup_procs_write_start() (5.14)."""
+    text = _c_string(data).strip()
+    if not re.fullmatch(rb"\+?[0-9]{1,10}", text) or int(text) > INT_MAX:
+        raise einval(data, "a pid")
+    return int(text)
+
+
+def subtree_control(data: bytes, controller: str) -> bool | None:
+    """Words ``+name`` and ``-name``: whether ours is switched on or off; None: it is not among them.
+
+    Raises:
+        MMError: EINVAL no such controller or no sign; ENOENT another controller, of which this machine has none.
+    Source: kernel/cgroup/cgroup.c cgroup_subtree_control_write() (5.14).
+    """
+    enabled = None
+    for word in _c_string(data).decode(errors="replace").split():
+        name = word[1:]
+        if word[:1] not in ("+", "-") or name not in OTHER_CONTROLLERS | {controller}:
+            raise einval(data, "controllers with + or - in front")
+        if name == controller:
+            enabled = word[0] == "+"
+        elif word[0] == "+":
+            raise MMError("ENOENT", f"{name} is not in cgroup.controllers", reason=Reason.CONTROLLER_OFF)
+    return enabled

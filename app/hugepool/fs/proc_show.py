@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 
 from hugepool.fs import account, bare_system
 from hugepool.fs.procfs import MEMINFO_END, node_end
+from hugepool.mm.machine.mappings import Mount
 from hugepool.mm.machine.state import Host
-from hugepool.mm.machine.units import ORDER_1G
+from hugepool.mm.machine.units import PAGE_SIZE
 
 Numbers = dict[str, int]
 UINT_MAX = (1 << 32) - 1
+ESCAPED = {ord(c): f"\\{ord(c):03o}" for c in " \t\n\\#"}  # as /proc/mounts writes what could be misread
 NUMASTAT = {
     "numa_hit": "numa_hit",
     "numa_miss": "numa_miss",
@@ -129,13 +131,24 @@ def numastat(host: Host, nid: int) -> str:
 
 
 def mounts(host: Host) -> str:
-    """/proc/mounts: hugetlbfs of the default size is mounted, as systemd does it."""
-    size = "1024M" if host.default_order == ORDER_1G else "2M"
+    """/proc/mounts: the file systems that are modelled.
+
+    Source: fs/hugetlbfs/inode.c hugetlbfs_show_options() (5.14).
+    """
     return (
         "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n"
         "sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0\n"
-        f"hugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize={size} 0 0\n"
+        "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime 0 0\n"
+        + "".join(_hugetlbfs(host, mount) for mount in host.mounts)
     )
+
+
+def _hugetlbfs(host: Host, mount: Mount) -> str:
+    size = host.hstates[mount.order].pages * PAGE_SIZE
+    limits = (("size", mount.max), ("min_size", mount.min))
+    options = "".join(f",{name}={pages * size}" for name, pages in limits if pages != -1)
+    path = mount.path.translate(ESCAPED)
+    return f"hugetlbfs {path} hugetlbfs rw,relatime,pagesize={size >> 20}M{options} 0 0\n"
 
 
 def transparent_hugepage(host: Host) -> str:

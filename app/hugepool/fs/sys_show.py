@@ -26,7 +26,7 @@ POOL_COUNTERS: dict[str, Callable[[HState], int]] = {
     "nr_hugepages_mempolicy": lambda hs: hs.nr_huge_pages,
     "nr_overcommit_hugepages": lambda hs: hs.nr_overcommit_huge_pages,
     "free_hugepages": lambda hs: hs.free_huge_pages,
-    "resv_hugepages": lambda hs: hs.resv_huge_pages,
+    "resv_hugepages": lambda hs: hs.resv_shown,
     "surplus_hugepages": lambda hs: hs.surplus_huge_pages,
 }
 NODE_COUNTERS: dict[str, Callable[[HState, int], int]] = {

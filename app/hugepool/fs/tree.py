@@ -1,7 +1,7 @@
 """The tree of files as one table: path template -> mode and text.  Folders follow from the paths.
 
 ``{size}``, ``{node}``, ``{block}``, ``{cpu}`` and ``{area}`` stand for ``hugepages-2048kB``, ``node0``, ``memory32``,
-``cpu7`` and ``cma-reserved``.
+``cpu7`` and ``cma-reserved``; ``{cgroup}`` for the folder of a cgroup, which has folders of the same kind in it.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from hugepool.fs import cpu_show, proc_show, sys_show, zone_show
+from hugepool.fs import cgroup_show, cpu_show, proc_show, sys_show, zone_show
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ORDER_1G, order_of, size_name
@@ -58,6 +58,8 @@ CPUS = "/sys/devices/system/cpu"
 CPU = CPUS + "/{cpu}"
 VM = "/proc/sys/vm"
 AREA = "/sys/kernel/debug/cma/{area}"
+CGROUPS = "/sys/fs/cgroup"
+CGROUP = CGROUPS + "/{cgroup}"
 READ, WRITABLE, WRITE_ONLY, ROOT_ONLY = 0o444, 0o644, 0o200, 0o400
 
 
@@ -126,6 +128,15 @@ def _ratios(host: Host) -> str:
     return "\t".join(map(str, ratios)) + "\n"
 
 
+def _of_cgroup(order: int, name: str) -> File:
+    def when(host: Host, args: Args) -> bool:
+        known = name != "numa_stat" or host.profile.cgroup_numa_stat
+        return known and cgroup_show.has_controller(host, args, order)
+
+    mode = WRITABLE if name.endswith("max") else READ
+    return File(mode, partial(cgroup_show.counter, order=order, name=name), when)
+
+
 FILES: dict[str, File] = {
     "/proc/meminfo": File(READ, _of_host(proc_show.meminfo)),
     "/proc/vmstat": File(READ, _of_host(proc_show.vmstat)),
@@ -136,6 +147,7 @@ FILES: dict[str, File] = {
     "/proc/mounts": File(READ, _of_host(proc_show.mounts)),
     f"{VM}/compact_memory": File(WRITE_ONLY, None),
     f"{VM}/drop_caches": File(WRITE_ONLY, None),
+    f"{VM}/hugetlb_shm_group": File(WRITABLE, lambda host, _: f"{host.hugetlb_shm_group}\n"),
     f"{VM}/hugetlb_optimize_vmemmap": File(
         WRITABLE, lambda host, _: f"{int(host.optimize_enabled)}\n", _has_optimize
     ),
@@ -188,6 +200,20 @@ FILES: dict[str, File] = {
     f"{BLOCK}/removable": File(READ, _constant("1\n")),
     f"{BLOCK}/state": File(WRITABLE, _of_block(sys_show.block_state)),
     f"{BLOCK}/valid_zones": File(READ, _of_block(sys_show.valid_zones)),
+    **{
+        f"{folder}/{name}": File(mode, show)
+        for folder in (CGROUPS, CGROUP)
+        for name, mode, show in (
+            ("cgroup.controllers", READ, cgroup_show.controllers),
+            ("cgroup.procs", WRITABLE, cgroup_show.procs),
+            ("cgroup.subtree_control", WRITABLE, cgroup_show.subtree_control),
+        )
+    },
+    **{
+        f"{CGROUP}/hugetlb.{size}.{name}": _of_cgroup(order, name)
+        for order, size in cgroup_show.NAMES.items()
+        for name in cgroup_show.COUNTERS
+    },
     **{f"{CPUS}/{name}": File(READ, _of_host(cpu_show.listed)) for name in ("online", "possible", "present")},
     **{f"{CPU}/topology/{name}": File(READ, _of_cpu(show)) for name, show in cpu_show.TOPOLOGY.items()},
 }
@@ -215,6 +241,8 @@ def _plant() -> Folder:
             folder = below
         named = File(item.mode, item.show, item.when, template) if isinstance(item, File) else item
         folder.children[name] = named
+        if parents[-1:] == ["{cgroup}"]:
+            folder.children["{cgroup}"] = folder  # cgroups in cgroups
     return root
 
 
@@ -225,11 +253,12 @@ _PLACEHOLDERS = {
     "{block}": re.compile(r"memory(0|[1-9][0-9]{0,8})"),
     "{area}": re.compile(r"cma-(\w+)"),
     "{cpu}": re.compile(r"cpu(0|[1-9][0-9]{0,4})"),
+    "{cgroup}": re.compile(r"(.+)"),
 }
 
 
-def _value(host: Host, placeholder: str, name: str) -> int | None:
-    """What a name stands for: order, number of a node, block or CPU; None when the host does not have it."""
+def _value(host: Host, placeholder: str, name: str, args: Args) -> int | None:
+    """What a name in a folder stands for: order, number of a node, block, CPU or cgroup; None: the host has it not."""
     match = _PLACEHOLDERS[placeholder].fullmatch(name)
     if match is None:
         return None
@@ -238,6 +267,8 @@ def _value(host: Host, placeholder: str, name: str) -> int | None:
         return order if order in host.hstates else None
     if placeholder == "{area}":
         return next((i for i, area in enumerate(host.cma_areas) if area.name == match[1]), None)
+    if placeholder == "{cgroup}":
+        return cgroup_show.child(host, args, name)
     number = int(match[1])
     return number if _HAS[placeholder](host, number) else None
 
@@ -254,6 +285,8 @@ def _names(host: Host, placeholder: str, args: Args) -> Iterable[tuple[str, int]
         return [(f"hugepages-{size_name(order)}", order) for order in sorted(host.hstates)]
     if placeholder == "{area}":
         return [(f"cma-{area.name}", index) for index, area in enumerate(host.cma_areas)]
+    if placeholder == "{cgroup}":
+        return cgroup_show.children(host, args)
     return [(f"{_STEMS[placeholder]}{number}", number) for number in _numbers(host, placeholder, args)]
 
 
@@ -318,7 +351,7 @@ def _step(host: Host, item: Item, args: Args, name: str) -> tuple[Item, Args] | 
     child = item.children.get(name) if name not in _PLACEHOLDERS else None
     if child is None:
         for key in _PLACEHOLDERS.keys() & item.children.keys():
-            number = _value(host, key, name)
+            number = _value(host, key, name, args)
             if number is not None:
                 child, args = item.children[key], {**args, key[1:-1]: number}
     return (child, args) if child is not None and is_there(host, child, args) else None

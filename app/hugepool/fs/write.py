@@ -3,8 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hugepool.fs import parse
-from hugepool.fs.tree import AREA, BLOCK, FILES, MEMORY, NODE, NODE_SIZE, SIZE, VM, Args, Folder, walk
+from hugepool.fs import cgroup_show, parse
+from hugepool.fs.tree import (
+    AREA,
+    BLOCK,
+    CGROUP,
+    CGROUPS,
+    FILES,
+    MEMORY,
+    NODE,
+    NODE_SIZE,
+    SIZE,
+    VM,
+    Args,
+    Folder,
+    walk,
+)
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.memory_block import WORDS
 from hugepool.mm.machine.errors import MMError, NotFound
@@ -52,6 +66,8 @@ def parse_write(host: Host, path: str, data: bytes, writer: Writer | None = None
     if isinstance(item, Folder):
         raise NotFound(f"{path} is a directory", reason=Reason.IS_A_DIRECTORY)
     if not item.mode & 0o222:
+        if item.template.startswith(CGROUPS):  # root may open it, but there is no way to write it
+            raise MMError("EINVAL", f"{path} cannot be written", reason=Reason.READ_ONLY)
         raise MMError("EACCES", f"{path} is read-only", reason=Reason.READ_ONLY)
     if not data:
         return Write(None, 0)
@@ -130,6 +146,11 @@ def _optimize(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
     return Write(c.SetOptimizeVmemmap(values[0] != 0), used)
 
 
+def _shm_group(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+    values, used = parse.proc_dointvec(data, 1)
+    return Write(c.SetShmGroup(values[0]), used)
+
+
 def _min_free(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
     values, used = parse.proc_dointvec(data, 1, low=0)
     return Write(c.SetMinFreeKbytes(values[0]), used)
@@ -193,6 +214,30 @@ def _auto_online(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Writ
     return Write(c.SetAutoOnline(parse.sysfs_word(data, WORDS)), len(data))
 
 
+# -- cgroups ---------------------------------------------------------------------------------------------
+
+
+def _cgroup_limit(order: int, kind: str) -> _Rule:
+    def rule(host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+        size = parse.page_counter(data)
+        limit = None if size is None else size // (PAGE_SIZE << order)
+        command = c.SetCgroupLimit(cgroup_show.path_of(host, args), order, kind, limit)
+        return Write(command, len(data))
+
+    return rule
+
+
+def _cgroup_procs(host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+    return Write(c.MoveTask(parse.cgroup_pid(data), cgroup_show.path_of(host, args)), len(data))
+
+
+def _subtree_control(host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+    enabled = parse.subtree_control(data, cgroup_show.CONTROLLER)
+    if enabled is None:
+        return Write(None, len(data))
+    return Write(c.SetSubtreeControl(cgroup_show.path_of(host, args), enabled), len(data))
+
+
 WRITERS: dict[str, _Rule] = {
     f"{SIZE}/nr_hugepages": _sysfs_nr,
     f"{SIZE}/nr_hugepages_mempolicy": _sysfs_nr_mempolicy,
@@ -206,6 +251,7 @@ WRITERS: dict[str, _Rule] = {
     f"{VM}/nr_hugepages_mempolicy": _proc_nr_mempolicy,
     f"{VM}/nr_overcommit_hugepages": _proc_overcommit,
     f"{VM}/hugetlb_optimize_vmemmap": _optimize,
+    f"{VM}/hugetlb_shm_group": _shm_group,
     f"{VM}/min_free_kbytes": _min_free,
     f"{VM}/watermark_scale_factor": _scale_factor,
     f"{VM}/lowmem_reserve_ratio": _reserve_ratio,
@@ -219,6 +265,13 @@ WRITERS: dict[str, _Rule] = {
     f"{MEMORY}/soft_offline_page": _poison("soft"),
     f"{AREA}/alloc": _cma_alloc,
     f"{AREA}/free": _cma_free,
+    **{f"{folder}/cgroup.procs": _cgroup_procs for folder in (CGROUPS, CGROUP)},
+    **{f"{folder}/cgroup.subtree_control": _subtree_control for folder in (CGROUPS, CGROUP)},
+    **{
+        f"{CGROUP}/hugetlb.{size}.{name}": _cgroup_limit(order, kind)
+        for order, size in cgroup_show.NAMES.items()
+        for name, kind in (("max", "pages"), ("rsvd.max", "reservations"))
+    },
 }
 if missing := {path for path, file in FILES.items() if file.mode & 0o222} - WRITERS.keys():
     raise TypeError(f"no write rule for {sorted(missing)}")
