@@ -11,7 +11,12 @@ from hugepool.replay.run import replay, replay_trace
 from hugepool.replay.trace import load
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
-MODELLED = tuple(f"{letter}_" for letter in "abcdefghijmnopqr")
+MODELLED = (
+    *(f"{letter}_" for letter in "abcdefghijmnopqrsv"),
+    "u_cgroup_files",
+    "u_cgroup_limits",
+    "u_cgroup_sizes",
+)
 # Grown until memory ran out and compared within 1 % from then on, in almost every step.
 EXHAUSTED = ("n_cma_nomem",)
 ALL = sorted(TRACES.glob("*.json.gz"))

@@ -11,12 +11,14 @@ from typing import Any
 from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.units import PAGEBLOCK_ORDER
 from hugepool.replay import balance
-from hugepool.replay.player import Played
+from hugepool.replay.played import Played
 from hugepool.replay.trace import Step, Trace
 
-PROCESS_STEPS = ("start", "exit", "anon-grow", "anon-shrink", "anon-map", "kernel-grow", "kernel-shrink",
+PROCESS_STEPS = ("start", "fork", "exit", "anon-grow", "anon-shrink", "anon-map", "kernel-grow", "kernel-shrink",
                  "kernel-map", "kernel-thin", "mempolicy")  # fmt: skip
-MAPPING_STEPS = ("huge-map", "huge-touch", "huge-unmap", "huge-file-allocate", "unlink")
+TOUCHING_STEPS = ("huge-touch", "huge-write", "huge-read")
+MAPPING_STEPS = (*TOUCHING_STEPS, "huge-map", "huge-unmap", "huge-file-allocate", "unlink", "huge-file", "huge-madvise",
+                 "hugetlbfs-mount", "umount", "cgroup", "cgroup-write", "cgroup-move")  # fmt: skip
 PROCESS_SLACK = 64  # page tables and slab of a process
 TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
 EXHAUSTION = 0.01
@@ -75,10 +77,14 @@ class Comparator:
 
     def result(self, step: Step, played: Played) -> None:
         """Hold the call's result and errno."""
+        if played.data is not None:
+            self._add(step, "text", step.op.get("data"), played.data, 0)
         if step.do in ("wait", "observe", "read", "setup"):
             return
         self._add(step, "errno", step.errno, played.errno, 0)
-        if step.do == "huge-touch":
+        if step.op.get("file") is not None and step.do == "huge-file":
+            self._add(step, "file", step.op["file"], played.file, 0)
+        if step.do in TOUCHING_STEPS:
             self._add(step, "touched", step.result, played.result, self.loose)
             self._add(step, "signal", step.op.get("signal"), played.signal, 0 if not self.loose else None)
         if step.do == "writes":
@@ -97,6 +103,7 @@ class Comparator:
         self._zones(step, kernel, model, placed)
         for block, state in kernel["memory_blocks"].items():
             self._add(step, f"memory{block}", state, model["memory_blocks"].get(block), 0)
+        self._told(step, kernel, model)
         self.model, self.kernel = model, kernel
         self.processes = self.freed = 0
 
@@ -128,10 +135,22 @@ class Comparator:
         for word in ("nr_hugepages", "nr_overcommit_hugepages"):
             slack = self.loose if word == "nr_hugepages" else 0
             self._add(step, f"sysctl {word}", kernel["sysctl"][word], model["sysctl"][word], slack)
-        for word in MEMINFO_POOL:
-            self._add(step, word, kernel["meminfo_kb"][word], model["meminfo_kb"][word], self.loose)
-        self._add(step, "Hugetlb", kernel["meminfo_kb"]["Hugetlb"], model["meminfo_kb"]["Hugetlb"],
-                  self.loose * 2048)  # fmt: skip
+        torn = _is_torn(kernel)
+        for word, unit in (*((word, 1) for word in MEMINFO_POOL), ("Hugetlb", 2048)):
+            allowed = None if torn else self.loose * unit
+            self._add(step, word, kernel["meminfo_kb"][word], model["meminfo_kb"][word], allowed)
+
+    def _told(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
+        """Cgroups and hugetlbfs mounts: exact."""
+        for path, sizes in kernel.get("cgroups", {}).items():
+            for size, files in sizes.items():
+                for word, value in files.items():
+                    got = model["cgroups"].get(path, {}).get(size, {}).get(word)
+                    self._add(step, f"cgroup {path} {size}.{word}", value, got, 0)
+        for path, words in kernel.get("hugetlbfs", {}).items():
+            for word, value in words.items():
+                got = model["hugetlbfs"].get(path, {}).get(word)
+                self._add(step, f"{path} {word}", value, got, 0)
 
     def _memory(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> int:
         """Changes of free memory and of MemTotal; answers the pages whose first optimisation is placement."""
@@ -144,6 +163,7 @@ class Comparator:
         modelled = model["free_plus_pcp_pages"] - self.model["free_plus_pcp_pages"]
         slack = self._noise(step, abs(recorded)) + self._tables(changed) + differing
         slack += self._unseen_slab(step, modelled - recorded) + self._owed(modelled - recorded, slack)
+        slack = max(slack, self._between(kernel, recorded, modelled))
         self._add(step, "free_plus_pcp_pages change", recorded, modelled, slack)
         total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
         got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
@@ -171,6 +191,11 @@ class Comparator:
         after = next((s.after for s in self.trace.steps[step.index + 1 :] if s.after is not None), None)
         unseen = balance.slab_change(step.after, after) if step.after and after else 0
         return unseen if 0 < unseen == gap <= self.threshold else 0
+
+    def _between(self, kernel: dict[str, Any], balanced: int, modelled: int) -> int:
+        """What the kernel's objects took may have been on a list before: right is what lies between both sums."""
+        raw = balance.free_pages(kernel, self.threshold) - balance.free_pages(self.kernel, self.threshold)
+        return abs(modelled - balanced) if min(raw, balanced) <= modelled <= max(raw, balanced) else 0
 
     def _placement(self, step: Step, kernel: dict[str, Any], model: dict[str, Any], changed: int) -> int:
         """MemTotal: exact when all or none of the pages were optimised for the first time."""
@@ -211,9 +236,14 @@ class Comparator:
             slack += recorded // 200
         if step.do in PROCESS_STEPS or self.processes:
             slack += PROCESS_SLACK * max(1, self.processes)
-        if step.do in MAPPING_STEPS:
+        if step.do in MAPPING_STEPS or (step.do == "wait" and self._still_ending(step)):
             slack += PROCESS_SLACK
         return slack
+
+    def _still_ending(self, step: Step) -> bool:
+        """Whether a process that ended before this snapshot was still giving its stack and page tables back."""
+        before, now = self.kernel["meminfo_kb"], (step.after or self.kernel)["meminfo_kb"]
+        return any(now.get(word, 0) < before.get(word, 0) for word in ("KernelStack", "PageTables"))
 
     def _tables(self, changed: int) -> int:
         """Page tables of sections touched for the first time: which sections is placement."""
@@ -235,6 +265,12 @@ class Comparator:
         else:
             verdict = "off"
         self.rows.append(Row(step.index, name, kernel, model, verdict))
+
+
+def _is_torn(kernel: dict[str, Any]) -> bool:
+    """Whether the worker ran while a snapshot was read: sysfs, read first, and meminfo are of different moments."""
+    size = f"{kernel['meminfo_kb']['Hugepagesize']}kB"
+    return bool(kernel["meminfo_kb"]["HugePages_Total"] != kernel["hugepages"][size]["nr_hugepages"])
 
 
 def _managed_gap(kernel: dict[str, Any], model: dict[str, Any]) -> int:

@@ -16,6 +16,8 @@ from hugepool.mm.machine.fault_inject import FaultAttr, FaultPoint
 from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
+from hugepool.replay import group_steps
+from hugepool.replay.played import NotModelledError, Played
 from hugepool.replay.trace import Step, Trace
 
 STEP_NS = 60_000_000_000  # recorded steps are far apart
@@ -24,22 +26,6 @@ FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
 HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
 QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
 POISON_PATHS = tuple(f"/sys/devices/system/memory/{mode}_offline_page" for mode in ("hard", "soft"))
-UNMODELLED_PATHS = ("/mnt/cg/",)
-
-
-class NotModelledError(Exception):
-    """A step of a kind that the model has no rule for yet."""
-
-
-@dataclass(slots=True)
-class Played:
-    """What the model answered to one step."""
-
-    result: int | None = None
-    errno: str | None = None
-    signal: str | None = None
-    released: int = 0  # base pages of huge pages that went through the deferred-free worker
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -49,6 +35,7 @@ class Player:
     ``adopting``: steps before the first snapshot, whose memory the boot snapshot already holds.
     ``exhausted``: the last pool write found a node full.  ``pool``: unpromised free pages of each size that the
     recording last showed.  ``ends``: recorded and own length of the mappings that took all of a pool.
+    ``refused``: mappings that were refused.  ``recorded_pids``: the model's process for a recorded pid.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
 
@@ -63,6 +50,8 @@ class Player:
     pool: dict[str, int] = field(default_factory=dict)
     ends: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     places: dict[int, int] = field(default_factory=dict)
+    refused: set[tuple[int, int]] = field(default_factory=set)
+    recorded_pids: dict[str, int] = field(default_factory=dict)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
 
     def play(self, step: Step) -> Played:
@@ -72,7 +61,7 @@ class Player:
             raise NotModelledError(step.do)
         self.now_ns += STEP_NS
         try:
-            played = handler(self, {**step.op, "label": step.label})
+            played = handler(self, {**step.op, "label": step.label, "result": step.result})
         except NotFound as error:
             if step.errno is None and "path" in step.op:  # the guest has a file that the model has not
                 raise NotModelledError(str(step.op["path"])) from None
@@ -83,7 +72,7 @@ class Player:
             raise NotModelledError(f"a step {step.do} of another form: {error!r}") from None
         if self.host.deferred and self.host.deferred_mode == "auto":
             played.released = sum(1 << q.order for q in self.host.deferred)
-            self._apply(c.RunFreeHpageWork())
+            self.apply(c.RunFreeHpageWork())
         if step.after is not None:
             self.pool = {
                 size: files["free_hugepages"] - files["resv_hugepages"]
@@ -91,7 +80,8 @@ class Player:
             }
         return played
 
-    def _apply(self, command: c.Command) -> Outcome:
+    def apply(self, command: c.Command) -> Outcome:
+        """Apply a command.  Raises what the model refuses, but for pool writes, which tell how they ended."""
         outcome = apply(self.host, command, self.now_ns)
         if outcome.error is not None and not isinstance(command, c.SetMaxHugePages | c.Demote):
             raise outcome.error
@@ -110,21 +100,25 @@ class Player:
             return Played(len(data))
         if path.startswith(QUIET_PATHS):
             return Played(len(data))
-        if path.startswith(UNMODELLED_PATHS):
-            raise NotModelledError(path)
+        if group_steps.is_of_cgroups(path):
+            path, data = group_steps.canonical(path), self._pid_told(path, data)
         if path in POISON_PATHS:
             data = self._placed(data)
         written = fs_write.parse_write(self.host, path, data.encode(), self._writer(op.get("task")))
         command = written.command
         if command is None:
             return Played(written.used)
-        outcome = self._apply(command)
+        outcome = self.apply(command)
         if isinstance(command, c.SetMaxHugePages):
             self.exhausted = bool(outcome.result["full_nodes"])
             return Played(written.used)
         if isinstance(command, c.Demote) and outcome.error is not None:
             return Played(-1, outcome.error.errno)
         return Played(written.used)
+
+    def _pid_told(self, path: str, data: str) -> str:
+        """What is written to a cgroup's file: a pid as the model has it."""
+        return str(self.recorded_pids.get(data, data)) if path.endswith("/cgroup.procs") else data
 
     def writes(self, op: dict[str, Any]) -> Played:
         """Several writes back to back; answers the last errno that differs from the recording's."""
@@ -141,9 +135,9 @@ class Player:
     def squeeze(self, op: dict[str, Any]) -> Played:
         """min_free_kbytes raised, a write, and min_free_kbytes restored."""
         before = self.host.min_free_kbytes
-        self._apply(c.SetMinFreeKbytes(op["min_free_kbytes"]))
+        self.apply(c.SetMinFreeKbytes(op["min_free_kbytes"]))
         played = self.write(op)
-        self._apply(c.SetMinFreeKbytes(before))
+        self.apply(c.SetMinFreeKbytes(before))
         return played
 
     def _set_fault(self, word: str, data: str) -> None:
@@ -185,7 +179,7 @@ class Player:
     def _note_places(self, op: dict[str, Any]) -> None:
         recorded = [int(word, 16) for word in str(op["data"]).split()]
         if op["what"] == "pfns-of-map":
-            pages = self.host.tasks[self._pid(op["task"])].maps[self._map(op)].pages
+            pages = self.host.tasks[self.pid_of(op["task"])].maps[self.map_of(op)].pages
             mine = [pages[index] for index in sorted(pages)]
         else:
             low, high = (int(str(arg), 16) for arg in op["args"])
@@ -215,16 +209,19 @@ class Player:
         """A fork of the recording agent: it copies the agent's locked memory."""
         command = c.StartTask("process", "agent", resident=0 if self.adopting else self.agent_pages,
                               tables=0 if self.adopting else AGENT_TABLES)  # fmt: skip
-        pid = self._apply(command).result["pid"]
+        pid = self.apply(command).result["pid"]
         self.pids[op["task"]] = pid
+        self.recorded_pids[str(op.get("result"))] = pid
         if self.adopting:
-            self._apply(c.AdoptPages(pid, "anon", self.agent_pages))
-            self._apply(c.AdoptPages(pid, "kernel", AGENT_TABLES))
+            self.apply(c.AdoptPages(pid, "anon", self.agent_pages))
+            self.apply(c.AdoptPages(pid, "kernel", AGENT_TABLES))
+        if "cgroup" in op:
+            self.apply(c.MoveTask(pid, op["cgroup"]))  # a refusal leaves the process in the root
         return Played(pid)
 
     def exit(self, op: dict[str, Any]) -> Played:
         """A process ends."""
-        self._apply(c.ExitTask(self._pid(op["task"])))
+        self.apply(c.ExitTask(self.pid_of(op["task"])))
         del self.pids[op["task"]]
         return Played(0)
 
@@ -232,17 +229,17 @@ class Player:
         """set_mempolicy."""
         mask = int(op["nodemask"], 16)
         nodes = tuple(n for n in range(64) if mask >> n & 1)
-        self._apply(c.SetMempolicy(self._pid(op["task"]), op["mode"], nodes))
+        self.apply(c.SetMempolicy(self.pid_of(op["task"]), op["mode"], nodes))
         return Played(0)
 
     def grow(self, op: dict[str, Any]) -> Played:
         """A process touches single pages: so many, or until little is left."""
         kind = "anon" if op["do"].startswith("anon") else "kernel"
-        pid, until = self._pid(op["task"]), op.get("until")
+        pid, until = self.pid_of(op["task"]), op.get("until")
         if self.adopting:
             if kind == "anon":
-                self._apply(c.AdoptPages(pid, "kernel", op["pages"] // 512))
-            return Played(self._apply(c.AdoptPages(pid, kind, op["pages"])).result["pages"])
+                self.apply(c.AdoptPages(pid, "kernel", op["pages"] // 512))
+            return Played(self.apply(c.AdoptPages(pid, kind, op["pages"])).result["pages"])
         if until is None:
             command = c.GrowTask(pid, kind, op["pages"], partial=True)
         else:
@@ -250,12 +247,12 @@ class Player:
             command = c.GrowTask(pid, kind, node=until.get("node"), at_most=at_most,
                                  zone_type=until["allocatable_for_zone_index"], until_node=until.get("node"),
                                  partial=True)  # fmt: skip
-        return Played(self._apply(command).result["pages"])
+        return Played(self.apply(command).result["pages"])
 
     def shrink(self, op: dict[str, Any]) -> Played:
         """A process gives single pages back."""
-        command = c.ShrinkTask(self._pid(op["task"]), op.get("pages", 0), op.get("keep_of_256"))
-        return Played(self._apply(command).result["pages"])
+        command = c.ShrinkTask(self.pid_of(op["task"]), op.get("pages", 0), op.get("keep_of_256"))
+        return Played(self.apply(command).result["pages"])
 
     # -- huge mappings -----------------------------------------------------------------------------------
 
@@ -264,16 +261,17 @@ class Player:
 
         A growth to exhaustion may end a few pages apart; what maps all that came of it does so in the model.
         """
-        hs, count = self.host.hstate(self._order(op)), op["count"]
+        hs, count = self.host.hstate(self.order_of(op["size_kb"])), op["count"]
         everything = self.exhausted and count == self.pool.get(hs.size)
         if everything:
             count = hs.free_huge_pages - hs.resv_huge_pages
-        populate = count if op.get("populate") else 0
-        command = c.MapHugePages(
-            self._pid(op["task"]), hs.order, count, op["shared"], op["noreserve"], populate
-        )
+        command = c.MapHugePages(self.pid_of(op["task"]), hs.order, count, op["shared"], op["noreserve"],
+                                 file=op.get("file"), offset=op.get("offset", 0),
+                                 populate=bool(op.get("populate")))  # fmt: skip
         key = op["task"], op["map"]
-        self.maps[key] = self._apply(command).result["map"]
+        self.refused.add(key)
+        self.maps[key] = self.apply(command).result["map"]
+        self.refused.discard(key)
         if everything:
             self.ends[key] = op["count"], count
         return Played(0)
@@ -285,42 +283,55 @@ class Player:
         return own - first if first + count == recorded else count
 
     def huge_touch(self, op: dict[str, Any]) -> Played:
-        """Touch pages of a mapping."""
+        """Touch pages of a mapping, that is write them."""
+        return self.touch(op)
+
+    def touch(self, op: dict[str, Any], *, read: bool = False) -> Played:
+        """Write or read pages of a mapping; one that was refused is not there: SIGSEGV."""
+        if (op["task"], op["map"]) in self.refused:
+            return Played(0, signal="SIGSEGV")
         first = op["from"]
-        command = c.TouchHugePages(self._pid(op["task"]), self._map(op), self._count(op, first), first)
-        done = self._apply(command).result
+        count = self._count(op, first)
+        done = self.apply(
+            c.TouchHugePages(self.pid_of(op["task"]), self.map_of(op), count, first, read)
+        ).result
         return Played(done["touched"], signal=done["signal"])
 
     def huge_unmap(self, op: dict[str, Any]) -> Played:
-        """munmap, whole or in part."""
+        """munmap, whole or in part.  The agent does not unmap what was refused."""
+        if (op["task"], op["map"]) in self.refused:
+            return Played(-1, "EINVAL")
         first = op.get("from", 0)
         count = self._count(op, first) if "count" in op else None
-        self._apply(c.UnmapHugePages(self._pid(op["task"]), self._map(op), first, count))
+        self.apply(c.UnmapHugePages(self.pid_of(op["task"]), self.map_of(op), first, count))
         return Played(0)
 
     def huge_file(self, op: dict[str, Any]) -> Played:
         """fallocate on hugetlbfs."""
         pid = self.pids.get(op.get("task", -1))
-        self._apply(c.FallocateFile(op["path"], self.host.default_order, op["mib"] // 2, pid))
+        self.apply(c.FallocateFile(op["path"], op["mib"] // 2, pid=pid))
         return Played(0)
 
     def unlink(self, op: dict[str, Any]) -> Played:
         """Remove a hugetlbfs file."""
-        self._apply(c.UnlinkFile(op["path"]))
+        self.apply(c.UnlinkFile(op["path"]))
         return Played(0)
 
-    def _order(self, op: dict[str, Any]) -> int:
-        order = order_of(f"{op['size_kb']}kB")
+    def order_of(self, size_kb: int) -> int:
+        """The order of a huge page size."""
+        order = order_of(f"{size_kb}kB")
         if order is None:
-            raise NotModelledError(f"huge pages of {op['size_kb']} kB")
+            raise NotModelledError(f"huge pages of {size_kb} kB")
         return order
 
-    def _pid(self, task: int) -> int:
+    def pid_of(self, task: int) -> int:
+        """The model's pid of a recorded process."""
         if task not in self.pids:  # processes of early recordings begin with their first mapping
             self.start({"task": task})
         return self.pids[task]
 
-    def _map(self, op: dict[str, Any]) -> int:
+    def map_of(self, op: dict[str, Any]) -> int:
+        """The model's number of a recorded mapping."""
         if (op["task"], op["map"]) not in self.maps:
             raise NotModelledError("a mapping that was not recorded")
         return self.maps[op["task"], op["map"]]
@@ -330,11 +341,8 @@ _HANDLERS: dict[str, Callable[[Player, dict[str, Any]], Played]] = {
     "write": Player.write,
     "writes": Player.writes,
     "squeeze": Player.squeeze,
-    "read": Player.quiet,
     "observe": Player.observe,
     "wait": Player.quiet,
-    "setup": Player.quiet,
-    "huge-madvise": Player.quiet,
     "anon-map": Player.quiet,
     "kernel-map": Player.quiet,
     "start": Player.start,
@@ -348,7 +356,9 @@ _HANDLERS: dict[str, Callable[[Player, dict[str, Any]], Played]] = {
     "kernel-thin": Player.shrink,
     "huge-map": Player.huge_map,
     "huge-touch": Player.huge_touch,
+    "huge-write": Player.huge_touch,
     "huge-unmap": Player.huge_unmap,
     "huge-file-allocate": Player.huge_file,
     "unlink": Player.unlink,
+    **group_steps.HANDLERS,
 }

@@ -12,7 +12,9 @@ from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views.vmstat import counters
 from hugepool.replay.compare import MAPPING_STEPS, PROCESS_STEPS, Comparator, Row
-from hugepool.replay.player import NotModelledError, Played, Player
+from hugepool.replay.group_steps import mount_as_the_agent
+from hugepool.replay.played import NotModelledError, Played
+from hugepool.replay.player import Player
 from hugepool.replay.plug import plug
 from hugepool.replay.trace import Step, Trace, load
 
@@ -52,6 +54,7 @@ def replay_trace(trace: Trace) -> Report:
     host = restore_machine(read_machine(trace.files, trace.kernel), Call())
     player = Player(host, trace, _agent_pages(trace))
     player.adopting = _boot_holds_early_steps(trace)
+    mount_as_the_agent(player)
     _settle(host)
     sections = int((host.mem.section_state == SectionState.ONLINE).sum())
     comparator = Comparator(trace, sections, counters(host), trace.boot, report.rows)
