@@ -130,7 +130,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.cors_origins:  # outside of it: a browser's preflight brings no token
         app.add_middleware(CORSMiddleware, **CORS, allow_origins=settings.cors_origins)
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(CountRequests, metrics=RequestMetrics(registry))
+    app.add_middleware(CountRequests, metrics=RequestMetrics(registry), cut=errors.stopping)
     return app
 
 
