@@ -348,6 +348,8 @@ def _print_findings(report: "Report", show: int) -> None:
         )
     for kind, count in report.not_modelled.items():
         console.print(f"{report.name}: {count} steps not modelled: {kind}", highlight=False)
+    for word, count in report.inputs.items():
+        console.print(f"{report.name}: input, {count} times: {word}", highlight=False)
     for row in [row for row in report.rows if row.verdict == "off"][:show]:
         console.print(
             f"{report.name}: step {row.step}: {row.counter}: kernel {row.kernel}, model {row.model}",

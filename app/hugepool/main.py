@@ -42,7 +42,7 @@ from hugepool.jobs import Board, Limits
 from hugepool.service import Forbidden, Service
 from hugepool.settings import Settings
 from hugepool.whatif import NEEDED
-from hugepool.worker import DeferredFreeWorker, Housekeeper
+from hugepool.worker import DeferredFreeWorker
 
 ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freeing, fault injection, audits.
 
@@ -90,14 +90,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
         await run_sync(service.start)
-        worker, housekeeper = DeferredFreeWorker(service), Housekeeper(service)
+        worker = DeferredFreeWorker(service)
         try:
-            housekeeper.start()
             if settings.worker_enabled:
                 await worker.start()
             yield
         finally:
-            await housekeeper.stop()
             await worker.stop()
             await run_sync(board.close)
             await run_sync(service.close)
@@ -130,7 +128,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.cors_origins:  # outside of it: a browser's preflight brings no token
         app.add_middleware(CORSMiddleware, **CORS, allow_origins=settings.cors_origins)
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(CountRequests, metrics=RequestMetrics(registry), cut=errors.stopping)
+    app.add_middleware(CountRequests, metrics=RequestMetrics(registry))
     return app
 
 

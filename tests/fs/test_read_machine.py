@@ -104,7 +104,7 @@ def test_three_files_are_enough(files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("version", "kernel"),
     [("5.4.0", "5.14"), ("5.14.2", "5.14"), ("5.18.19", "5.14"), ("5.19.0", "6.1"), ("6.1.0-56", "6.1"),
-     ("6.6.9", "6.1"), ("6.7.0", "6.12"), ("6.18.44", "6.12"), ("7.0.0", "6.12")],
+     ("6.6.9", "6.1"), ("6.7.0", "6.12"), ("6.14.0", "6.12"), ("6.18.44", "6.18"), ("7.0.0", "6.18")],
 )  # fmt: skip
 def test_a_kernel_version_takes_the_nearest_profile(files: dict[str, str], version: str, kernel: str) -> None:
     files["/proc/version"] = f"Linux version {version} (builder@host) #1 SMP\n"

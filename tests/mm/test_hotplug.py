@@ -31,7 +31,7 @@ from tests.mm.hosts import (
 MOVABLE = " memhp_default_state=online_movable"
 DIMM = 262144  # pages of 1 GiB
 FIRST = 32  # the block at 4 GiB, where a PC of 2 GiB gets added memory
-PER_PAGE = {"5.14": 6, "6.1": 7, "6.12": 7}
+PER_PAGE = {"5.14": 6, "6.1": 7, "6.12": 7, "6.18": 7}
 
 
 def plugged(kernel: str = "5.14", cmdline: str = ON + MOVABLE, node: int = 0, **more: int) -> Host:

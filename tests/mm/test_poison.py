@@ -21,7 +21,7 @@ from tests.mm.hosts import (
     row,
 )
 
-GIVEN_BACK = {"5.14": 505, "6.1": 504, "6.12": 504}  # 512 - 6 (7) - the bad page
+GIVEN_BACK = {"5.14": 505, "6.1": 504, "6.12": 504, "6.18": 504}  # 512 - 6 (7) - the bad page
 
 
 def pool(kernel: str = "5.14", pages: int = 30) -> Host:

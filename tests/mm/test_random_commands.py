@@ -11,6 +11,7 @@ from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.fault_inject import POINTS
 from hugepool.mm.machine.mmzone import BlockFlag
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views.check import check
@@ -273,9 +274,7 @@ class RandomCommands(RuleBasedStateMachine):
         assert not self.host.deferred
 
     @rule(
-        point=st.sampled_from(
-            ["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc", "migration-target"]
-        ),
+        point=st.sampled_from(POINTS),
         probability=st.sampled_from([30, 100]),
         times=st.sampled_from([-1, 1, 7]),
         space=st.sampled_from([0, 5, 1000]),
@@ -283,7 +282,7 @@ class RandomCommands(RuleBasedStateMachine):
     def arm(self, point: str, probability: int, times: int, space: int) -> None:
         self.apply(c.SetFault(point, probability, 1, times, space))
 
-    @rule(point=st.sampled_from(["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc"]))
+    @rule(point=st.sampled_from(POINTS))
     def disarm(self, point: str) -> None:
         self.apply(c.ClearFault(point))
 

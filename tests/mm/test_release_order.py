@@ -13,6 +13,7 @@ from hugepool.mm.kernel.page_alloc import pages_without_steal
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.free_order import FreeOrder
 from hugepool.mm.machine.mmzone import Migrate, Use
+from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.state import Host
 from tests.mm.hosts import GIB, KERNELS, assert_laws, do, machine, resize, row
 
@@ -78,7 +79,9 @@ def test_what_was_freed_last_is_taken_first(kernel: str) -> None:
     resize(host, 100)
     order = host.hstates[9].free_lists[0].items()[::-1]  # the head first: so they leave
     resize(host, 60)
-    gone = order[:40] if kernel == "6.12" else order[:40][::-1]  # older ones free the list from its other end
+    gone = (
+        order[:40] if PROFILES[kernel].bulk else order[:40][::-1]
+    )  # older ones free the list from its other end
     pairs = [low for low in dict.fromkeys((gone[::-1] & ~1).tolist()) if {low, low + 1} <= set(gone.tolist())]
     zone = next(z for z in host.zones if z.index + 1 == host.mem.zone[gone[0]])
     taken = find_huge_blocks(host.mem, zone, 40)

@@ -121,27 +121,21 @@ def _content_length(scope: Scope) -> int:
 
 
 class CountRequests:
-    """Count answers by route, method and status, and the time to their first byte.
+    """Count answers by route, method and status, and the time to their first byte; log those that a stop cuts."""
 
-    Requests that a stop cuts are logged, and answered if they can be.
-    """
-
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics, cut: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self.app = app
         self.metrics = metrics
-        self.cut = cut  # answers a request that is cut
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, started = perf_counter(), False
+        began = perf_counter()
 
         async def counted(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 self.metrics.answered(scope, message["status"], perf_counter() - began)
             await send(message)
 
@@ -150,5 +144,4 @@ class CountRequests:
         except asyncio.CancelledError:
             took = perf_counter() - began
             LOG.warning("the stop cut %s %s after %.1f s", scope["method"], scope["path"][:200], took)
-            if not started:
-                await self.cut(scope, receive, counted)
+            raise

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from hugepool.mm.machine.fault_inject import FaultPoint
+
 
 class Problem(BaseModel):
     """A refusal, as RFC 9457 writes it.  More facts may stand beside these."""
@@ -119,7 +121,7 @@ class DeferredCount(BaseModel):
 class Fault(BaseModel):
     """One fault point."""
 
-    point: Literal["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc", "migration-target"]
+    point: FaultPoint
     armed: bool
     probability: int
     interval: int

@@ -1,6 +1,6 @@
 """What the state of a host says about the kernel's counters: numbers for several files, no format."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from hugepool.fs.bare_system import BARE_SYSTEM_KB, BARE_SYSTEM_STATS, BARE_SYSTEM_ZONE_STATS
 from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
-from hugepool.mm.kernel.page_alloc import free_area_by_type
+from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
 from hugepool.mm.machine.mmzone import Migrate, Zone
 from hugepool.mm.machine.profile import KernelProfile
-from hugepool.mm.machine.state import Host, Task
-from hugepool.mm.machine.units import ULONG_MAX, pages_by_order
+from hugepool.mm.machine.state import Host, Task, node_counter
+from hugepool.mm.machine.units import PAGEBLOCK_ORDER, ULONG_MAX, pages_by_order
 
 DEFAULT_OVERCOMMIT_RATIO = 50
 
@@ -80,6 +80,15 @@ def free_cma_pages(host: Host, zone: Zone) -> int:
     if not zone.cma:
         return 0
     return pages_by_order(free_area_by_type(host.mem, zone)[Migrate.CMA])
+
+
+def free_stats(host: Host, zone: Zone, names: Container[str]) -> dict[str, int]:
+    """Counters of a zone that follow from its free pages, those of them that are asked for."""
+    found = {"nr_free_cma": free_cma_pages(host, zone)}
+    if "nr_free_pages_blocks" in names:  # in blocks of at least a pageblock
+        counts = free_area(host.mem, zone)
+        found["nr_free_pages_blocks"] = pages_by_order([0] * PAGEBLOCK_ORDER + counts[PAGEBLOCK_ORDER:])
+    return {name: pages for name, pages in found.items() if name in names}
 
 
 def marks(zones: Sequence[Zone]) -> list[Marks]:
@@ -168,11 +177,14 @@ def carried_kb(host: Host) -> dict[str, int]:
 
 def node_stats(host: Host, nid: int) -> dict[str, int]:
     """Per-node counters as imported; on a host from a spec those of the bare system, on its first node."""
-    zeros = dict.fromkeys(host.profile.lines.node_stats, 0)
+    stats = dict.fromkeys(host.profile.lines.node_stats, 0)
     if "zoneinfo" not in host.carried:
-        return zeros | (BARE_SYSTEM_STATS if nid == host.memory_nodes()[0] else {})
-    kept = (record["node_stats"] for record in host.carried["zoneinfo"] if record["nid"] == nid)
-    return next(filter(None, kept), zeros)
+        stats |= BARE_SYSTEM_STATS if nid == host.memory_nodes()[0] else {}
+    else:
+        kept = (record["node_stats"] for record in host.carried["zoneinfo"] if record["nid"] == nid)
+        stats = next(filter(None, kept), stats)
+    since = {name: host.counters.get(node_counter(nid, name), 0) for name in stats}
+    return {name: max(0, count + since[name]) for name, count in stats.items()}
 
 
 def zone_stat_names(host: Host) -> Iterable[str]:

@@ -3,12 +3,14 @@
 Source: fs/proc/meminfo.c, mm/vmstat.c vmstat_show(), drivers/base/node.c (5.14), byte for byte.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 
 from hugepool.fs import account, bare_system
 from hugepool.fs.procfs import MEMINFO_END, node_end
 from hugepool.mm.machine.mappings import Mount
-from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.mmzone import Zone
+from hugepool.mm.machine.state import Host, node_counter
 from hugepool.mm.machine.units import PAGE_SIZE
 
 Numbers = dict[str, int]
@@ -85,8 +87,17 @@ def vmstat(host: Host) -> str:
     anon = account.added_up(account.anon_by_zone(host).values())
     values = account.with_tasks(values, anon, host.profile)
     values |= account.free_counters(host, values)
-    values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.zones)
-    return _counters(names, values)
+    if "nr_hugetlb" in values:  # the kernel shows no node counter below zero
+        values["nr_hugetlb"] = max(0, values["nr_hugetlb"])
+    return _counters(names, values | _free_sums(host.zones, host, values))
+
+
+def _free_sums(zones: Iterable[Zone], host: Host, names: Container[str]) -> Numbers:
+    """Counters that follow from the free pages of some zones."""
+    sums: Counter[str] = Counter()
+    for zone in zones:
+        sums.update(account.free_stats(host, zone, names))
+    return sums
 
 
 def _bare_stats() -> Numbers:
@@ -102,11 +113,12 @@ def node_vmstat(host: Host, nid: int) -> str:
     imported: Numbers = host.carried.get("node_vmstat", {}).get(str(nid), {})
     zones, node = _zone_sums(host, nid), account.node_stats(host, nid)
     names: Iterable[str] = imported or (*zones, *node)
-    values = dict.fromkeys(names, 0) | zones | node | imported
+    moved = {name: node[name] for name in node if node_counter(nid, name) in host.counters}
+    values = dict.fromkeys(names, 0) | zones | node | imported | moved
     values = account.with_tasks(values, account.anon_by_node(host)[nid], host.profile)
     late = sum(account.lag(host, "zoneinfo").get(f"{nid}/{zone.name}", 0) for zone in host.nodes[nid].zones)
     values["nr_free_pages"] = max(0, host.nodes[nid].nr_free + late)
-    values["nr_free_cma"] = sum(account.free_cma_pages(host, zone) for zone in host.nodes[nid].zones)
+    values |= _free_sums(host.nodes[nid].zones, host, values)
     return _counters(names, values)
 
 

@@ -80,6 +80,10 @@ def _has_optimize(host: Host, _args: Args) -> bool:
     return host.profile.sysctl_optimize and host.vmemmap_supported
 
 
+def _has_ranges(host: Host, _args: Args) -> bool:
+    return host.profile.cma_ranges
+
+
 def _block_on_node(host: Host, args: Args) -> bool:
     return args["node"] in sys_show.nodes_of_block(host, args["block"])
 
@@ -170,6 +174,7 @@ FILES: dict[str, File] = {
         f"{AREA}/{name}": File(READ, _of_area(name))
         for name in ("base_pfn", "count", "order_per_bit", "used", "maxchunk")
     },
+    f"{AREA}/ranges/0/base_pfn": File(READ, _of_area("base_pfn"), _has_ranges),
     "/sys/kernel/mm/transparent_hugepage/enabled": File(READ, _of_host(proc_show.transparent_hugepage)),
     **{
         f"/sys/devices/system/node/{name}": File(READ, _of_host(partial(sys_show.node_list, name=name)))
@@ -251,7 +256,7 @@ _PLACEHOLDERS = {
     "{size}": re.compile(r"hugepages-([1-9][0-9]{0,8}kB)"),
     "{node}": re.compile(r"node(0|[1-9][0-9]{0,4})"),
     "{block}": re.compile(r"memory(0|[1-9][0-9]{0,8})"),
-    "{area}": re.compile(r"cma-(\w+)"),
+    "{area}": re.compile(r"([\w-]+)"),
     "{cpu}": re.compile(r"cpu(0|[1-9][0-9]{0,4})"),
     "{cgroup}": re.compile(r"(.+)"),
 }
@@ -266,7 +271,7 @@ def _value(host: Host, placeholder: str, name: str, args: Args) -> int | None:
         order = order_of(match[1])
         return order if order in host.hstates else None
     if placeholder == "{area}":
-        return next((i for i, area in enumerate(host.cma_areas) if area.name == match[1]), None)
+        return next((i for folder, i in _names(host, placeholder, {}) if folder == name), None)
     if placeholder == "{cgroup}":
         return cgroup_show.child(host, args, name)
     number = int(match[1])
@@ -284,7 +289,7 @@ def _names(host: Host, placeholder: str, args: Args) -> Iterable[tuple[str, int]
     if placeholder == "{size}":
         return [(f"hugepages-{size_name(order)}", order) for order in sorted(host.hstates)]
     if placeholder == "{area}":
-        return [(f"cma-{area.name}", index) for index, area in enumerate(host.cma_areas)]
+        return [(host.profile.cma_folder + area.name, i) for i, area in enumerate(host.cma_areas)]
     if placeholder == "{cgroup}":
         return cgroup_show.children(host, args)
     return [(f"{_STEMS[placeholder]}{number}", number) for number in _numbers(host, placeholder, args)]

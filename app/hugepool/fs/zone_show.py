@@ -19,6 +19,7 @@ from hugepool.mm.machine.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGE
 
 Record = dict[str, Any]
 THRESHOLD_MAX = 125
+MIN_HIGH_FRACTION = 8  # of a zone's pages, at least, that all lists of CPUs leave alone
 
 
 def populated(host: Host) -> Iterator[Zone]:
@@ -167,7 +168,7 @@ def _free(host: Host, zone: Zone) -> int:
 
 def _counters_and_pagesets(host: Host, zone: Zone, record: Record, anon: account.AnonPages) -> str:
     stats = account.with_tasks(account.zone_stats(host, zone), anon, host.profile)
-    free = {"nr_free_pages": _free(host, zone), "nr_free_cma": account.free_cma_pages(host, zone)}
+    free = {"nr_free_pages": _free(host, zone), **account.free_stats(host, zone, stats)}
     stats = {name: free.get(name, count) for name, count in stats.items()}
     tail = record["tail"] or _bare_tail(host, zone)
     return (
@@ -190,16 +191,21 @@ def _with_pcp(tail: list[str], nr_pcp: int, imported: int) -> Iterator[str]:
             left = 0
 
 
+def _pageset(host: Host, zone: Zone, high: int, batch: int) -> list[str]:
+    """The list of a CPU without pages.  Source: mm/vmstat.c zoneinfo_show_print() (5.14, 6.18)."""
+    if not host.profile.pageset_limits:
+        return ["              count: 0", f"              high:  {high}", f"              batch: {batch}"]
+    most = zone.managed // MIN_HIGH_FRACTION // max(1, len(host.nodes[zone.nid].cpus))
+    values = {"count": 0, "high": high, "batch": batch, "high_min": high, "high_max": max(high, most)}
+    return [f"              {name + ':':<9} {value}" for name, value in values.items()]
+
+
 def _bare_tail(host: Host, zone: Zone) -> list[str]:
     cpus = sorted(cpu for node in host.nodes for cpu in node.cpus)
+    high, batch = pcp_high(host, zone), batch_size(zone)
     threshold = 2 * len(cpus).bit_length() * (1 + (zone.managed >> 15).bit_length())
     lines = ["  pagesets"]
     for cpu in cpus:
-        lines += [
-            f"    cpu: {cpu}",
-            "              count: 0",
-            f"              high:  {pcp_high(host, zone)}",
-            f"              batch: {batch_size(zone)}",
-            f"  vm stats threshold: {min(threshold, THRESHOLD_MAX)}",
-        ]
+        lines += [f"    cpu: {cpu}", *_pageset(host, zone, high, batch)]
+        lines += [f"  vm stats threshold: {min(threshold, THRESHOLD_MAX)}"]
     return [*lines, "  node_unreclaimable:  0"]

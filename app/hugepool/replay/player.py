@@ -1,6 +1,7 @@
 """Steps of a recording as commands to the model: one handler per kind of step."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from hugepool.mm.kernel.page_alloc import allocatable
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.fault_inject import FaultAttr, FaultPoint
 from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
 from hugepool.replay import group_steps
@@ -22,6 +24,11 @@ from hugepool.replay.trace import Step, Trace
 
 STEP_NS = 60_000_000_000  # recorded steps are far apart
 AGENT_TABLES = 9  # page-table pages of one process of the recording agent
+REQUESTS_OF_ONE_PAGE = (
+    FaultPoint.VMEMMAP_RESTORE,
+    FaultPoint.VMEMMAP_PAGE_TABLE,
+    FaultPoint.VMEMMAP_HEAD_FRAME,
+)
 FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
 HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
 QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
@@ -36,6 +43,7 @@ class Player:
     ``exhausted``: the last pool write found a node full.  ``pool``: unpromised free pages of each size that the
     recording last showed.  ``ends``: recorded and own length of the mappings that took all of a pool.
     ``refused``: mappings that were refused.  ``recorded_pids``: the model's process for a recorded pid.
+    ``inputs``: what was taken from the recording, and how often; none of it is an answer.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
 
@@ -52,6 +60,7 @@ class Player:
     places: dict[int, int] = field(default_factory=dict)
     refused: set[tuple[int, int]] = field(default_factory=set)
     recorded_pids: dict[str, int] = field(default_factory=dict)
+    inputs: Counter[str] = field(default_factory=Counter)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
 
     def play(self, step: Step) -> Played:
@@ -61,7 +70,7 @@ class Player:
             raise NotModelledError(step.do)
         self.now_ns += STEP_NS
         try:
-            played = handler(self, {**step.op, "label": step.label, "result": step.result})
+            played = self._handled(handler, step)
         except NotFound as error:
             if step.errno is None and "path" in step.op:  # the guest has a file that the model has not
                 raise NotModelledError(str(step.op["path"])) from None
@@ -79,6 +88,18 @@ class Player:
                 for size, files in step.after["hugepages"].items()
             }
         return played
+
+    def _handled(self, handler: "Handler", step: Step) -> Played:
+        """How far a worker got at the side is an input: where the recorded one had finished, so does the model's."""
+        op = {**step.op, "label": step.label, "result": step.result}
+        try:
+            return handler(self, op)
+        except MMError as error:
+            if error.reason != Reason.IN_FLIGHT or step.errno is not None:
+                raise
+        self.inputs["the deferred-free worker kept up"] += 1
+        self.apply(c.RunFreeHpageWork())
+        return handler(self, op)
 
     def apply(self, command: c.Command) -> Outcome:
         """Apply a command.  Raises what the model refuses, but for pool writes, which tell how they ended."""
@@ -144,7 +165,7 @@ class Player:
         if word in ("space", "times", "interval", "probability"):
             setattr(self.fault, word, int(data))
         if self.fault.armed:
-            for point in (FaultPoint.VMEMMAP_RESTORE, FaultPoint.VMEMMAP_PAGE_TABLE):
+            for point in REQUESTS_OF_ONE_PAGE:
                 self.host.faults[point] = self.fault
         else:
             self.host.faults.clear()
@@ -337,7 +358,8 @@ class Player:
         return self.maps[op["task"], op["map"]]
 
 
-_HANDLERS: dict[str, Callable[[Player, dict[str, Any]], Played]] = {
+Handler = Callable[[Player, dict[str, Any]], Played]
+_HANDLERS: dict[str, Handler] = {
     "write": Player.write,
     "writes": Player.writes,
     "squeeze": Player.squeeze,

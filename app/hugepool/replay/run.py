@@ -21,13 +21,17 @@ from hugepool.replay.trace import Step, Trace, load
 
 @dataclass(slots=True)
 class Report:
-    """The outcome of one replay.  ``not_modelled``: steps without a rule, by kind."""
+    """The outcome of one replay.
+
+    ``not_modelled``: steps without a rule, by kind.  ``inputs``: what the model was given of the recording.
+    """
 
     name: str
     kernel: str
     steps: int = 0
     rows: list[Row] = field(default_factory=list)
     not_modelled: Counter[str] = field(default_factory=Counter)
+    inputs: Counter[str] = field(default_factory=Counter)
     came_up: bool = True
 
     def count(self, verdict: str) -> int:
@@ -53,6 +57,7 @@ def replay_trace(trace: Trace) -> Report:
         return report
     host = restore_machine(read_machine(trace.files, trace.kernel), Call())
     player = Player(host, trace, _agent_pages(trace))
+    report.inputs = player.inputs
     player.adopting = _boot_holds_early_steps(trace)
     mount_as_the_agent(player)
     _settle(host)

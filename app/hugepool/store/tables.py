@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     true,
 )
 from sqlalchemy.engine import Dialect
@@ -97,6 +98,7 @@ hosts = Table(
     Column("memmap_on_memory", Boolean, nullable=False),
     Column("auto_online_blocks", String(16), nullable=False),
     Column("thp", Boolean, nullable=False, server_default=true()),
+    Column("hugetlb_cma_only", Boolean, nullable=False, server_default=false()),
     Column("deferred_mode", String(16), nullable=False),
     _count("next_pid"),
     _count("next_stamp"),

@@ -9,9 +9,11 @@ import numpy as np
 from hugepool.mm.boot import layout
 from hugepool.mm.boot.cma_areas import reserve_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
+from hugepool.mm.boot.early_vmemmap import is_early, populate_early
 from hugepool.mm.boot.layout import FIRMWARE_HOLES, FIRMWARE_TOP, KERNEL_START, NodeLayout
 from hugepool.mm.boot.spec import HostSpec, check_spec
 from hugepool.mm.kernel import hugetlb, hugetlbfs
+from hugepool.mm.kernel.cma import gigantic_area
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
 from hugepool.mm.kernel.page_alloc import (
     alloc_pages,
@@ -68,6 +70,9 @@ def boot(spec: HostSpec, call: Call) -> Host:
     _reserve_boot_memory(host, layouts)
     _enable_vmemmap(host, spec, params, call)
     reserve_areas(host, call, params)
+    host.hugetlb_cma_only = params.hugetlb_cma_only and any(
+        gigantic_area(host, n) for n in host.memory_nodes()
+    )
     gigantic = _boot_gigantic_pages(host, params)
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     mem.order.reset()
@@ -202,15 +207,19 @@ def savings_line(host: Host, hs: HState) -> str:
 
 
 def _boot_gigantic_pages(host: Host, params: BootParams) -> dict[int, list[int]]:
-    """Take 1 GiB pages from early memory, highest first, round robin over the nodes; blocks per node."""
+    """Take 1 GiB pages from early memory, highest first, round robin over the nodes; blocks per node.
+
+    With areas for such pages none is taken; with ``hugetlb_cma_only`` they come out of the areas, lowest first.
+    """
     wanted = params.hugepages.get(ORDER_1G, 0)
     taken: dict[int, list[int]] = {nid: [] for nid in host.memory_nodes()}
-    if params.hugetlb_cma and wanted:
+    if params.hugetlb_cma and not host.hugetlb_cma_only:
         return taken
+    find = _lowest_gib_of_area if host.hugetlb_cma_only else _highest_gib
     while any(_quota(wanted, nid, taken) for nid in taken):
         progress = False
         for nid, blocks in taken.items():
-            block = _highest_gib(host, nid) if _quota(wanted, nid, taken) else None
+            block = find(host, nid) if _quota(wanted, nid, taken) else None
             if block is not None:
                 host.mem.assign_blocks(np.arange(block, block + BLOCKS_PER_1G), Use.HUGETLB)
                 blocks.append(block)
@@ -239,16 +248,28 @@ def _highest_gib(host: Host, nid: int) -> int | None:
     return None
 
 
+def _lowest_gib_of_area(host: Host, nid: int) -> int | None:
+    """Source: mm/hugetlb_cma.c hugetlb_cma_alloc_bootmem() (6.18)."""
+    area = gigantic_area(host, nid)
+    if area is None:
+        return None
+    first = area.base_pfn // PAGEBLOCK_PAGES
+    blocks = range(first, first + area.nr_pages // PAGEBLOCK_PAGES, BLOCKS_PER_1G)
+    return next((block for block in blocks if host.mem.use[block] == Use.BUDDY), None)
+
+
 def _fill_pools(host: Host, params: BootParams, gigantic: dict[int, list[int]], call: Call) -> None:
     for order, hs in host.hstates.items():
         wanted = params.hugepages.get(order, 0)
         if hs.gigantic:
-            if params.hugetlb_cma and wanted:
+            if params.hugetlb_cma and not host.hugetlb_cma_only and wanted:
                 call.printk("HugeTLB: hugetlb_cma is enabled, skip boot time allocation")
                 wanted = 0
             _add_gigantic(host, hs, gigantic, call)
         else:
             _grow_boot_pool(host, hs, wanted, call)
+            if host.profile.alloc_threads_line and wanted and not isinstance(wanted, dict):
+                call.printk(_duration_line(host, params))
         _report_short(hs, wanted, call)
         hs.max_huge_pages = hs.nr_huge_pages
         text = host.profile.registered_text
@@ -257,13 +278,22 @@ def _fill_pools(host: Host, params: BootParams, gigantic: dict[int, list[int]], 
             call.printk(savings_line(host, hs))
 
 
+def _duration_line(host: Host, params: BootParams) -> str:
+    """The time is left at 0: nothing here takes any.  Source: mm/hugetlb.c hugetlb_pages_alloc_boot() (6.15)."""
+    threads = params.alloc_threads or max(1, sum(len(node.cpus) for node in host.nodes) // 4)
+    return f"HugeTLB: allocation took 0ms with hugepage_allocation_threads={threads}"
+
+
 def _add_gigantic(host: Host, hs: HState, gigantic: dict[int, list[int]], call: Call) -> None:
     rounds = max((len(blocks) for blocks in gigantic.values()), default=0)
     heads = [blocks[i] for i in range(rounds) for blocks in gigantic.values() if i < len(blocks)]
     for head in heads:
         host.mem.flags[head : head + BLOCKS_PER_1G] = BlockFlag.GIGANTIC
         host.mem.flags[head] |= BlockFlag.HEAD
-    hugetlb.add_fresh_pages(host, call, hs, np.array(heads, np.int64))
+    fresh = np.array(heads, np.int64)
+    if is_early(host):
+        populate_early(host, call, hs, fresh)
+    hugetlb.add_fresh_pages(host, call, hs, fresh)
 
 
 def _grow_boot_pool(host: Host, hs: HState, wanted: int | dict[int, int], call: Call) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hugepool.mm.boot.cmdline import BootParams
 from hugepool.mm.boot.image import ZoneImage
-from hugepool.mm.kernel.cma import AREA_ALIGN, RESERVED
+from hugepool.mm.kernel.cma import AREA_ALIGN, HUGETLB, RESERVED
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import Blocks, Migrate, Use
 from hugepool.mm.machine.state import Call, CmaArea, Host
@@ -47,13 +47,25 @@ def reserve_areas(host: Host, call: Call, params: BootParams) -> None:
         mib = wish.pages * PAGE_SIZE >> 20
         if where is not None:
             declare(host, wish.name, where, wish.pages)
-        if wish.nid is None:
-            done = f"Reserved {mib} MiB at 0x{(where or 0) * PAGE_SIZE:016x}"
-            call.printk(f"cma: Failed to reserve {mib} MiB" if where is None else f"cma: {done}")
-        elif where is None:
-            call.printk(f"hugetlb_cma: reservation failed: err -12, node {wish.nid}")
-        else:
-            call.printk(f"hugetlb_cma: reserved {mib} MiB on node {wish.nid}")
+        for line in _lines(host, wish, where, mib):
+            call.printk(line)
+
+
+def _lines(host: Host, wish: _Wish, where: int | None, mib: int) -> list[str]:
+    """What the console says of one area."""
+    if where is None:
+        lines = [f"cma: Failed to reserve {mib} MiB"]
+        return (
+            lines
+            if wish.nid is None
+            else [*lines, f"hugetlb_cma: reservation failed: err -12, node {wish.nid}"]
+        )
+    done = f"cma: Reserved {mib} MiB at 0x{where * PAGE_SIZE:016x}"
+    if wish.nid is None:
+        return [done]
+    if host.profile.cma_names_range:
+        done = f"cma: Reserved {mib} MiB in 1 range"
+    return [done, f"hugetlb_cma: reserved {mib} MiB on node {wish.nid}"]
 
 
 def adopt_areas(host: Host, zones: Sequence[ZoneImage], params: BootParams) -> None:
@@ -102,7 +114,7 @@ def _of_hugetlb(host: Host, word: str, printk: Callable[[str], None]) -> list[_W
         left = total - sum(wish.pages for wish in wishes)
         if left > 0:
             pages = -(-min(per_node, left) // GIB_PAGES) * GIB_PAGES
-            wishes.append(_Wish(f"hugetlb{nid}", pages, GIB_PAGES, nid=nid))
+            wishes.append(_Wish(f"{HUGETLB}{nid}", pages, GIB_PAGES, nid=nid))
     return wishes
 
 

@@ -32,6 +32,8 @@ class BootParams:
     movablecore: int | None = None
     movable_node: bool = False
     hugetlb_cma: str | None = None
+    hugetlb_cma_only: bool = False
+    alloc_threads: int | None = None
     cma: str | None = None
     memmap_on_memory: bool = False
     auto_online_blocks: str = "offline"
@@ -71,27 +73,28 @@ class _HugeState:
 
 def _free_vmemmap(params: BootParams, _s: _HugeState, profile: KernelProfile, value: str | None) -> None:
     if profile.param_parser == "on-off":
-        if value in ("on", "off"):
-            params.free_vmemmap = value == "on"
-        else:
-            params.lines.append("Malformed early option 'hugetlb_free_vmemmap'")
-        return
-    parsed = True if value is None else kstrtobool(value)
-    if parsed is None:
+        parsed = {"on": True, "off": False}.get(value or "")
+    elif profile.param_parser == "early-kstrtobool":
+        parsed = kstrtobool(value or "")
+    else:
+        parsed = True if value is None else kstrtobool(value)
+    if parsed is not None:
+        params.free_vmemmap = parsed
+    elif profile.param_parser == "kstrtobool":
         params.lines.append(f"Booting kernel: `{value}' invalid for parameter `hugetlb_free_vmemmap'")
     else:
-        params.free_vmemmap = parsed
+        params.lines.append("Malformed early option 'hugetlb_free_vmemmap'")
 
 
 def kstrtobool(text: str) -> bool | None:
-    """y, Y, 1, on: true; n, N, 0, of...: false; None when it is neither.
+    """y, t, 1, on: true; n, f, 0, of...: false, in any case of letters; None when it is neither.
 
     Source: lib/kstrtox.c kstrtobool() (6.1).
     """
     first, second = text[:1].lower(), text[1:2].lower()
-    if first in ("y", "1"):
+    if first in ("y", "t", "1"):
         return True
-    if first in ("n", "0"):
+    if first in ("n", "f", "0"):
         return False
     if first == "o":
         return {"n": True, "f": False}.get(second)
@@ -218,6 +221,23 @@ def _thp(params: BootParams, _s: _HugeState, _p: KernelProfile, value: str | Non
     params.thp = value != "never"
 
 
+def _hugetlb_cma_only(params: BootParams, _s: _HugeState, profile: KernelProfile, value: str | None) -> None:
+    """Source: mm/hugetlb_cma.c cmdline_parse_hugetlb_cma_only() (6.18)."""
+    if not profile.hugetlb_cma_only:
+        return
+    parsed = kstrtobool(value or "")
+    if parsed is None:
+        params.lines.append("Malformed early option 'hugetlb_cma_only'")
+    else:
+        params.hugetlb_cma_only = parsed
+
+
+def _alloc_threads(params: BootParams, _s: _HugeState, _p: KernelProfile, value: str | None) -> None:
+    """Source: mm/hugetlb.c hugepage_alloc_threads_setup() (6.15): nothing but a number above 0 counts."""
+    if value and value.isdecimal() and int(value):
+        params.alloc_threads = int(value)
+
+
 _Handler = Callable[[BootParams, _HugeState, KernelProfile, str | None], None]
 _HANDLERS: dict[str, _Handler] = {
     "hugetlb_free_vmemmap": _free_vmemmap,
@@ -228,6 +248,8 @@ _HANDLERS: dict[str, _Handler] = {
     "movablecore": _core("movablecore"),
     "movable_node": _word("movable_node", True),
     "hugetlb_cma": _word("hugetlb_cma"),
+    "hugetlb_cma_only": _hugetlb_cma_only,
+    "hugepage_alloc_threads": _alloc_threads,
     "cma": _word("cma"),
     "memory_hotplug.memmap_on_memory": _memmap_on_memory,
     "memhp_default_state": _memhp_default_state,

@@ -13,6 +13,7 @@ from hugepool.mm.boot.boot import add_hstates
 from hugepool.mm.boot.buddy_fill import Filler, fill_zone
 from hugepool.mm.boot.cma_areas import adopt_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
+from hugepool.mm.boot.early_vmemmap import EARLY_FRAMES, count_early, map_early
 from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
 from hugepool.mm.boot.layout import FIRMWARE_HOLES, KERNEL_START, type_boot_memory
 from hugepool.mm.kernel import hugetlb_page, hugetlbfs
@@ -88,7 +89,7 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
                 z.managed - z.free - z.pcp)
         for z in image.zones if z.present
     ]  # fmt: skip
-    pages = _place_huge_pages(host, image, budgets)
+    pages = _place_huge_pages(host, image, budgets, count_early(host, params))
     _place_vmemmap(host, budgets, pages)
     if profile.deferred_init:
         type_boot_memory(mem, nodes, (Use.BOOT_VMEMMAP,))
@@ -230,13 +231,20 @@ def _punch(mem: MemoryMap, zone: Zone, blocks: Blocks, first_offset: int, missin
 
 @dataclass(slots=True)
 class _Placed:
-    """First pageblocks of the huge pages of a size, by node."""
+    """First pageblocks of the huge pages of a size, by node; ``early``: those with a small vmemmap from the start."""
 
     pool: PoolImage
     heads: dict[int, list[int]] = field(default_factory=dict)
+    early: frozenset[int] = frozenset()
+
+    def all_heads(self) -> list[int]:
+        """Of all nodes, rising."""
+        return sorted(head for heads in self.heads.values() for head in heads)
 
 
-def _place_huge_pages(host: Host, image: MachineImage, budgets: list[_Budget]) -> list[_Placed]:
+def _place_huge_pages(
+    host: Host, image: MachineImage, budgets: list[_Budget], nr_early: int
+) -> list[_Placed]:
     add_hstates(host)
     placed = []
     for pool in sorted(image.pools, key=lambda p: -p.order):
@@ -247,6 +255,8 @@ def _place_huge_pages(host: Host, image: MachineImage, budgets: list[_Budget]) -
         row = _Placed(pool)
         for nid, (nr, _free, _surplus) in sorted(pool.nodes.items()):
             row.heads[nid] = _place_on_node(host, nid, pool.order, nr, budgets)
+        if host.hstates[pool.order].gigantic:
+            row.early = frozenset(row.all_heads()[:nr_early])
         placed.append(row)
     return placed
 
@@ -321,7 +331,12 @@ def _place_vmemmap(host: Host, budgets: list[_Budget], placed: list[_Placed]) ->
 def _freed_frames(host: Host, placed: list[_Placed], nid: int) -> int:
     if not host.optimize_enabled:
         return 0
-    return sum(len(row.heads.get(nid, [])) * host.profile.boot_frames_freed(row.pool.order) for row in placed)
+    freed = 0
+    for row in placed:
+        heads = row.heads.get(nid, [])
+        early = len(row.early.intersection(heads))
+        freed += (len(heads) - early) * host.profile.boot_frames_freed(row.pool.order) + early * EARLY_FRAMES
+    return freed
 
 
 def _vmemmap_places(mem: MemoryMap, zone: Zone, count: int, use: Use) -> Pfns:
@@ -361,14 +376,17 @@ def _optimize_imported(host: Host, budgets: list[_Budget], placed: list[_Placed]
     by_zone = {b.zone.index: b for b in budgets}
     for row in placed:
         hs = host.hstates[row.pool.order]
-        heads = np.array(sorted(h for hs_ in row.heads.values() for h in hs_), np.int64)
+        heads = np.array(row.all_heads(), np.int64)
         if heads.size == 0:
             continue
+        for head in sorted(row.early):
+            _reserve(host, map_early(host, head), by_zone)
+        late = heads[~np.isin(heads, list(row.early))]
         per = 1 if not hs.gigantic else BLOCKS_PER_1G
-        blocks = (heads[:, None] + np.arange(per)).ravel()
+        blocks = (late[:, None] + np.arange(per)).ravel()
         sections = np.unique(blocks // BLOCKS_PER_SECTION)
         _split_imported(host, sections[host.mem.pte_slot[sections] == 0], budgets)
-        for head in heads:
+        for head in late:
             _free_imported(host, int(head), per, by_zone)
         host.mem.flags[heads] |= BlockFlag.OPTIMIZED
         hs.nr_optimized = int(heads.size)
@@ -402,6 +420,14 @@ def _lowest_pages(mem: MemoryMap, zone: Zone, count: int) -> Pfns:
     return pages_in(blocks)[:count]
 
 
+def _reserve(host: Host, frames: Pfns, by_zone: dict[int, _Budget]) -> None:
+    """Make frames of boot memory places for the fill to use."""
+    host.mem.assign_pages(frames, Use.RESERVED)
+    zone_ids, counts = np.unique(host.mem.zone[frames // PAGEBLOCK_PAGES], return_counts=True)
+    for zone_id, n in zip(zone_ids.tolist(), counts.tolist(), strict=True):
+        by_zone[zone_id - 1].unmanaged += n
+
+
 def _free_imported(host: Host, head: int, per: int, by_zone: dict[int, _Budget]) -> None:
     """Remap one imported huge page; its freed frames become RESERVED places for the fill to use."""
     mem, kept = host.mem, host.profile.reserved_vmemmap_pages
@@ -411,11 +437,7 @@ def _free_imported(host: Host, head: int, per: int, by_zone: dict[int, _Budget])
     words = mem.pte[rows, entries % PTRS_PER_PTE]
     frames = words[kept:] >> 12
     mem.pte[rows[kept:], entries[kept:] % PTRS_PER_PTE] = make_pte(words[kept - 1 : kept] >> 12, PTE_RO)
-    mem.assign_pages(frames, Use.RESERVED)
-    zone_ids, counts = np.unique(mem.zone[frames // PAGEBLOCK_PAGES], return_counts=True)
-    for zone_id, n in zip(zone_ids.tolist(), counts.tolist(), strict=True):
-        budget = by_zone[zone_id - 1]
-        budget.unmanaged += n
+    _reserve(host, frames, by_zone)
     if host.profile.fresh_head_frame:  # all 8 (4096) boot frames went, the head's frame came from the buddy
         head_frame = int(words[0] >> 12)
         budget = by_zone[int(mem.zone[head_frame // PAGEBLOCK_PAGES]) - 1]

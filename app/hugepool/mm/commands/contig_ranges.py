@@ -16,9 +16,8 @@ from hugepool.mm.commands.commands import (
     FreeContigRange,
 )
 from hugepool.mm.commands.registry import handles
-from hugepool.mm.kernel.cma import area_of, cma_alloc
+from hugepool.mm.kernel.cma import area_of, cma_alloc, failure_lines
 from hugepool.mm.kernel.contig import (
-    ContigProgress,
     alloc_contig_pages,
     alloc_contig_range,
     assign_range,
@@ -26,6 +25,7 @@ from hugepool.mm.kernel.contig import (
 )
 from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.kernel.pcp import cache_freed
+from hugepool.mm.kernel.replace_hugepages import ContigProgress
 from hugepool.mm.machine.errors import ERRNO_NUMBER, BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use
@@ -152,7 +152,8 @@ def alloc_cma(host: Host, call: Call, cmd: AllocCma) -> dict[str, object]:
     start = cma_alloc(host, call, area, cmd.nr_pages, 1, watch.progress)
     if isinstance(start, MMError):
         ret = -ERRNO_NUMBER[start.errno]
-        call.printk(f"cma: cma_alloc: {area.name}: alloc failed, req-size: {cmd.nr_pages} pages, ret: {ret}")
+        for line in failure_lines(host, area, cmd.nr_pages, ret):
+            call.printk(line)
         call.emit(Event.CMA_ALLOC_REFUSED, area=area.name, pages=cmd.nr_pages, ret=ret)
         raise MMError("ENOMEM", start.detail, reason=start.reason, result=watch.told(host, call), ret=ret)
     return take(host, call, start, start + cmd.nr_pages, watch)

@@ -9,12 +9,13 @@ from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import cgroup
 from hugepool.mm.kernel.hugetlb_reserve import policy_of
 from hugepool.mm.kernel.hugetlb_resv_map import Asker
+from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
 from hugepool.mm.kernel.pcp import free_movable_pages
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mappings import HugeMap
-from hugepool.mm.machine.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Migrate, Pfns, Use, Zone
+from hugepool.mm.machine.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Mask, Migrate, Pfns, Use, Zone
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import from_runs, to_runs
 from hugepool.mm.machine.state import Call, Host, Task
@@ -172,15 +173,30 @@ def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> dict[str, Any]:
     """Give single pages back: the newest first, or thinned out."""
     task = find(host, cmd.pid)
     pfns = from_runs(task.runs)
+    empty = 0
     if cmd.keep_of_256 is not None:
         keep = np.arange(pfns.size) % 256 < cmd.keep_of_256
     else:
         keep = np.arange(pfns.size) < pfns.size - min(cmd.pages, pfns.size)
+        empty = _empty_page_tables(host, pfns, keep)
+    freed = int((~keep).sum())
+    keep[:empty] = False
     give_back(host, pfns[~keep])
     task.runs = to_runs(pfns[keep])
-    freed = int((~keep).sum())
     call.emit(Event.TASK_SHRANK, pid=task.pid, pages=freed)
     return {"pid": task.pid, "pages": freed}
+
+
+def _empty_page_tables(host: Host, pfns: Pfns, keep: Mask) -> int:
+    """Page tables of a task, first among its pages, that map nothing once the rest is given back.
+
+    Source: mm/pt_reclaim.c try_to_free_pte() (6.14).
+    """
+    if not host.profile.empty_page_tables_freed:
+        return 0
+    anon = host.mem.uses_of(pfns) == Use.ANON
+    needed = int((anon & keep).sum()) // PAGEBLOCK_PAGES
+    return min(int(anon.sum()) // PAGEBLOCK_PAGES - needed, leading(~anon & keep))
 
 
 def give_back(host: Host, pfns: Pfns) -> None:

@@ -7,7 +7,8 @@ dma_contiguous_reserve(); mm/hugetlb.c hugetlb_cma_reserve(); mm/cma_debug.c cma
 
 import numpy as np
 
-from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_range
+from hugepool.mm.kernel.contig import alloc_contig_range
+from hugepool.mm.kernel.replace_hugepages import ContigProgress
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.mmzone import BlockFlag, Mask, Migrate, Use
 from hugepool.mm.machine.reasons import Reason
@@ -16,6 +17,7 @@ from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 AREA_ALIGN = 1024  # pages: areas begin and end with the buddy's largest block
 RESERVED = "reserved"  # the area of cma=
+HUGETLB = "hugetlb"  # and of hugetlb_cma=, followed by the node
 
 
 # -- reserving -------------------------------------------------------------------------------------------
@@ -31,6 +33,24 @@ def area_of(host: Host, name: str) -> CmaArea:
             return area
     known = ", ".join(area.name for area in host.cma_areas) or "none"
     raise NotFound(f"no CMA area {name[:40]!r} on this host; it has {known}")
+
+
+def gigantic_area(host: Host, nid: int) -> CmaArea | None:
+    """The area of ``hugetlb_cma=`` on a node, if there is one."""
+    return next((area for area in host.cma_areas if area.name == f"{HUGETLB}{nid}"), None)
+
+
+def failure_lines(host: Host, area: CmaArea, pages: int, ret: int) -> list[str]:
+    """What the console says when an area has no pages.
+
+    Source: mm/cma.c cma_alloc() (5.14), __cma_alloc(), cma_debug_show_areas() (6.18).
+    """
+    text = f"{area.name}: alloc failed, req-size: {pages} pages, ret: {ret}"
+    if not host.profile.cma_names_range:
+        return [f"cma: cma_alloc: {text}"]
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], taken_pages(host, area), [True])).astype(np.int8)))
+    runs = "+".join(f"{end - start}@{start}" for start, end in edges.reshape(-1, 2).tolist())
+    return [f"cma: __cma_alloc: {text}", "cma: number of available pages: ", f"cma: range 0: {runs}", "cma: "]
 
 
 def taken_pages(host: Host, area: CmaArea) -> Mask:
@@ -51,6 +71,10 @@ def cma_alloc(
     After EBUSY the search goes on behind the tried place; any other error ends it.
     """
     taken = np.concatenate(([0], np.cumsum(taken_pages(host, area))))
+    if host.profile.cma_counts_available and pages > area.nr_pages - int(taken[-1]):
+        host.count("cma_alloc_fail")
+        return MMError("EBUSY", f"the CMA area {area.name} has {area.nr_pages - int(taken[-1])} pages left",
+                       reason=Reason.NO_CONTIGUOUS_MEMORY)  # fmt: skip
     failure = MMError("ENOMEM", f"{pages} pages in a row are not free in the CMA area {area.name}",
                       reason=Reason.NO_CONTIGUOUS_MEMORY)  # fmt: skip
     offsets = np.arange(-area.base_pfn % align, area.nr_pages - pages + 1, align)

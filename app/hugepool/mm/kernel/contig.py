@@ -4,42 +4,21 @@ Source: mm/page_alloc.c alloc_contig_range(), alloc_contig_pages(); mm/compactio
 isolate_migratepages_block(); mm/hugetlb.c isolate_or_dissolve_huge_page(), alloc_and_dissolve_huge_page() (5.14).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from hugepool.mm.kernel import hugetlb_vmemmap
-from hugepool.mm.kernel.hugetlb_page import (
-    ResizeResult,
-    account_pages,
-    dequeue_page,
-    enqueue,
-    huge_source,
-    run_free_hpage_work,
-    take_huge_blocks,
-    update_and_free_pages,
-)
+from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
-from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_single_pages, used_huge_pages
-from hugepool.mm.kernel.page_isolation import isolate, pages_of_use
+from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_single_pages, movable_huge_pages
+from hugepool.mm.kernel.page_isolation import isolate, pages_of_use, unisolate
+from hugepool.mm.kernel.replace_hugepages import ContigProgress, replace_all_free, replace_page
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.mmzone import BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
 from hugepool.mm.machine.reasons import Reason
-from hugepool.mm.machine.state import Call, Host, HState
-from hugepool.mm.machine.units import PAGEBLOCK_PAGES
+from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.units import ORDER_2M, PAGEBLOCK_PAGES
 
-NOT_TO_BE_HAD = (Use.RESERVED, Use.BOOT_VMEMMAP, Use.HOLE)
+NOT_TO_BE_HAD = (Use.RESERVED, Use.BOOT_VMEMMAP, Use.EARLY_VMEMMAP, Use.BOOT_PAGE_TABLE, Use.HOLE)
 SEARCH_CHUNK = 4096  # pageblocks looked at per step
-
-
-@dataclass(slots=True)
-class ContigProgress:
-    """What an allocation of a range did on its way; kept even when it fails."""
-
-    migrated_pages: int = 0
-    migrated_hugepages: int = 0
-    replaced_hugepages: int = 0
-    refused_hugepages: int = 0
 
 
 def alloc_contig_range(
@@ -48,7 +27,8 @@ def alloc_contig_range(
     """Empty a range of pages and take it; it is used as CONTIG afterwards.
 
     Args:
-        start_pfn, end_pfn: the range, end excluded.  mt: type its pageblocks have afterwards, success or not.
+        start_pfn, end_pfn: the range, end excluded.  mt: type its pageblocks have afterwards, success or not; later
+            kernels give each its own type back (6.18).
 
     Raises:
         MMError: EINVAL no such range; EBUSY an unmovable page, or pages that could not be moved; ENOMEM a gigantic
@@ -56,14 +36,16 @@ def alloc_contig_range(
     """
     blocks = _blocks_around(host, start_pfn, end_pfn)
     zone = one_zone(host, blocks)
-    isolate(host, blocks, mt)
+    types = isolate(host, blocks, mt)
     try:
         inside = np.arange(start_pfn // PAGEBLOCK_PAGES, -(-end_pfn // PAGEBLOCK_PAGES))
         _empty(host, call, inside, zone.nid, progress)
+        if host.profile.range_replaces_freed:
+            replace_all_free(host, call, host.hstates[ORDER_2M], start_pfn, end_pfn, progress)
         _check_free(host.mem, start_pfn, end_pfn, progress)
         assign_range(host.mem, start_pfn, end_pfn, Use.CONTIG)
     finally:
-        host.mem.set_type(blocks, mt)
+        unisolate(host, blocks, types)
 
 
 def assign_range(mem: MemoryMap, start_pfn: int, end_pfn: int, use: Use) -> None:
@@ -104,11 +86,11 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
     hs = host.hstates[9]
     for head in blocks[(flags & BlockFlag.HEAD) != 0].tolist():
         if host.mem.flags[head] & BlockFlag.FREE:
-            _replace(host, call, hs, head, progress)
+            replace_page(host, call, hs, head, progress)
     nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
     moved, left = migrate_single_pages(host, call, blocks, nids)
     progress.migrated_pages += moved
-    for head in used_huge_pages(host, hs, blocks).tolist():
+    for head in movable_huge_pages(host, hs, blocks).tolist():
         if not migrate_huge_page(host, call, hs, head, nids):
             raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * 512} to",
                           reason=Reason.MIGRATION_TARGET, pfn=head * 512)  # fmt: skip
@@ -119,28 +101,6 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
                       pages_needed=left)  # fmt: skip
     if host.deferred_mode == "auto" or host.profile.worker_waited_by_isolation:
         run_free_hpage_work(host, call)
-
-
-def _replace(host: Host, call: Call, hs: HState, head: int, progress: ContigProgress) -> None:
-    """Swap a free huge page for a fresh one of the same node; one that cannot be restored stays as surplus.
-
-    Source: mm/hugetlb.c alloc_and_dissolve_huge_page() (5.14).
-    """
-    nid = host.node_of_block(head)
-    source = huge_source(host, nid, 1, 1)
-    if source is None:
-        raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the huge page at {head * 512}",
-                      reason=Reason.NO_CONTIGUOUS_MEMORY, node=nid, pfn=head * 512)  # fmt: skip
-    fresh = take_huge_blocks(host, source[0], 1)
-    hugetlb_vmemmap.optimize(host, call, hs, fresh)
-    old = np.array([head], np.int64)
-    dequeue_page(host, hs, head)
-    account_pages(host, hs, old, -1)
-    account_pages(host, hs, fresh, +1)
-    enqueue(host, hs, fresh)
-    refused = update_and_free_pages(host, call, hs, old, ResizeResult(0))
-    progress.replaced_hugepages += 1 - int(refused.size)
-    progress.refused_hugepages += int(refused.size)
 
 
 def _check_free(mem: MemoryMap, start_pfn: int, end_pfn: int, progress: ContigProgress) -> None:

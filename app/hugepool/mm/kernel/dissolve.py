@@ -60,7 +60,7 @@ def _dissolve(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
                       reason=Reason.ALL_FREE_PAGES_RESERVED, pfn=head * 512)  # fmt: skip
     nid = host.node_of_block(head)
     surplus = host.profile.dissolve_takes_surplus and hs.surplus_node[nid] > 0
-    lowered = 0 if surplus else int(heads.size)
+    lowered = 0 if surplus and not host.profile.dissolve_lowers_max else int(heads.size)
     dequeue_pages(host, hs, heads)
     account_pages(host, hs, heads, -1, surplus=surplus)
     hs.max_huge_pages = (hs.max_huge_pages - lowered) % 2**64

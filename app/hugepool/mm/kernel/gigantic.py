@@ -5,9 +5,10 @@ Source: mm/hugetlb.c alloc_gigantic_page() (5.14).
 
 import numpy as np
 
-from hugepool.mm.kernel.cma import cma_alloc
-from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_pages
+from hugepool.mm.kernel.cma import cma_alloc, gigantic_area
+from hugepool.mm.kernel.contig import alloc_contig_pages
 from hugepool.mm.kernel.page_alloc import node_zonelist
+from hugepool.mm.kernel.replace_hugepages import ContigProgress
 from hugepool.mm.machine.mmzone import ZONE_NORMAL, Use
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import BLOCKS_PER_1G, GIB_PAGES, PAGEBLOCK_PAGES
@@ -16,7 +17,7 @@ from hugepool.mm.machine.units import BLOCKS_PER_1G, GIB_PAGES, PAGEBLOCK_PAGES
 def alloc_gigantic_block(host: Host, call: Call, nid: int) -> int | None:
     """First pageblock of a 1 GiB range taken on a node, or None; the search has zones NORMAL, DMA32, DMA."""
     start = _from_cma(host, call, nid)
-    if start is None:
+    if start is None and not host.hugetlb_cma_only:
         zones = node_zonelist(host.nodes[nid], ZONE_NORMAL)
         start = alloc_contig_pages(host, call, zones, GIB_PAGES, ContigProgress())
     if start is None:
@@ -27,8 +28,8 @@ def alloc_gigantic_block(host: Host, call: Call, nid: int) -> int | None:
 
 
 def _from_cma(host: Host, call: Call, nid: int) -> int | None:
-    for area in host.cma_areas:
-        if area.name == f"hugetlb{nid}":
-            start = cma_alloc(host, call, area, GIB_PAGES, GIB_PAGES, ContigProgress())
-            return start if isinstance(start, int) else None
-    return None
+    area = gigantic_area(host, nid)
+    if area is None:
+        return None
+    start = cma_alloc(host, call, area, GIB_PAGES, GIB_PAGES, ContigProgress())
+    return start if isinstance(start, int) else None

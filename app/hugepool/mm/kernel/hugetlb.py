@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hugepool.mm.kernel import hugetlb_vmemmap
 from hugepool.mm.kernel.gigantic import alloc_gigantic_block
 from hugepool.mm.kernel.huge_blocks import count_free_blocks
 from hugepool.mm.kernel.hugetlb_page import (
@@ -24,6 +23,7 @@ from hugepool.mm.kernel.hugetlb_page import (
     update_and_free_pages,
 )
 from hugepool.mm.kernel.hugetlb_vmemmap import per_node
+from hugepool.mm.kernel.optimize import optimize
 from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.fault_inject import FaultPoint
@@ -109,7 +109,7 @@ def _grow(
 
 
 def _prep_new_pages(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> None:
-    hugetlb_vmemmap.optimize(host, call, hs, heads)
+    optimize(host, call, hs, heads, batched=True)
     account_pages(host, hs, heads, +1)
     enqueue(host, hs, heads)
     result.allocated += int(heads.size)
@@ -126,9 +126,8 @@ def add_fresh_pages(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
 def _shrink(
     host: Host, call: Call, hs: HState, count: int, allowed: Sequence[int], result: ResizeResult
 ) -> None:
-    in_use = hs.resv_huge_pages + hs.nr_huge_pages - hs.free_huge_pages
-    min_count = max(count, in_use & ULONG_MAX)
-    heads = _remove_pool_pages(host, hs, max(0, persistent(hs) - min_count), allowed)
+    lowest = max(count, _needed(host, hs) & ULONG_MAX)
+    heads = _remove_pool_pages(host, hs, max(0, persistent(hs) - lowest), allowed)
     refused = update_and_free_pages(host, call, hs, heads[::-1], result)
     result.freed += int(heads.size - refused.size)
     if hs.nr_free_vmemmap_pages:
@@ -142,6 +141,19 @@ def _shrink(
         hs.next_nid_to_free = after(allowed, nid)
         hs.surplus_huge_pages += 1
         hs.surplus_node[nid] += 1
+
+
+def _needed(host: Host, hs: HState) -> int:
+    """Pages that a shrink leaves: those in use or promised; free surplus pages are spared too until 6.12.
+
+    Source: mm/hugetlb.c set_max_huge_pages() (5.14, 6.18).
+    """
+    free = hs.free_huge_pages
+    if not host.profile.shrink_counts_free_surplus:
+        return hs.resv_huge_pages + hs.nr_huge_pages - free
+    if free > hs.persistent:
+        free = max(0, free - hs.surplus_huge_pages)
+    return hs.resv_huge_pages + hs.persistent - free
 
 
 def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:

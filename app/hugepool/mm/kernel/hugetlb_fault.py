@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hugepool.mm.kernel import hugetlb_cgroup
 from hugepool.mm.kernel.hugetlb_page import dequeue
-from hugepool.mm.kernel.hugetlb_reserve import Policy, alloc_surplus_pages, free_huge_page
+from hugepool.mm.kernel.hugetlb_reserve import Policy, alloc_surplus_pages, count_hugetlb, free_huge_page
 from hugepool.mm.kernel.hugetlb_resv_map import (
     Asker,
     charge_or_refuse,
@@ -69,6 +69,7 @@ def alloc_huge_page(
         host, head, replace(charge, mount=mount.mount_id if mount is not None else 0)
     )
     commit_reservation(mapping, file, index)
+    count_hugetlb(host, hs, head, +1)
     return head
 
 

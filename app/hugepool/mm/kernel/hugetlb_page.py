@@ -115,7 +115,11 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
 
 def take_huge_blocks(host: Host, zone: Zone, count: int) -> Blocks:
     """Take ``count`` free 2 MiB blocks of a zone as huge pages that no pool counts yet."""
-    heads = find_huge_blocks(host.mem, zone, count)
+    return take_blocks(host, find_huge_blocks(host.mem, zone, count))
+
+
+def take_blocks(host: Host, heads: Blocks) -> Blocks:
+    """Take free pageblocks as huge pages that no pool counts yet."""
     host.mem.assign_blocks(heads, Use.HUGETLB)
     host.mem.flags[heads] = BlockFlag.HEAD
     host.mem.split_off(heads)

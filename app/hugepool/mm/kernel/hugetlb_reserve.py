@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hugepool.mm.kernel import hugetlb_cgroup, hugetlb_page, hugetlb_vmemmap
+from hugepool.mm.kernel import hugetlb_cgroup, hugetlb_page
+from hugepool.mm.kernel.huge_blocks import find_huge_blocks
 from hugepool.mm.kernel.hugetlb_page import account_pages, after, dequeue, enqueue, ring
 from hugepool.mm.kernel.hugetlb_subpool import mount_of, put_pages
+from hugepool.mm.kernel.optimize import optimize, pages_in_a_row
 from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import NO_BLOCKS, BlockFlag, Blocks
 from hugepool.mm.machine.state import Call, Host, HState
@@ -134,13 +136,23 @@ def alloc_surplus_pages(host: Host, call: Call, hs: HState, policy: Policy, want
         if source is None:
             continue
         zone, surely = source
-        heads = hugetlb_page.take_huge_blocks(host, zone, min(surely, wanted))
+        heads = find_huge_blocks(host.mem, zone, min(surely, wanted))
+        heads = hugetlb_page.take_blocks(host, heads[: pages_in_a_row(host, heads)])
         host.count("htlb_buddy_alloc_success", int(heads.size))
-        hugetlb_vmemmap.optimize(host, call, hs, heads)
+        optimize(host, call, hs, heads)
         account_pages(host, hs, heads, +1, surplus=True)
         return heads
     host.count("htlb_buddy_alloc_fail")
     return NO_BLOCKS
+
+
+def count_hugetlb(host: Host, hs: HState, head: int, sign: int) -> None:
+    """A page was taken by a fault (+1), or its last reference goes (-1); moving to another one counts neither.
+
+    Source: mm/hugetlb.c alloc_hugetlb_folio(), free_huge_folio() (6.18).
+    """
+    if host.profile.counts_hugetlb:
+        host.count_on_node(host.node_of_block(head), "nr_hugetlb", sign * hs.pages)
 
 
 def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:
@@ -156,13 +168,21 @@ def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:
     if mount is not None and put_pages(mount, 1) == 0:
         hs.resv_huge_pages += 1
     one = np.array([head], np.int64)
-    nid = host.node_of_block(head)
-    if host.mem.flags[head] & BlockFlag.TEMPORARY:
-        host.mem.flags[head] &= 255 - BlockFlag.TEMPORARY
-        account_pages(host, hs, one, -1)
-        hugetlb_page.update_and_free_page_atomic(host, call, hs, head)
-    elif hs.surplus_node[nid] > 0:
+    host.mem.flags[head] &= 255 - BlockFlag.STAYS
+    count_hugetlb(host, hs, head, -1)
+    if hs.surplus_node[host.node_of_block(head)] > 0:
         account_pages(host, hs, one, -1, surplus=True)
         hugetlb_page.update_and_free_page_atomic(host, call, hs, head)
     else:
         enqueue(host, hs, one)
+
+
+def free_temporary_page(host: Host, call: Call, hs: HState, head: int) -> None:
+    """The last reference of a huge page goes that moved to a fresh one: it is released, not pooled.
+
+    Source: mm/hugetlb.c free_huge_page() (5.14).
+    """
+    host.mem.flags[head] &= 255 - BlockFlag.STAYS
+    count_hugetlb(host, hs, head, -1)
+    account_pages(host, hs, np.array([head], np.int64), -1)
+    hugetlb_page.update_and_free_page_atomic(host, call, hs, head)

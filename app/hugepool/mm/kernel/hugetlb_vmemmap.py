@@ -1,5 +1,6 @@
-"""Giving the vmemmap of huge pages back to the system, and taking it again.
+"""The vmemmap of huge pages: remapping it so that frames are free, and giving it frames again.
 
+Which huge pages are remapped, in which order and at what cost, is in ``optimize``.
 Source: mm/hugetlb_vmemmap.c (5.14, 6.1, 6.12): free_huge_page_vmemmap(), alloc_huge_page_vmemmap().
 """
 
@@ -8,11 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, take_pages, zonelist
+from hugepool.mm.kernel.page_alloc import (
+    alloc_pages,
+    allocatable,
+    node_zonelist,
+    setup_per_zone_lowmem_reserve,
+    zonelist,
+)
 from hugepool.mm.kernel.pcp import cache_freed
-from hugepool.mm.kernel.sparse import on_own_memory
 from hugepool.mm.machine import sparse_vmemmap
-from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import (
     NO_BLOCKS,
@@ -48,27 +53,15 @@ def vmemmap_sections(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
     """Sorted, unique sections whose vmemmap describes the huge pages."""
     if heads.size == 0:
         return NO_BLOCKS
-    turn = _sections_in_turn(hs, heads)
+    turn = sections_in_turn(hs, heads)
     lowest = int(turn.min())
     touched = np.zeros(int(turn.max()) - lowest + 1, np.bool_)
     touched[turn - lowest] = True
     return np.flatnonzero(touched) + lowest
 
 
-def _first_touched(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
-    """The same sections in the order in which the pages come to them."""
-    if heads.size == 0:
-        return NO_BLOCKS
-    turn = _sections_in_turn(hs, heads)
-    lowest = int(turn.min())
-    where = np.full(int(turn.max()) - lowest + 1, -1, np.int64)
-    where[turn[::-1] - lowest] = np.arange(turn.size)[::-1]  # of equal indexes the last one written stays
-    sections = np.flatnonzero(where >= 0)
-    ordered: Blocks = sections[np.argsort(where[sections])] + lowest
-    return ordered
-
-
-def _sections_in_turn(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
+def sections_in_turn(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
+    """The same page by page, so that a section comes up again and again."""
     first = heads // BLOCKS_PER_SECTION
     return (first[:, None] + np.arange(SECTIONS_PER_1G)).ravel() if hs.gigantic else first
 
@@ -76,116 +69,10 @@ def _sections_in_turn(hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
 # -- freeing ----------------------------------------------------------------------------------------------
 
 
-def optimize(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
-    """Free the vmemmap of fresh huge pages, in the order given; a page that cannot be is left as it is.
-
-    A PMD is split on demand; no page-table page, and the huge page stays unoptimised: no one is told.
-    Source: mm/hugetlb_vmemmap.c free_huge_page_vmemmap() (5.14); hugetlb_vmemmap_optimize_folios() (6.12).
-    """
-    if not host.optimize_enabled or hs.nr_free_vmemmap_pages == 0 or heads.size == 0:
-        return
-    heads = heads[~on_own_memory(host.mem, heads // BLOCKS_PER_SECTION)]
-    fault = host.faults.get(FaultPoint.VMEMMAP_PAGE_TABLE)
-    if fault and fault.armed:
-        for head in heads.tolist():
-            _optimize_one(host, call, hs, head)
-        return
-    while heads.size:
-        _split(host, call, _first_touched(hs, heads))
-        split = _are_split(host.mem, hs, heads)
-        if split[0]:
-            count = leading(split)
-            _remap_free(host, call, hs, heads[:count])
-        else:  # no page table for these: they stay as they are
-            count = leading(~split)
-        heads = heads[count:]
-
-
-def _are_split(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
-    """Huge pages all of whose vmemmap PMDs are split."""
-    turn = _sections_in_turn(hs, heads).reshape(heads.size, -1)
-    split: Mask = (mem.pte_slot[turn] != 0).all(axis=1)
-    return split
-
-
 def leading(mask: Mask) -> int:
     """How many leading entries are true."""
     stops = np.flatnonzero(~mask)
     return int(stops[0]) if stops.size else int(mask.size)
-
-
-def _optimize_one(host: Host, call: Call, hs: HState, head: int) -> None:
-    """One huge page under fault injection: each unsplit PMD asks for its page table in turn."""
-    one = np.array([head], np.int64)
-    fault = host.faults[FaultPoint.VMEMMAP_PAGE_TABLE]
-    for section in sparse_vmemmap.unsplit_sections(host.mem, vmemmap_sections(hs, one)).tolist():
-        if fault.should_fail():
-            call.injected = True
-            return
-        _split(host, call, np.array([section], np.int64))
-    if _are_split(host.mem, hs, one)[0]:
-        _remap_free(host, call, hs, one)
-
-
-def _split(host: Host, call: Call, sections: npt.NDArray[np.int64]) -> None:
-    """Split the PMDs of sections, as many as page tables can be had for; those split stay split."""
-    fresh = sparse_vmemmap.unsplit_sections(host.mem, sections)
-    if fresh.size == 0:
-        return
-    zones = zonelist(host.nodes, host.memory_nodes()[0], ZONE_NORMAL)
-    tables = alloc_pages(host.mem, zones, fresh.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
-    if tables.size == 0 and host.profile.bulk:
-        tables = _just_freed(host, zones, fresh.size, Use.PAGE_TABLE)
-    fresh = fresh[: tables.size]
-    if fresh.size == 0:
-        return
-    sparse_vmemmap.split_vmemmap_huge_pmd(host.mem, fresh, tables)
-    call.vmemmap.page_table_pages += int(fresh.size)
-    call.emit(Event.VMEMMAP_SPLIT, sections=_summary(fresh))
-
-
-def _remap_free(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
-    """Point all but the kept virtual pages at one shared frame, read-only, and free the old frames."""
-    if not host.profile.fresh_head_frame:
-        _remap_free_now(host, call, hs, heads, None)
-        return
-    while heads.size:
-        frames = _head_frames(host, heads)
-        _remap_free_now(host, call, hs, heads[: frames.size], frames)
-        heads = heads[frames.size :]
-        if frames.size == 0:  # there is no frame left, and these pages will free none
-            return
-
-
-def _head_frames(host: Host, heads: Blocks) -> Pfns:
-    """New frames for kept pages, of the huge page's own node if possible; fewer when memory runs short (6.12)."""
-    frames = np.full(heads.size, -1, np.int64)
-    nids = nids_of(host, heads)
-    for nid in np.unique(nids):
-        mine = np.flatnonzero(nids == nid)
-        zones = restore_zones(host, int(nid))
-        got = alloc_pages(host.mem, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
-        if got.size == 0:
-            got = _just_freed(host, zones, mine.size, Use.VMEMMAP)
-        frames[mine[: got.size]] = got
-    missing = np.flatnonzero(frames < 0)
-    served = int(missing[0]) if missing.size else heads.size
-    beyond = frames[served:]
-    host.mem.assign_pages(beyond[beyond >= 0], Use.BUDDY)
-    return frames[:served]
-
-
-def _just_freed(host: Host, zones: list[Zone], count: int, use: Use) -> Pfns:
-    """Under the watermark, the frames that earlier pages of the batch gave back are reused.
-
-    Source: mm/hugetlb_vmemmap.c hugetlb_vmemmap_optimize_folios(): the list is freed and the page tried again.
-    """
-    for zone in zones:
-        if zone.nr_cached:
-            got = take_pages(host.mem, zone, min(zone.nr_cached, count), Migrate.UNMOVABLE, use)
-            zone.nr_cached -= int(got.size)
-            return got
-    return NO_PFNS
 
 
 def nids_of(host: Host, blocks: Blocks) -> npt.NDArray[np.int64]:
@@ -204,17 +91,28 @@ def per_node(host: Host, blocks: Blocks) -> list[tuple[int, int]]:
     return sorted(found.items())
 
 
-def _remap_free_now(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pfns | None) -> None:
+def remap_free(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pfns | None) -> Pfns:
+    """Point all but the kept virtual pages of huge pages at one shared frame, read-only.
+
+    Args:
+        heads: huge pages whose PMDs are split.
+        fresh: a new frame for the kept page of each, -1 where there is none; None where the kernel uses none.
+
+    Returns:
+        The frames that are not mapped any more, for ``release_frames``.
+    Source: mm/hugetlb_vmemmap.c vmemmap_remap_free() (5.14, 6.12).
+    """
     if heads.size == 0:
-        return
+        return NO_PFNS
     mem = host.mem
     regular = _all_regular(mem, hs, heads) if fresh is None else np.zeros(heads.size, np.bool_)
     lost = _free_regular(host, hs, heads[regular])
-    lost += _remap_words(host, hs, heads[~regular], fresh)
+    freed = _remap_words(host, hs, heads[~regular], fresh)
     mem.flags[heads] |= BlockFlag.OPTIMIZED
     mem.mark_dirty(heads)
     hs.nr_optimized += int(heads.size)
     call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages - lost
+    return freed
 
 
 def _all_regular(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
@@ -251,40 +149,47 @@ def _free_regular(host: Host, hs: HState, heads: Blocks) -> int:
     return int(mask[lossy].sum())
 
 
-def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> int:
-    """Rewrite the page-table words of huge pages and free the frames they mapped before; those lost."""
+def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> Pfns:
+    """Rewrite the page-table words of huge pages; the frames that they mapped before and do not any more."""
     if heads.size == 0:
-        return 0
+        return NO_PFNS
     mem, kept = host.mem, host.mem.kept
     sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, heads))
     ptes = _ptes(mem, hs, heads)
-    if fresh is None:
-        freed = pte_pfn(ptes[:, kept:])
-        shared = pte_pfn(ptes[:, kept - 1 : kept])
-    else:
-        freed = pte_pfn(ptes)
-        shared = fresh[:, None]
-        ptes[:, 0] = make_pte(fresh, PTE_RW)
-    ptes[:, kept:] = make_pte(shared, PTE_RO)
+    freed = pte_pfn(ptes[:, kept:]).ravel()
+    if fresh is not None:  # the head's frame goes as well, where there is another one for it
+        renewed = fresh >= 0
+        freed = np.concatenate((pte_pfn(ptes[renewed, 0]), freed))
+        ptes[renewed, 0] = make_pte(fresh[renewed], PTE_RW)
+    ptes[:, kept:] = make_pte(pte_pfn(ptes[:, kept - 1 : kept]), PTE_RO)
     _set_ptes(mem, hs, heads, ptes)
-    return _release_frames(host, freed.ravel())
+    return freed
 
 
-def _release_frames(host: Host, frames: Pfns) -> int:
+def release_frames(host: Host, call: Call, frames: Pfns) -> None:
     """Give vmemmap frames to the zones they lie in; boot frames become managed (MemTotal grows).
 
-    On 5.14 the frames of a hot-added section are tail pages of one unsplit order-9 block and get lost.
-    Source: include/linux/bootmem_info.h free_bootmem_page(), mm/sparse-vmemmap.c free_vmemmap_page() (5.14).
+    On 5.14 the frames of a hot-added section are tail pages of one unsplit order-9 block and get lost.  The one
+    frame of an early gigantic page is registered as often as it is mapped, and so is never freed (6.18).
+    Source: include/linux/bootmem_info.h free_bootmem_page(), mm/sparse-vmemmap.c free_vmemmap_page() (5.14);
+    mm/bootmem_info.c register_page_bootmem_memmap() (6.18).
     """
-    mem, before = host.mem, int(frames.size)
+    mem = host.mem
     if host.profile.hot_added_frames_lost and mem.hot_added.any():
         lost = mem.uses_of(frames) == Use.VMEMMAP_COMPOUND
         mem.assign_pages(frames[lost], Use.LOST)
+        call.vmemmap.pages_freed -= int(lost.sum())
         frames = frames[~lost]
+    if host.profile.early_vmemmap:
+        early = mem.uses_of(frames) == Use.EARLY_VMEMMAP
+        mem.assign_pages(frames[early], Use.RESERVED)
+        call.vmemmap.pages_freed -= int(early.sum())
+        frames = frames[~early]
     mem.assign_pages(frames, Use.BUDDY)
     blocks, counts = np.unique(frames >> 9, return_counts=True)
     _count_freed(host, blocks, counts)
-    return before - int(frames.size)
+    if host.profile.reserves_follow_managed:
+        setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
 
 
 def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> None:
@@ -399,10 +304,6 @@ def _set_ptes(mem: MemoryMap, hs: HState, heads: Blocks, ptes: npt.NDArray[np.in
     sections = heads[:, None] // BLOCKS_PER_SECTION + np.arange(SECTIONS_PER_1G)
     mem.pte[mem.pte_slot[sections]] = ptes.reshape(heads.size, SECTIONS_PER_1G, PTRS_PER_PTE)
     mem.dirty[sections.ravel()] = True
-
-
-def _summary(sections: npt.NDArray[np.int64]) -> dict[str, int]:
-    return {"count": int(sections.size), "first": int(sections.min()), "last": int(sections.max())}
 
 
 def _id_list(ids: list[int]) -> str:

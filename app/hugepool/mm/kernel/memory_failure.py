@@ -11,7 +11,7 @@ from hugepool.mm.kernel.dissolve import dissolve_free_huge_page
 from hugepool.mm.kernel.hugetlb_page import put_last, run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
 from hugepool.mm.kernel.hugetlb_resv_map import unreserve_pages
-from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_pages
+from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_pages, not_migratable
 from hugepool.mm.kernel.page_isolation import word_of
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
@@ -152,6 +152,8 @@ def _soft_free(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> str:
 
 
 def _soft_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
+    if host.mem.flags[head] & BlockFlag.STAYS:
+        raise not_migratable(head)
     nid = host.node_of_block(head)
     nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
     if not migrate_huge_page(host, call, hs, head, nids):

@@ -15,11 +15,13 @@ from hugepool.mm.kernel.migrate import (
     free_huge_pages,
     migrate_huge_page,
     migrate_single_pages,
+    movable_huge_pages,
+    not_migratable,
     other_nodes,
     used_huge_pages,
 )
 from hugepool.mm.kernel.page_alloc import drain_pcp
-from hugepool.mm.kernel.page_isolation import all_free, isolate, pages_of_use
+from hugepool.mm.kernel.page_isolation import all_free, isolate, pages_of_use, unisolate
 from hugepool.mm.kernel.watermarks import memory_changed
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
@@ -57,11 +59,11 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[
     progress = OfflineProgress("online")
     drain_pcp(host.mem, [zone])
     try:
-        isolate(host, blocks, report=call)
+        types = isolate(host, blocks, report=call)
         try:
             _empty(host, call, blocks, zone.nid, progress)
         except MMError:
-            host.mem.set_type(blocks, Migrate.MOVABLE)
+            unisolate(host, blocks, types)
             raise
     except MMError as error:
         error.result = told(call, progress)
@@ -123,11 +125,11 @@ def _migrate_pass(host: Host, call: Call, blocks: Blocks, nids: list[int], progr
     moved, left = migrate_single_pages(host, call, blocks, nids)
     progress.migrated_pages += moved
     for hs in host.hstates.values():
-        for head in used_huge_pages(host, hs, blocks).tolist():
+        for head in movable_huge_pages(host, hs, blocks).tolist():
             if migrate_huge_page(host, call, hs, head, nids):
                 progress.migrated_hugepages += 1
                 progress.migrated_pages += hs.pages
-        left += int(used_huge_pages(host, hs, blocks).size)
+        left += int(movable_huge_pages(host, hs, blocks).size)
     return left
 
 
@@ -153,12 +155,16 @@ def _refuse_in_flight(host: Host, blocks: Blocks) -> None:
 
 def _dissolve_all(host: Host, call: Call, blocks: Blocks, progress: OfflineProgress) -> None:
     for hs in host.hstates.values():
-        heads = free_huge_pages(host, hs, blocks)
+        heads, stays = free_huge_pages(host, hs, blocks), used_huge_pages(host, hs, blocks)
+        if stays.size:
+            heads = heads[heads < stays[0]]
         done, refusal = dissolve_free_huge_pages(host, call, hs, heads)
         if done:
             progress.dissolved[hs.size] = progress.dissolved.get(hs.size, 0) + done
         if refusal is not None:
             raise refusal
+        if stays.size:
+            raise not_migratable(int(stays[0]))
 
 
 def _take_offline(host: Host, sections: Blocks, blocks: Blocks, zone: Zone) -> None:

@@ -8,22 +8,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hugepool.mm.kernel import hugetlb_vmemmap
 from hugepool.mm.kernel.hugetlb_page import (
     account_pages,
     dequeue,
+    dequeue_page,
     huge_source,
     run_free_hpage_work,
     take_huge_blocks,
 )
-from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
+from hugepool.mm.kernel.hugetlb_reserve import free_huge_page, free_temporary_page
+from hugepool.mm.kernel.optimize import optimize
 from hugepool.mm.kernel.page_alloc import alloc_pages, zonelist
 from hugepool.mm.kernel.page_isolation import pages_of_use
+from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import MOVABLE_USES, ZONE_MOVABLE, BlockFlag, Blocks, Migrate, Pfns, Use
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import move_huge_owner, move_owner
 from hugepool.mm.machine.state import Call, Host, HState
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 
 def other_nodes(host: Host, nid: int) -> list[int]:
@@ -60,9 +64,23 @@ def used_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:
     return _huge_pages(host, hs, blocks, free=False)
 
 
+def movable_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:
+    """Those of them that can be migrated."""
+    heads = used_huge_pages(host, hs, blocks)
+    movable: Blocks = heads[host.mem.flags[heads] & BlockFlag.STAYS == 0]
+    return movable
+
+
 def free_huge_pages(host: Host, hs: HState, blocks: Blocks) -> Blocks:
     """First pageblocks of free huge pages that lie in the pageblocks, gigantic ones maybe in part."""
     return _huge_pages(host, hs, blocks, free=True)
+
+
+def not_migratable(head: int) -> MMError:
+    """The refusal to move a huge page that moved to a fresh page of its own node before (6.18)."""
+    pfn = head * PAGEBLOCK_PAGES
+    detail = f"the huge page at {pfn} was moved to this place, and cannot be moved again until it is freed"
+    return MMError("EBUSY", detail, reason=Reason.NOT_MIGRATABLE, pfn=pfn)
 
 
 def _huge_pages(host: Host, hs: HState, blocks: Blocks, *, free: bool) -> Blocks:
@@ -86,11 +104,12 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
     target, fresh = _target(host, call, hs, nids)
     if target is None:
         return False
-    if fresh:
-        host.mem.flags[head] |= BlockFlag.TEMPORARY
-        _carry_surplus(host, hs, head, target)
     move_huge_owner(host, hs, head, target)
-    free_huge_page(host, call, hs, head)
+    if fresh:
+        _move_hugetlb_state(host, hs, head, target)
+        free_temporary_page(host, call, hs, head)
+    else:
+        free_huge_page(host, call, hs, head)
     host.count("pgmigrate_success", hs.pages if host.profile.migration_counts_base_pages else 1)
     if host.deferred_mode == "auto" and not host.profile.restore_waits:  # the worker keeps up
         run_free_hpage_work(host, call)
@@ -105,23 +124,46 @@ def _target(host: Host, call: Call, hs: HState, nids: Sequence[int]) -> tuple[in
         return None, False
     if hs.available:
         for nid in nids:
-            if hs.free_node[nid]:
-                return int(dequeue(host, hs, nid, 1)[0]), False
+            pooled = _pooled(host, hs, nid)
+            if pooled is not None:
+                return pooled, False
     if hs.gigantic:
         return None, False
     for nid in nids:
         source = huge_source(host, nid, 1, 1)
         if source is not None:
             heads = take_huge_blocks(host, source[0], 1)
-            hugetlb_vmemmap.optimize(host, call, hs, heads)
+            optimize(host, call, hs, heads)
             account_pages(host, hs, heads, +1)
             return int(heads[0]), True
     return None, False
 
 
-def _carry_surplus(host: Host, hs: HState, head: int, target: int) -> None:
-    """Crossing nodes moves one unit of surplus along, in the temporary case only."""
+def _pooled(host: Host, hs: HState, nid: int) -> int | None:
+    """A free page of a node's pool, taken; 6.18 leaves those of isolated pageblocks alone.
+
+    Source: mm/hugetlb.c dequeue_huge_page_node_exact() (5.14, 6.18).
+    """
+    if not host.profile.dequeue_skips_isolated:
+        return int(dequeue(host, hs, nid, 1)[0]) if hs.free_node[nid] else None
+    heads = hs.free_lists[nid].items()[::-1]
+    usable = heads[host.mem.mt[heads] != Migrate.ISOLATE]
+    if usable.size == 0:
+        return None
+    dequeue_page(host, hs, int(usable[0]))
+    return int(usable[0])
+
+
+def _move_hugetlb_state(host: Host, hs: HState, head: int, target: int) -> None:
+    """Across nodes a unit of surplus goes along; on 6.18 a page that stays on its node cannot move again.
+
+    Source: mm/hugetlb.c move_hugetlb_state() (5.14, 6.18).
+    """
     old, new = host.node_of_block(head), host.node_of_block(target)
-    if old != new and hs.surplus_node[old]:
+    if old == new:
+        if host.profile.fresh_target_stays:
+            host.mem.flags[target] |= BlockFlag.STAYS
+        return
+    if hs.surplus_node[old]:
         hs.surplus_node[old] -= 1
         hs.surplus_node[new] += 1

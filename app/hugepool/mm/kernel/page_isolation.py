@@ -4,6 +4,7 @@ Source: mm/page_isolation.c start_isolate_page_range(), mm/page_alloc.c has_unmo
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from hugepool.mm.kernel.page_alloc import drain_pcp
 from hugepool.mm.machine.errors import MMError
@@ -22,6 +23,7 @@ from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
+Types = npt.NDArray[np.uint8]
 MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
 
 
@@ -52,30 +54,47 @@ def unmovable_pages(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE) -
     return np.sort(np.concatenate((pfns[bad], areas)))
 
 
-def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: Call | None = None) -> None:
+def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: Call | None = None) -> Types:
     """Make pageblocks MIGRATE_ISOLATE, so that nothing is allocated from them; ``mt``: what is asked for.
 
+    Returns the types that they have afterwards, for ``unisolate``.
     ``report``: where a page that is in the way is dumped, as REPORT_FAILURE asks for; ranges do without.
 
     Raises:
         MMError: EBUSY naming the first unmovable page; nothing is isolated, but the pageblocks before it were for a
-            moment, and have the type that was asked for.
+            moment.
     """
     mem = host.mem
+    types = _types_afterwards(host, blocks, mt)
     found = unmovable_pages(host, blocks, mt)
     if found.size:
         pfn = int(found[0])
         in_area = mem.mt[pfn // PAGEBLOCK_PAGES] == Migrate.CMA
         word = "cma" if in_area else word_of(Use(mem.page_use(pfn)))
-        before = blocks[blocks < pfn // PAGEBLOCK_PAGES]
-        mem.set_type(before, Migrate.ISOLATE)
-        mem.set_type(before, mt)
+        before = blocks < pfn // PAGEBLOCK_PAGES
+        mem.set_type(blocks[before], Migrate.ISOLATE)
+        unisolate(host, blocks[before], types[before])
         if report is not None:
             report.printk("page dumped because: unmovable page")
         raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason=Reason.UNMOVABLE_PAGE,
                       pfn=pfn, use=word)  # fmt: skip
     drain_pcp(mem, mem.zones_of(blocks))
     mem.set_type(blocks, Migrate.ISOLATE)
+    return types
+
+
+def _types_afterwards(host: Host, blocks: Blocks, mt: Migrate) -> Types:
+    """The type that the caller asks for; or each its own, where isolation is a bit beside the type.
+
+    Source: mm/page_isolation.c unset_migratetype_isolate() (5.14, 6.18).
+    """
+    return host.mem.mt[blocks] if host.profile.isolation_keeps_types else np.full(blocks.size, mt, np.uint8)
+
+
+def unisolate(host: Host, blocks: Blocks, types: Types) -> None:
+    """Give isolated pageblocks a type again."""
+    for mt in np.unique(types).tolist():
+        host.mem.set_type(blocks[types == mt], Migrate(mt))
 
 
 def pages_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Pfns:

@@ -18,6 +18,7 @@ class FaultPoint(StrEnum):
     VMEMMAP_PAGE_TABLE = "vmemmap-page-table"
     HUGEPAGE_ALLOC = "hugepage-alloc"
     MIGRATION_TARGET = "migration-target"
+    VMEMMAP_HEAD_FRAME = "vmemmap-head-frame"
 
 
 POINTS = tuple(point.value for point in FaultPoint)
@@ -65,6 +66,11 @@ class FaultAttr:
             self.times -= 1
         self.failures += 1
         return True
+
+    def fails_all(self, requests: int) -> bool:
+        """Whether it is sure that each of the next requests for one page fails."""
+        enough = self.times < 0 or self.times >= requests
+        return self.probability == 100 and self.interval == 1 and self.space <= 1 and enough
 
     @property
     def armed(self) -> bool:

@@ -176,3 +176,31 @@ LINES_6_12 = replace(
         "pgdemote_kswapd pgdemote_direct",
     ),
 )
+LINES_6_18 = replace(
+    LINES_6_12,
+    meminfo=edited(LINES_6_12.meminfo, {"FilePmdMapped": "CmaTotal CmaFree Balloon"}, "Unaccepted"),
+    node_meminfo=edited(LINES_6_12.node_meminfo, {}, "Unaccepted"),
+    node_stats=edited(
+        LINES_6_12.node_stats,
+        {"pgdemote_khugepaged": "pgdemote_proactive nr_hugetlb nr_balloon_pages nr_kernel_file_pages"},
+        "nr_writeback_temp nr_iommu_pages nr_swapcached pgpromote_success pgpromote_candidate",
+    ),
+    zone_stats=edited(
+        LINES_6_12.zone_stats,
+        {"nr_free_pages": "nr_free_pages_blocks"},
+        "nr_bounce nr_zspages nr_unaccepted",
+    ),
+    vm_events=edited(
+        LINES_6_12.vm_events,
+        {
+            "pgsteal_khugepaged": "pgsteal_proactive",
+            "pgscan_khugepaged": "pgscan_proactive",
+            "htlb_buddy_alloc_fail": "cma_alloc_success cma_alloc_fail",
+            "direct_map_level3_splits": "direct_map_level2_collapses direct_map_level3_collapses",
+        },
+        """pgalloc_device allocstall_device pgskip_device numa_pte_updates numa_huge_pte_updates numa_hint_faults
+        numa_hint_faults_local numa_pages_migrated balloon_inflate balloon_deflate balloon_migrate swap_ra
+        swap_ra_hit swpin_zero swpout_zero ksm_swpin_copy cow_ksm""",
+    ),
+    migratetypes=edited(LINES_6_12.migratetypes, {"HighAtomic": "CMA"}),
+)

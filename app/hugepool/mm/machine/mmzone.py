@@ -64,6 +64,10 @@ class Use(IntEnum):
     OFFLINE = 16  # memory of an offline block
     OWN_VMEMMAP = 17  # vmemmap of a memory block on the block itself (memmap_on_memory): never managed
     UNPLUGGED = 18  # taken out by the virtio-mem driver: present, not managed
+    EARLY_VMEMMAP = (
+        19  # the one frame of a page whose vmemmap was built small at boot: it is never freed (6.15+)
+    )
+    BOOT_PAGE_TABLE = 20  # the page tables of that vmemmap, taken from memblock
     MIXED = 255
 
 
@@ -87,7 +91,7 @@ class BlockFlag:
     FREE = 1  # on a free list
     OPTIMIZED = 2  # HPageVmemmapOptimized
     GIGANTIC = 4  # part of a 1 GiB page
-    TEMPORARY = 8
+    STAYS = 8  # in use, and cannot be migrated before it is freed (6.18)
     QUEUED = 16  # waits for the deferred-free worker
     HEAD = 32  # first pageblock of a huge page
     RESTING = 128  # free, but a page of it waits on the list of a CPU
@@ -105,7 +109,16 @@ class SectionState(IntEnum):
 ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = range(4)
 
-_UNMANAGED = (Use.HOLE, Use.RESERVED, Use.BOOT_VMEMMAP, Use.OFFLINE, Use.OWN_VMEMMAP, Use.UNPLUGGED)
+_UNMANAGED = (
+    Use.HOLE,
+    Use.RESERVED,
+    Use.BOOT_VMEMMAP,
+    Use.EARLY_VMEMMAP,
+    Use.BOOT_PAGE_TABLE,
+    Use.OFFLINE,
+    Use.OWN_VMEMMAP,
+    Use.UNPLUGGED,
+)
 IS_MANAGED = np.ones(256, np.int64)
 IS_MANAGED[list(_UNMANAGED)] = 0
 MOVABLE_USES = (Use.ANON, Use.PAGE_CACHE)

@@ -8,7 +8,7 @@ Source: docs/kernel-rules.md 4.6 and 2.7, held against recordings of 5.14.2, 6.1
 from dataclasses import dataclass, replace
 
 from hugepool.mm.machine.errors import BadInput
-from hugepool.mm.machine.file_lines import LINES_5_14, LINES_6_1, LINES_6_12, FileLines
+from hugepool.mm.machine.file_lines import LINES_5_14, LINES_6_1, LINES_6_12, LINES_6_18, FileLines
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class KernelProfile:
         fresh_head_frame: the kept page is copied to a new frame, so that all old frames are freed (6.2+).
         restore_thisnode: restoring takes frames of the huge page's own node only (until 6.6).
         bulk: growth optimises all fresh pages at the end, shrink restores in bulk (6.8+).
-        param_parser: how ``hugetlb_free_vmemmap=`` is read: ``on-off`` (exactly these words) or ``kstrtobool``.
+        param_parser: how ``hugetlb_free_vmemmap=`` is read: ``on-off`` (exactly these words), ``kstrtobool``, or
+            ``early-kstrtobool``, for which the bare word is malformed.
         announces_when_off: the console names the savings even when the feature is off (5.19+).
         registered_text, savings_text: format strings of the boot console.
         crossing_text: what the console says when a struct page crosses page boundaries; None: nothing.
@@ -60,6 +61,25 @@ class KernelProfile:
         migration_counts_base_pages: pgmigrate_success counts the base pages of a huge page (6.1), else one.
         pcp_flush_max_shift: a full list of a CPU gives at most this power of two of batches back; None: any (5.14).
         pcp_flush_counts: as many as were freed in a row (6.7+); else the part doubles from time to time.
+        reserves_follow_managed: lowmem_reserve follows each page that becomes managed (6.18), else it waits for the
+            next event that recomputes it.
+        shrink_counts_free_surplus: free surplus pages do not keep a shrink from freeing others (6.18).
+        dissolve_lowers_max: dissolving a page of a node with surplus lowers max as well (defect, 6.18).
+        dequeue_skips_isolated: free huge pages of isolated pageblocks are not handed out (6.18).
+        fresh_target_stays: a huge page that moved to a fresh page of its own node cannot move again until it is
+            freed (defect, 6.18).
+        empty_page_tables_freed: a process that gives memory back gives its empty page tables back as well (6.14+).
+        cma_folder: what precedes an area's name in the name of its folder in debugfs (``cma-`` until 6.0).
+        cma_ranges: that folder has one below for each range of the area (6.15+).
+        early_vmemmap: gigantic pages of the command line have a small vmemmap from the start (6.15+).
+        isolation_keeps_types: pageblocks have their own type again after they were isolated (6.18).
+        range_replaces_freed: huge pages of a range that became free when they moved are replaced as well (6.18).
+        counts_hugetlb: huge pages in use are counted in nr_hugetlb; a page that moves is taken off twice (6.18).
+        pageset_limits: zoneinfo has the limits of each CPU's list (6.18).
+        hugetlb_cma_only: ``hugetlb_cma_only=`` is understood (6.15+).
+        alloc_threads_line: the console says how long boot-time pages took, with how many threads (6.15+).
+        cma_names_range: the console's texts about areas count ranges (6.15+).
+        cma_counts_available: an area refuses at once what is more than its free pages, with EBUSY (6.15+).
         kernel_image_pages: reserved pages of a freshly booted kernel, for hosts made from a spec.
     """
 
@@ -107,6 +127,23 @@ class KernelProfile:
     pcp_flush_max_shift: int | None
     pcp_flush_counts: bool
     restore_gfp_text: str
+    reserves_follow_managed: bool
+    shrink_counts_free_surplus: bool
+    dissolve_lowers_max: bool
+    dequeue_skips_isolated: bool
+    fresh_target_stays: bool
+    empty_page_tables_freed: bool
+    cma_folder: str
+    cma_ranges: bool
+    early_vmemmap: bool
+    isolation_keeps_types: bool
+    range_replaces_freed: bool
+    counts_hugetlb: bool
+    pageset_limits: bool
+    hugetlb_cma_only: bool
+    alloc_threads_line: bool
+    cma_names_range: bool
+    cma_counts_available: bool
     kernel_image_pages: int
 
     def vmemmap_pages(self, order: int) -> int:
@@ -167,6 +204,23 @@ _5_14 = KernelProfile(
     pcp_flush_max_shift=None,
     pcp_flush_counts=False,
     restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
+    reserves_follow_managed=False,
+    shrink_counts_free_surplus=False,
+    dissolve_lowers_max=False,
+    dequeue_skips_isolated=False,
+    fresh_target_stays=False,
+    empty_page_tables_freed=False,
+    cma_folder="cma-",
+    cma_ranges=False,
+    early_vmemmap=False,
+    isolation_keeps_types=False,
+    range_replaces_freed=False,
+    counts_hugetlb=False,
+    pageset_limits=False,
+    hugetlb_cma_only=False,
+    alloc_threads_line=False,
+    cma_names_range=False,
+    cma_counts_available=False,
     kernel_image_pages=2561,
 )
 _6_1 = replace(
@@ -201,6 +255,7 @@ _6_1 = replace(
     device_zone=True,
     migration_counts_base_pages=True,
     pcp_flush_max_shift=5,
+    cma_folder="",
     kernel_image_pages=8101,
 )
 _6_12 = replace(
@@ -225,8 +280,37 @@ _6_12 = replace(
     kernel_image_pages=9400,
 )
 
+_6_18 = replace(
+    _6_12,
+    name="6.18",
+    release="6.18.0",
+    first_version=(6, 15),
+    lines=LINES_6_18,
+    fresh_anon_active=False,
+    deferred_init=False,
+    device_zone=False,
+    kernel_image_pages=2983,
+    cma_ranges=True,
+    early_vmemmap=True,
+    isolation_keeps_types=True,
+    range_replaces_freed=True,
+    counts_hugetlb=True,
+    pageset_limits=True,
+    hugetlb_cma_only=True,
+    alloc_threads_line=True,
+    cma_names_range=True,
+    param_parser="early-kstrtobool",
+    cma_counts_available=True,
+    reserves_follow_managed=True,
+    empty_page_tables_freed=True,
+    shrink_counts_free_surplus=True,
+    dissolve_lowers_max=True,
+    dequeue_skips_isolated=True,
+    fresh_target_stays=True,
+)
+
 DEFAULT_KERNEL = _5_14.name
-PROFILES: dict[str, KernelProfile] = {p.name: p for p in (_5_14, _6_1, _6_12)}
+PROFILES: dict[str, KernelProfile] = {p.name: p for p in (_5_14, _6_1, _6_12, _6_18)}
 
 
 def profile_of(kernel: str) -> KernelProfile:

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     ALL_FREE_PAGES_RESERVED = "all-free-pages-reserved"  # no free huge page may leave the pool
     LIVELOCK = "livelock"  # pages come back as often as they are moved
     MIGRATION_TARGET = "migration-target"  # no place for what has to move
+    NOT_MIGRATABLE = "not-migratable"  # a huge page in use cannot be moved before it is freed (6.18)
     PARSE = "parse"  # text that a file does not take
     GIGANTIC_PAGE = "gigantic-page"  # a page of 1 GiB cannot do that
     READ_ONLY = "read-only"  # the mode of a file

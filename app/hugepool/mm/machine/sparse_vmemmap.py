@@ -108,6 +108,14 @@ def own_tables(mem: MemoryMap, sections: Sections) -> None:
         mem.pte[mem.pte_slot[regular]] = words
 
 
+def share_tails(mem: MemoryMap, sections: Sections) -> None:
+    """Map every entry of the sections of one gigantic page to its first frame, all but the first read-only."""
+    frame = mem.vmemmap_pfn[sections[0]]
+    rows = mem.pte_slot[sections]
+    mem.pte[rows] = make_pte(frame, PTE_RO)
+    mem.pte[rows[0], 0] = make_pte(frame, PTE_RW)
+
+
 def block_ptes(mem: MemoryMap, blocks: Sections) -> Ptes:
     """The 8 PTEs that map the struct pages of each pageblock, shape (n, 8); the sections own their tables."""
     rows = mem.pte_slot[blocks // BLOCKS_PER_SECTION]

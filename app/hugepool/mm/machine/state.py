@@ -208,8 +208,9 @@ class Host:
         deferred: queue of the deferred-free worker, oldest first; worked off newest first.
         optimize_enabled: new huge pages give their vmemmap back.
         thp: transparent huge pages were not switched off at boot: khugepaged raises min_free_kbytes.
+        hugetlb_cma_only: gigantic pages come out of the areas for them and from nowhere else.
         carried: fields of /proc that hugepool does not model, carried from import or boot.
-        counters: vmstat counters that hugepool does model.
+        counters: vmstat counters that hugepool does model; those of a node (``node_counter``) since boot or import.
         last_splat_ns: when the last allocation failure was printed (rate limit), None never.
     """
 
@@ -231,6 +232,7 @@ class Host:
     movable_node: bool = False
     memmap_on_memory: bool = False
     thp: bool = True
+    hugetlb_cma_only: bool = False
     auto_online_blocks: str = "offline"
     hstates: dict[int, HState] = field(default_factory=dict)
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -287,6 +289,16 @@ class Host:
         """Advance a vmstat counter."""
         if by:
             self.counters[counter] = self.counters.get(counter, 0) + by
+
+    def count_on_node(self, nid: int, counter: str, by: int) -> None:
+        """Advance a vmstat counter that nodes have, too."""
+        self.count(counter, by)
+        self.count(node_counter(nid, counter), by)
+
+
+def node_counter(nid: int, counter: str) -> str:
+    """Where ``Host.counters`` keeps the counter of one node."""
+    return f"node{nid}/{counter}"
 
 
 @dataclass(slots=True)

@@ -35,7 +35,8 @@ from hugepool.mm.machine.units import (
 )
 from hugepool.mm.views import check_hugetlb
 
-VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.OWN_VMEMMAP)
+PAGE_TABLES = (Use.PAGE_TABLE, Use.BOOT_PAGE_TABLE)
+VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.EARLY_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.OWN_VMEMMAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +228,11 @@ def _shared_entries(host: Host, split: Pfns) -> Mask:
 def _page_tables(host: Host) -> list[str]:
     mem = host.mem
     split = np.flatnonzero(mem.pte_slot)
-    tables = sum(int(_uses_by_zone(host, zone)[Use.PAGE_TABLE]) for zone in host.zones)
+    tables = sum(int(_uses_by_zone(host, zone)[list(PAGE_TABLES)].sum()) for zone in host.zones)
     out = []
     if tables != split.size:
         out.append(f"{tables} page-table frames, {split.size} split sections")
-    wrong = [s for s in split.tolist() if mem.page_use(int(mem.pte_pfn[s])) != Use.PAGE_TABLE]
+    wrong = [s for s in split.tolist() if mem.page_use(int(mem.pte_pfn[s])) not in PAGE_TABLES]
     out += [f"section {s}: its page table lies in a frame used otherwise" for s in wrong[:5]]
     return out
 
@@ -287,6 +288,8 @@ def _counters_law(host: Host) -> Law:
             for n in range(hs.nr_nodes)
             if hs.surplus_node[n] > hs.nr_node[n]
         ]
+        if host.profile.dissolve_lowers_max and hs.max_huge_pages != hs.persistent:
+            defects.append(f"{hs.size}: max {hs.max_huge_pages}, nr - surplus {hs.persistent}")
         row = f"{hs.size}: nr/free/resv {hs.nr_huge_pages}/{hs.free_huge_pages}/{hs.resv_huge_pages}"
         if hs.free_huge_pages > hs.nr_huge_pages:
             broken.append(row)

@@ -27,9 +27,16 @@ from hugepool.mm.views.host_view import block_states, sections_per_block
 Numbers = npt.NDArray[np.int64]
 
 # The API's word for each use, where it is not the enum's own name in small letters with "-" for "_".
-USE_WORDS = {Use.BOOT_VMEMMAP: "vmemmap", Use.VMEMMAP_COMPOUND: "vmemmap", Use.OWN_VMEMMAP: "vmemmap"}
+USE_WORDS = {
+    Use.BOOT_VMEMMAP: "vmemmap",
+    Use.EARLY_VMEMMAP: "vmemmap",
+    Use.VMEMMAP_COMPOUND: "vmemmap",
+    Use.OWN_VMEMMAP: "vmemmap",
+    Use.BOOT_PAGE_TABLE: "page-table",
+}
 VMEMMAP_ORIGIN = {
     Use.BOOT_VMEMMAP: "boot",
+    Use.EARLY_VMEMMAP: "boot",
     Use.VMEMMAP: "buddy",
     Use.VMEMMAP_COMPOUND: "hot-added",
     Use.OWN_VMEMMAP: "own-block",
@@ -193,7 +200,7 @@ def _details(host: Host, pfn: int, use: Use) -> dict[str, Any]:
         return {"hugepage": _hugepage(host, pfn)}
     if use in VMEMMAP_ORIGIN:
         return {"origin": VMEMMAP_ORIGIN[use]}
-    if use == Use.PAGE_TABLE:
+    if use in {Use.PAGE_TABLE, Use.BOOT_PAGE_TABLE}:
         owner = np.flatnonzero(host.mem.pte_pfn == pfn)
         return {"page_table_of_section": int(owner[0]) if owner.size else None}
     if use in {Use.ANON, Use.KERNEL}:
