@@ -42,7 +42,7 @@ from hugepool.jobs import Board, Limits
 from hugepool.service import Forbidden, Service
 from hugepool.settings import Settings
 from hugepool.whatif import NEEDED
-from hugepool.worker import DeferredFreeWorker
+from hugepool.worker import DeferredFreeWorker, Housekeeper
 
 ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freeing, fault injection, audits.
 
@@ -90,12 +90,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
         await run_sync(service.start)
-        worker = DeferredFreeWorker(service)
+        worker, housekeeper = DeferredFreeWorker(service), Housekeeper(service)
         try:
+            housekeeper.start()
             if settings.worker_enabled:
                 await worker.start()
             yield
         finally:
+            await housekeeper.stop()
             await worker.stop()
             await run_sync(board.close)
             await run_sync(service.close)
@@ -128,7 +130,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.cors_origins:  # outside of it: a browser's preflight brings no token
         app.add_middleware(CORSMiddleware, **CORS, allow_origins=settings.cors_origins)
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(CountRequests, metrics=RequestMetrics(registry))
+    app.add_middleware(CountRequests, metrics=RequestMetrics(registry), cut=errors.stopping)
     return app
 
 

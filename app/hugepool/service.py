@@ -38,6 +38,7 @@ from hugepool.store.events import rfc3339
 from hugepool.store.fleet import Filter, Member
 from hugepool.store.history import Moment
 from hugepool.store.hosts import Change, HostStore, Loaded, host_bytes, map_bytes
+from hugepool.store.housekeeping import Housekeeping
 from hugepool.store.idempotency import Stored
 from hugepool.store.news import News
 
@@ -240,6 +241,7 @@ class Service:
         self._probed = -PROBE_SECONDS
         self._listeners: list[Listener] = []
         self.work = WorkQueue(self._database, settings, clock)
+        self.housekeeping = Housekeeping(self._database, settings, clock)
 
     def start(self) -> None:
         """Bring the database to the newest schema; safe while other processes do the same."""

@@ -8,11 +8,16 @@ for each host.
 import asyncio
 import contextlib
 import logging
+from functools import partial
+
+from anyio.to_thread import run_sync
 
 from hugepool.mm.commands.commands import RunFreeHpageWork
 from hugepool.service import HostNotFound, Service, StoreFailure, Terms
 
 log = logging.getLogger(__name__)
+# A stop that does not wait any longer leaves the thread behind: it stores all of its change, or nothing.
+_in_thread = partial(run_sync, abandon_on_cancel=True)
 
 
 class DeferredFreeWorker:
@@ -22,6 +27,7 @@ class DeferredFreeWorker:
         self._service = service
         self._wake = asyncio.Event()
         self._stopping = False
+        self._at = ""  # the host that is drained
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -37,13 +43,16 @@ class DeferredFreeWorker:
         self._task = asyncio.create_task(self._run(), name="deferred-free-worker")
 
     async def stop(self) -> None:
-        """Finish the host at hand, leave the others to the next start."""
+        """Finish the host at hand, if that does not take long; leave the others to the next start."""
         if self._task is None:
             return
         self._stopping = True
         self._forget()
         self._wake.set()
-        await self._task
+        try:
+            await asyncio.wait_for(self._task, self._service.settings.shutdown_seconds)
+        except TimeoutError:
+            log.warning("the stop cut the draining of the deferred frees of host %s", self._at)
         self._task = None
 
     async def _run(self) -> None:
@@ -63,10 +72,11 @@ class DeferredFreeWorker:
     async def _round(self) -> None:
         """Every host that has work, once."""
         self._service.work.beat()
-        for name in await asyncio.to_thread(self._service.work.due):
+        for name in await _in_thread(self._service.work.due):
             if self._stopping:
                 return
-            await asyncio.to_thread(self._drain, name)
+            self._at = name
+            await _in_thread(self._drain, name)
             self._service.work.beat()
 
     def _drain(self, name: str) -> None:
@@ -82,3 +92,33 @@ class DeferredFreeWorker:
             log.exception("draining the deferred frees of host %s failed", name)
             failure = f"{type(error).__name__}: {error}"
         work.release(name, failure)
+
+
+class Housekeeper:
+    """Deletes old rows now and then; start and stop it in a lifespan."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="housekeeper")
+
+    async def stop(self) -> None:
+        """End; what is not done is done after the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._service.settings.maintenance_seconds)
+            try:
+                await _in_thread(self._service.housekeeping.run)
+            except StoreFailure as failure:
+                log.warning("old rows could not be deleted: %s", failure)
+            except Exception:  # a bug must not end it in silence
+                log.exception("deleting old rows failed")

@@ -87,7 +87,12 @@ def test_a_question_is_ended_when_who_asked_has_gone(server: Server) -> None:
 def test_variants_are_looked_at_when_their_turn_comes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     host, looked = api.boot(), []
     variant = variants.variant
-    monkeypatch.setattr(variants, "variant", lambda *args: looked.append(1) or variant(*args))
+
+    def counted(*args: Any) -> Any:
+        looked.append(args)
+        return variant(*args)
+
+    monkeypatch.setattr(variants, "variant", counted)
     grid = {"steps.0.resize.count": list(range(1000)), "steps.0.resize.size": ["2048kB"] * 5}
     question = {"host": host.name, "steps": [GROW], "variants": {"grid": grid}}
     job = api.post("/v1/what-if", question, headers={"Prefer": "respond-async"})

@@ -12,6 +12,7 @@ from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.reasons import Reason
 from hugepool.replay.run import replay
+from hugepool.settings import Settings
 from hugepool.whatif.steps import STEPS
 from tests.docs.console import ROOT
 
@@ -232,3 +233,26 @@ def test_the_list_of_steps_is_complete() -> None:
     page = ROOT / "docs" / "what-if.md"
     listed = {word for cells in rows(page, "Steps") for word in re.findall(r"`(\w+)`", cells[0])}
     assert listed == STEPS.keys()
+
+
+def test_the_list_of_settings_is_that_of_the_code() -> None:
+    page = ROOT / "docs" / "operations.md"
+    listed = [cells for cells in rows(page, "Settings") if cells[0] != "variable"]
+    assert listed == [
+        [f"`HUGEPOOL_{name.upper()}`", _as_variable(field.default), str(field.description)]
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _as_variable(default: object) -> str:
+    """A default as it would be set; nothing for what is not set."""
+    if default is None or default == ():
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+@by_name
+def test_settings_that_a_page_names_are_there(page: Path) -> None:
+    names = (*Settings.model_fields, "url", "token", "name")  # the last stands for any
+    known = {f"HUGEPOOL_{name.upper()}" for name in names}
+    assert set(re.findall(r"HUGEPOOL_[A-Z_]*[A-Z]", page.read_text())) <= known

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,7 @@ def test_owners_take_turns_and_each_ones_jobs_keep_their_order(tmp_path: Path) -
     for owner, count in (("greedy", 4), ("modest", 2), ("late", 1)):
         for i in range(count):
             job = submit(board, "sum", work.square, 0, [i], sum, owner=owner)
-            job.when_final(lambda name=f"{owner} {i}": done.append(name))
+            job.when_final(partial(done.append, f"{owner} {i}"))
             jobs.append(job)
     board.delete(first.id)
     assert all(job.wait(SECONDS) for job in jobs)

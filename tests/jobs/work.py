@@ -45,5 +45,5 @@ def fail(_shared: Any, item: Any, _report: Report) -> None:
 def one_decides(folder: Path, item: int, report: Report) -> str:
     """The first item's result makes all others unnecessary, which would never end."""
     if item:
-        return endless(folder, item, report)
+        endless(folder, item, report)
     return "decided"

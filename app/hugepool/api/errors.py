@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from hugepool.api.middleware import BodyRefused
 from hugepool.forms.validation import describe
@@ -222,6 +223,15 @@ def _methods(request: Request) -> list[str]:
     return [
         m for m in known if any(r.matches({**request.scope, "method": m})[0] == Match.FULL for r in routes)
     ]
+
+
+async def stopping(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer to a request that takes longer than a stopping service waits."""
+    detail = "the service is stopping and waits no longer; a change is whole or absent: its host says which"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    headers = {"Retry-After": "10", "Connection": "close"}
+    answer = problem(Request(scope), ERRNO_OF_STATUS[status], detail, status=status, headers=headers)
+    await answer(scope, receive, send)
 
 
 async def _bug(request: Request, exc: Exception) -> Response:

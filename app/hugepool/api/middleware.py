@@ -121,21 +121,27 @@ def _content_length(scope: Scope) -> int:
 
 
 class CountRequests:
-    """Count answers by route, method and status, and the time to their first byte; log those that a stop cuts."""
+    """Count answers by route, method and status, and the time to their first byte.
 
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+    Requests that a stop cuts are logged, and answered if they can be.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, cut: ASGIApp) -> None:
         self.app = app
         self.metrics = metrics
+        self.cut = cut  # answers a request that is cut
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = perf_counter()
+        began, started = perf_counter(), False
 
         async def counted(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 self.metrics.answered(scope, message["status"], perf_counter() - began)
             await send(message)
 
@@ -144,4 +150,5 @@ class CountRequests:
         except asyncio.CancelledError:
             took = perf_counter() - began
             LOG.warning("the stop cut %s %s after %.1f s", scope["method"], scope["path"][:200], took)
-            raise
+            if not started:
+                await self.cut(scope, receive, counted)

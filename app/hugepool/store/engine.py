@@ -22,12 +22,15 @@ from sqlalchemy.pool import NullPool
 
 from hugepool.settings import Settings
 from hugepool.store.errors import Busy, RowRefused, StaleRevision, StoreFailure, WouldWait
-from hugepool.store.sqlite import SqliteFile
+from hugepool.store.sqlite import WAL_BYTES, SqliteFile
 
 # What a transaction that only reads asks for, so that several SELECTs see one moment.
 _READ_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"isolation_level": "REPEATABLE READ"}}
 _WRITE_OPTION = "hugepool_write"
 _PROBE_SECONDS = 2.0
+SPARE_PAGES = 256  # left free in the file for the next rows
+PAGES_AT_ONCE = 200  # of one transaction
+MOST_PAGES = 50_000  # of one round
 # Unique keys that two callers may want at once: whoever comes second starts again.  SQLite's words, PostgreSQL's.
 _RACES = {"hosts.name", "uq_hosts_name", "idempotency_keys.key", "pk_idempotency_keys"}
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (\S+)")
@@ -181,6 +184,29 @@ class Database:
         if self._file is not None:
             self._file.rebuild()
 
+    def give_pages_back(self) -> int:
+        """Shorten SQLite's file by pages that deleted rows have left, a few at a time; how many."""
+        given, step = 0, 1
+        while self._file is not None and step and given < MOST_PAGES:
+            with (
+                _translated(),
+                self._alone(self._timeout_seconds),
+                closing(self._engine.raw_connection()) as raw,
+            ):
+                step = _vacuum(raw)
+            given += step
+        return given
+
+    def shorten_log(self) -> None:
+        """Write SQLite's log back into its file once it is long.  Readers that are at it may put that off."""
+        if self._file is None or self._file.wal_bytes <= WAL_BYTES:
+            return
+        with _translated(), self._alone(self._timeout_seconds), closing(self._engine.raw_connection()) as raw:
+            cursor = raw.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.fetchall()
+            cursor.close()
+
     def close(self) -> None:
         """Close all connections."""
         with self._at_hand_guard:
@@ -188,6 +214,17 @@ class Database:
                 self._at_hand.close()
                 self._at_hand = None
         self._engine.dispose()
+
+
+def _vacuum(raw: Any) -> int:
+    """Give up to ``PAGES_AT_ONCE`` pages back, in a transaction of their own; how many."""
+    cursor = raw.cursor()
+    (free,) = cursor.execute("PRAGMA freelist_count").fetchone()
+    if free > SPARE_PAGES:  # SQLite gives a row without columns for each page, which only a script reads on
+        cursor.executescript(f"PRAGMA incremental_vacuum({min(PAGES_AT_ONCE, free - SPARE_PAGES)})")
+    (left,) = cursor.execute("PRAGMA freelist_count").fetchone()
+    cursor.close()
+    return max(0, int(free) - int(left))
 
 
 def insert_rows(

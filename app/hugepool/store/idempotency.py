@@ -30,9 +30,9 @@ def find(database: Database, key: str, now_ns: int) -> Stored | None:
 
 
 def keep(connection: Connection, answer: Stored, now_ns: int) -> None:
-    """Store an answer and forget those that are too old.  Raises KeyTaken."""
+    """Store an answer, in place of one that is too old; the others are forgotten in time.  Raises KeyTaken."""
     c = t.idempotency_keys.c
-    connection.execute(delete(t.idempotency_keys).where(c.expires_ns <= now_ns))
+    connection.execute(delete(t.idempotency_keys).where(c.key == answer.key, c.expires_ns <= now_ns))
     if connection.execute(select(c.key).where(c.key == answer.key)).one_or_none():
         raise KeyTaken(answer.key)
     values = {"key": answer.key, "fingerprint": answer.fingerprint, "reply": answer.reply}
