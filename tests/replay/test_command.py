@@ -19,7 +19,7 @@ def test_the_table_names_what_was_compared_and_the_status_is_zero() -> None:
 
 
 def test_steps_without_a_rule_are_named_and_what_is_off_fails(tmp_path: Path) -> None:
-    recording = json.loads(gzip.decompress((TRACES / "r_boot_on-5.14-HVOon.json.gz").read_bytes()))
+    recording = json.loads(gzip.decompress((TRACES / "a_grow_shrink-5.14-HVOoff.json.gz").read_bytes()))
     first, last = [step for step in recording["steps"] if step.get("after")][:2]
     first["op"]["do"] = "knit"
     last["after"]["hugepages"]["2048kB"]["nr_hugepages"] += 1
