@@ -1,4 +1,4 @@
-"""One QEMU guest that runs guest/agent.c as its init: start, call, read out, end."""
+"""One QEMU guest that runs the agent (guest/) as its init: start, call, read out, end."""
 
 import ctypes
 import json

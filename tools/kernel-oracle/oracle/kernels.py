@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 CACHE = Path(os.environ.get("KERNEL_ORACLE_CACHE") or Path.home() / ".cache" / "kernel-oracle")
-AGENT_SOURCE = Path(__file__).parents[1] / "guest" / "agent.c"
+AGENT = Path(__file__).parents[1] / "guest"
 SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 # Series -> package names.  The cloud flavour has all that the recordings need, and boots fastest.
@@ -41,12 +41,13 @@ def image(kernel: str) -> Path:
 
 def initrd() -> Path:
     """The guest's initial file system, with the agent as /init; built again when the agent's source changes."""
-    source = AGENT_SOURCE.read_bytes()
-    out = CACHE / f"initrd-{hashlib.sha256(source).hexdigest()[:12]}.cpio"
+    sources = sorted(AGENT.glob("*.[ch]"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+    out = CACHE / f"initrd-{digest[:12]}.cpio"
     if not out.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         binary = CACHE / f"agent.{os.getpid()}"
-        run("gcc", "-O2", "-static", "-Wall", "-o", binary, AGENT_SOURCE)
+        run("gcc", "-O2", "-static", "-Wall", "-o", binary, *(file for file in sources if file.suffix == ".c"))
         temporary = out.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(cpio(binary.read_bytes()))
         temporary.replace(out)
