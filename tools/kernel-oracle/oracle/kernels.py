@@ -47,7 +47,8 @@ def initrd() -> Path:
     if not out.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         binary = CACHE / f"agent.{os.getpid()}"
-        run("gcc", "-O2", "-static", "-Wall", "-o", binary, *(file for file in sources if file.suffix == ".c"))
+        code = [file for file in sources if file.suffix == ".c"]
+        run("gcc", "-O2", "-static", "-Wall", "-o", binary, *code)
         temporary = out.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(cpio(binary.read_bytes()))
         temporary.replace(out)
