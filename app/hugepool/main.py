@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from hugepool.access import Tokens
 from hugepool.api import (
+    cgroups,
     contig_ranges,
     deferred_frees,
     errors,
@@ -22,6 +23,7 @@ from hugepool.api import (
     history,
     hosts,
     hugepages,
+    hugetlbfs,
     jobs,
     memory_blocks,
     memory_map,
@@ -56,6 +58,8 @@ ROUTERS = (
     memory_blocks,
     contig_ranges,
     tasks,
+    cgroups,
+    hugetlbfs,
     vmemmap,
     memory_map,
     deferred_frees,

@@ -83,7 +83,7 @@ def test_everything_wrong_is_told_with_its_line(tmp_path: Path) -> None:
         (GOOD + "steps: 3\n", "scenario.yaml:7: 'steps' is there a second time"),
         (
             GOOD + "  - exit: vm\n",
-            "scenario.yaml:7: steps[1].exit: no task step before this one is labelled 'vm'",
+            "scenario.yaml:7: steps[1].exit: no task or fork step before this one is labelled 'vm'",
         ),
         (GOOD + "variants:\n  grid:\n    steps.7.offline: [1]\n", "scenario.yaml:8: variants.grid: with "),
         (GOOD + "name: !!python/name:os.system x\n", "scenario.yaml:7: the tag "),

@@ -17,6 +17,7 @@ from tests.whatif.ask import Json, ask, question, rows, scenario, spec
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 FAIL: Json = {"fault": {"point": "vmemmap-restore"}}
 BLOCK = 6
+VM: list[Json] = [{"resize": {"count": 4}}, {"task": {"kind": "hugetlb", "count": 4}, "label": "vm"}]
 # word -> (steps before, the step, what must be in its result)
 EVERY: dict[str, tuple[list[Json], Json, Json]] = {
     "write": ([], {"write": POOL, "data": "8\n"}, {"bytes": 2, "allocated": 8}),
@@ -28,6 +29,24 @@ EVERY: dict[str, tuple[list[Json], Json, Json]] = {
         {"touched": 3},
     ),
     "exit": ([{"task": {"kind": "anon", "memory": "1M"}}], {"exit": 1000}, {"freed_pages": 256}),
+    "fork": (VM, {"fork": {"pid": "vm"}}, {"parent": 1000}),
+    "write_pages": (VM, {"write_pages": {"pid": "vm", "from": 1, "count": 2}}, {"touched": 2}),
+    "read_pages": (VM, {"read_pages": {"pid": "vm", "count": 4}}, {"touched": 4}),
+    "unmap": ([*VM, {"touch": {"pid": "vm", "count": 2}}], {"unmap": {"pid": "vm"}}, {"freed": 2}),
+    "cgroup": (
+        [],
+        {"cgroup": {"path": "a/b", "hugetlb": {"2048kB": {"max": 2}}}},
+        {"path": "a/b", "tasks": []},
+    ),
+    "remove_cgroup": ([{"cgroup": {"path": "a"}}], {"remove_cgroup": "a"}, {"path": "a"}),
+    "move": ([*VM, {"cgroup": {"path": "a"}}], {"move": {"pid": "vm", "cgroup": "a"}}, {"cgroup": "a"}),
+    "mount": ([], {"mount": {"path": "/mnt/h", "max": 3}}, {"path": "/mnt/h", "max": 3, "used": 0}),
+    "umount": ([{"mount": {"path": "/mnt/h"}}], {"umount": "/mnt/h"}, {"files": 0}),
+    "file": (
+        [{"resize": {"count": 4}}],
+        {"file": {"path": "/dev/hugepages/f", "op": "fallocate", "count": 3}},
+        {"allocated": 3, "count": 3},
+    ),
     "resize": ([], {"resize": {"size": "2048kB", "count": 5, "node": 0}}, {"allocated": 5}),
     "overcommit": ([], {"overcommit": {"count": 5}}, {"requested": 5}),
     "demote": ([{"resize": {"size": "1048576kB", "count": 1}}], {"demote": {"count": 1}}, {"demoted": 1}),

@@ -24,6 +24,8 @@ class Mapping(BaseModel):
     reserved: int
     shared: bool
     noreserve: bool
+    file: str | None = Field(None, description="The file behind it; null: none, or one without a name.")
+    offset: int = Field(0, description="Its first page in the file.")
 
 
 class Task(BaseModel):
@@ -32,6 +34,8 @@ class Task(BaseModel):
     pid: int
     kind: str
     comm: str
+    parent: int | None = Field(None, description="The task that forked it.")
+    cgroup: str = Field("", description="Below /sys/fs/cgroup; empty: the root.")
     policy: TaskPolicy
     node: int | None
     mlock: bool
@@ -45,6 +49,10 @@ class StartedTask(Task):
 
     touched: int | None = Field(None, description="Huge pages faulted in.")
     signal: Literal["SIGBUS"] | None = Field(None, description="What stopped the touching.")
+    reason: str | None = Field(None, description="Why: see docs/http.md.")
+    facts: dict[str, Any] = Field(
+        {}, description="What the reason is about, such as the cgroup and its limit."
+    )
     vmemmap: VmemmapDelta | None = None
 
 
@@ -62,6 +70,10 @@ class Touched(BaseModel):
     map: int
     touched: int
     signal: Literal["SIGBUS"] | None
+    reason: str | None = Field(None, description="Why: see docs/http.md.")
+    facts: dict[str, Any] = Field(
+        {}, description="What the reason is about, such as the cgroup and its limit."
+    )
     vmemmap: VmemmapDelta
 
 

@@ -85,6 +85,7 @@ class HugePagesInBlock(BaseModel):
     optimized: int
     vmemmap_pages_needed: int
     pids: list[int]
+    files: list[str]
 
 
 class Blockers(BaseModel):

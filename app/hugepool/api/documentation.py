@@ -23,6 +23,11 @@ TAGS = [
     {"name": "memory blocks", "description": "Memory as hotplug sees it."},
     {"name": "contiguous ranges", "description": "alloc_contig_range, and the search for a range."},
     {"name": "tasks", "description": "Who uses the memory."},
+    {
+        "name": "cgroups",
+        "description": "Control groups with the hugetlb controller: limits, charges, events.",
+    },
+    {"name": "hugetlbfs", "description": "Mounts of huge pages, their files, and SysV segments."},
     {"name": "memory", "description": "What every part of memory is used for, and what is free."},
     {"name": "vmemmap", "description": "The page tables of the vmemmap, and single pages."},
     {"name": "deferred frees", "description": "Huge pages that wait for the kernel's worker."},

@@ -69,8 +69,39 @@ TASK: Any = _body(
     ),
     anon=("2 GiB of movable memory", {"kind": "anon", "memory": "2G", "mlock": True}),
     kernel=("300 MiB of unmovable memory", {"kind": "kernel", "memory": "300M", "node": 0}),
+    pod=(
+        "A file of huge pages that others may map, too, in a cgroup",
+        {
+            "kind": "hugetlb",
+            "file": "/dev/hugepages/vm1",
+            "shared": True,
+            "count": 8,
+            "touch": 8,
+            "cgroup": "kubepods/pod1",
+        },
+    ),
 )
 TOUCH: Any = _body(four=("Four more pages", {"count": 4}))
+WRITE: Any = _body(four=("The first four pages", {"from": 0, "count": 4}))
+UNMAP: Any = _body(all=("All of the first mapping", {}), part=("Two pages", {"from": 2, "count": 2}))
+MOVE: Any = _body(pod=("Into a pod's cgroup", {"cgroup": "kubepods/pod1"}))
+CGROUP: Any = _body(
+    limits=("At most 256 pages of 2 MiB", {"hugetlb": {"2048kB": {"max": 256, "rsvd_max": None}}}),
+)
+MOUNT: Any = _body(
+    limits=(
+        "At most 100 pages, ten of them reserved",
+        {"path": "/mnt/huge", "size": "2048kB", "max": 100, "min": 10},
+    ),
+)
+FILE: Any = _body(
+    "op",
+    fallocate=("Fill the first four pages", {"op": "fallocate", "from": 0, "count": 4}),
+    punch=("Free two of them", {"op": "punch", "from": 1, "count": 2}),
+    truncate=("Keep one page", {"op": "truncate", "count": 1}),
+    unlink=("Remove it", {"op": "unlink"}),
+    shmget=("A SysV segment of eight pages", {"op": "shmget", "count": 8}),
+)
 DEFERRED_MODE: Any = _body(manual=("Keep the queue until it is drained", {"mode": "manual"}))
 FAULT: Any = _body(
     three=("Fail the next three", {"probability": 100, "interval": 1, "times": 3, "space": 0}),
@@ -179,6 +210,8 @@ PAGE = {
         "optimized": True,
         "queued": False,
         "pid": None,
+        "file": None,
+        "cgroup": None,
     },
     "struct_page": {
         "virtual_address": "0xffffea0005000000",
@@ -191,6 +224,8 @@ STARTED = {
     "pid": 1000,
     "kind": "hugetlb",
     "comm": "task",
+    "parent": None,
+    "cgroup": "",
     "policy": {"mode": "bind", "nodes": [0]},
     "node": None,
     "mlock": False,
@@ -205,10 +240,14 @@ STARTED = {
             "reserved": 0,
             "shared": False,
             "noreserve": False,
+            "file": None,
+            "offset": 0,
         }
     ],
     "map": 0,
     "touched": 8,
     "signal": None,
+    "reason": None,
+    "facts": {},
     "vmemmap": {"pages_freed": 0, "pages_restored": 0, "page_table_pages": 0},
 }

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import activity_schemas, examples, touching
+from hugepool.api import activity_schemas, examples, group_schemas, touching
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
@@ -15,7 +15,8 @@ from hugepool.api.paging import Cursor, page, position
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody
-from hugepool.mm.commands.commands import ExitTask
+from hugepool.forms.groups import MoveBody, UnmapBody, WriteBody
+from hugepool.mm.commands.commands import ExitTask, ForkTask
 from hugepool.mm.views import host_view as view
 from hugepool.service import Reply
 
@@ -90,6 +91,50 @@ def touch_huge_pages(
     if command.count > touching.AT_ONCE:
         return touching.touch(request, host, command, terms, prefer, outcome)
     return outcome(request, service_of(request).execute(host, command, terms))
+
+
+@router.post("/{pid}/write", response_model=activity_schemas.Touched, responses=changing())
+def write_huge_pages(
+    request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: WriteBody = examples.WRITE
+) -> Response:
+    """Write pages of a mapping: one that is shared since a fork, or is a file's, is copied first."""
+    return change(request, host, body.command(pid), conditions, body)
+
+
+@router.post("/{pid}/read", response_model=activity_schemas.Touched, responses=changing())
+def read_huge_pages(
+    request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: WriteBody = examples.WRITE
+) -> Response:
+    """Read pages of a mapping: nothing is copied."""
+    return change(request, host, body.command(pid, read=True), conditions, body)
+
+
+@router.post("/{pid}/unmap", response_model=group_schemas.UnmappedPages, responses=changing())
+def unmap_huge_pages(
+    request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: UnmapBody = examples.UNMAP
+) -> Response:
+    """Unmap pages of a mapping, or all of it."""
+    return change(request, host, body.command(pid), conditions, body)
+
+
+@router.post(
+    "/{pid}/fork",
+    status_code=201,
+    response_model=activity_schemas.Task,
+    responses=changing(status=201, body=False),
+)
+def fork_task(request: Request, host: HostInPath, pid: PidInPath, conditions: Changing) -> Response:
+    """Fork a process: private huge pages are shared until one of both writes; no reservation is the child's."""
+    reply = service_of(request).execute(host, ForkTask(pid), conditions.terms(request, None))
+    return _started(request, reply, host)
+
+
+@router.put("/{pid}/cgroup", response_model=activity_schemas.Task, responses=changing(409))
+def move_task(
+    request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: MoveBody = examples.MOVE
+) -> Response:
+    """Move a process to a cgroup; what is charged stays where it is."""
+    return change(request, host, body.command(pid), conditions, body)
 
 
 @router.delete("/{pid}", response_model=activity_schemas.ExitedTask, responses=changing(body=False))

@@ -264,7 +264,24 @@ class PolicyBody(Body):
         return "default", ()
 
 
+CgroupPath = Annotated[
+    Text,
+    Field(max_length=400, description="Path below /sys/fs/cgroup; empty: the root.", examples=["pods/a"]),
+]
+FileName = Annotated[
+    Text,
+    Field(
+        min_length=2,
+        max_length=4095,
+        pattern=r"^(/[!-~ ]+|SYSV[0-9a-f]{8})$",
+        description="A hugetlbfs file, made where it is not there, or a SysV segment.",
+        examples=["/dev/hugepages/vm1"],
+    ),
+]
+
+
 class _TaskBody(Body):
+    cgroup: CgroupPath = ""
     comm: Annotated[
         Text, Field(min_length=1, max_length=15, pattern=r"^[!-~]+$", description="Name of the process.")
     ] = "task"
@@ -280,14 +297,20 @@ class HugetlbTaskBody(_TaskBody):
     touch: Annotated[Whole, Field(ge=0, le=MAX_TOUCH, description="Huge pages faulted in at once.")] = 0
     shared: Annotated[bool, Field(strict=True)] = False
     noreserve: Annotated[bool, Field(strict=True)] = False
+    file: FileName | None = None
+    offset: Annotated[Whole, Field(ge=0, lt=MAX_COUNT, description="Its first huge page in the file.")] = 0
 
     def command(self) -> commands.CreateTask:
-        """The command that it stands for."""
+        """The command that it stands for.  A file's page size is its mount's, unless it is said."""
         mode, nodes = self.policy.words()
+        of_file = self.file is not None and "size" not in self.model_fields_set
         return commands.CreateTask(
             kind=self.kind,
             comm=self.comm,
-            order=order_of(self.size) or 0,
+            cgroup=self.cgroup,
+            file=self.file,
+            offset=self.offset,
+            order=None if of_file else order_of(self.size) or 0,
             count=self.count,
             touch=self.touch,
             shared=self.shared,
@@ -319,6 +342,7 @@ class AnonTaskBody(_PagesTaskBody):
         return commands.CreateTask(
             kind=self.kind,
             comm=self.comm,
+            cgroup=self.cgroup,
             pages=self.pages,
             mlock=self.mlock,
             node=self.node,
@@ -338,6 +362,7 @@ class KernelTaskBody(_PagesTaskBody):
         return commands.CreateTask(
             kind=self.kind,
             comm=self.comm,
+            cgroup=self.cgroup,
             pages=self.pages,
             node=self.node,
             policy_mode=mode,

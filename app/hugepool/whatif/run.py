@@ -85,7 +85,7 @@ def _answer(state: _State, step: Step, now_ns: int) -> dict[str, Any]:
         "step": step.word,
         "result": done.result,
         "errno": error and error.errno,
-        "reason": error and error.reason,
+        "reason": error.reason if error else (done.result or {}).get("reason"),
         "detail": error and error.detail,
         "facts": error.facts if error else {},
         "signal": (done.result or {}).get("signal"),

@@ -201,8 +201,9 @@ def _check_step(step: Step, made: Mapping[str, str], where: str) -> None:
     kind = STEPS[step.word]
     if kind.refers is not None:
         reference = kind.refers(step.value)
-        if isinstance(reference, str) and made.get(reference) != kind.refers_to:
-            raise BadInput(f"no {kind.refers_to} step before this one is labelled {reference!r}", where=where)
+        if isinstance(reference, str) and made.get(reference) not in kind.refers_to:
+            words = " or ".join(kind.refers_to)
+            raise BadInput(f"no {words} step before this one is labelled {reference!r}", where=where)
     elif kind.build is not None:
         try:
             kind.build(step.value, {})

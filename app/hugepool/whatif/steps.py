@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from hugepool.forms import bodies
+from hugepool.forms import bodies, groups
 from hugepool.forms.fields import Body, Text, Whole, refuse
 from hugepool.fs.render import is_directory, listdir, render
 from hugepool.fs.write import parse_write
@@ -31,7 +31,7 @@ class StepKind:
         value: type of the word's value.  more: other fields of the step, by name.
         act: what it does; may leave the host half changed when it raises.
         build: the command that it is, for all that are one.
-        refers: what of the value may be the label of an earlier step; ``refers_to`` is that one's word.
+        refers: what of the value may be the label of an earlier step; ``refers_to`` are words of such steps.
     """
 
     word: str
@@ -39,7 +39,7 @@ class StepKind:
     act: Act
     build: Build | None = None
     refers: Callable[[Any], int | str] | None = None
-    refers_to: str = ""
+    refers_to: tuple[str, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -55,6 +55,7 @@ def _reference(value: Any) -> Any:
 
 
 MAX_LABEL = 60
+TASKS = ("task", "fork")  # steps that begin a process
 Label = Annotated[Text, Field(min_length=1, max_length=MAX_LABEL, pattern=r"^[A-Za-z][\w -]*$")]
 Reference = Annotated[
     int | str,
@@ -104,6 +105,63 @@ class TouchStep(bodies.TouchBody):
     """Fault in the next untouched huge pages of a task."""
 
     pid: Reference
+
+
+class CgroupStep(groups.CgroupBody):
+    """A cgroup and its limits; it is made where it is not there."""
+
+    path: bodies.CgroupPath
+
+
+class MoveStep(groups.MoveBody):
+    """Which task goes to which cgroup."""
+
+    pid: Reference
+
+
+class ForkStep(Body):
+    """Which task forks; the child is known by the step's label."""
+
+    pid: Reference
+
+
+class PagesStep(groups.WriteBody):
+    """Which pages of a task's mapping are written or read."""
+
+    pid: Reference
+
+
+class UnmapStep(groups.UnmapBody):
+    """Which pages of a task's mapping are unmapped."""
+
+    pid: Reference
+
+
+class _OfFile(Body):
+    path: bodies.FileName
+
+
+class FallocateStep(groups.FallocateBody, _OfFile):
+    """Pages of a file to fill."""
+
+
+class PunchStep(groups.PunchBody, _OfFile):
+    """Pages of a file to free."""
+
+
+class TruncateStep(groups.TruncateBody, _OfFile):
+    """A file's new length."""
+
+
+class UnlinkStep(groups.UnlinkBody, _OfFile):
+    """A file or SysV segment to remove."""
+
+
+class ShmgetStep(groups.ShmgetBody, _OfFile):
+    """A SysV segment to make."""
+
+
+FileStep = FallocateStep | PunchStep | TruncateStep | UnlinkStep | ShmgetStep
 
 
 class UnplugStep(bodies.UnplugBody):
@@ -172,6 +230,13 @@ def _range(reference: int | str, names: Names) -> int:
     return _made("range", "id", reference, names)
 
 
+def _of_task(word: str, value: Any, build: Callable[[Any, int], c.Command]) -> StepKind:
+    """A step that a task does, which a step `task` or `fork` may have begun."""
+    return _by_command(
+        word, value, lambda v, names: build(v, _pid(v.pid, names)), refers=lambda v: v.pid, refers_to=TASKS
+    )
+
+
 def _by_command(word: str, value: Any, build: Build, **more: Any) -> StepKind:
     """A step that is one command of the engine."""
 
@@ -192,16 +257,20 @@ _KINDS = (
     StepKind("write", FilePath, _write, more={"data": (Data, ...)}),
     StepKind("read", FilePath, _read),
     _by_command("task", _TASK, lambda v, _: v.command()),
+    _of_task("touch", TouchStep, lambda v, pid: v.command(pid)),
+    _of_task("write_pages", PagesStep, lambda v, pid: v.command(pid)),
+    _of_task("read_pages", PagesStep, lambda v, pid: v.command(pid, read=True)),
+    _of_task("unmap", UnmapStep, lambda v, pid: v.command(pid)),
+    _of_task("fork", ForkStep, lambda _v, pid: c.ForkTask(pid)),
+    _of_task("move", MoveStep, lambda v, pid: v.command(pid)),
     _by_command(
-        "touch",
-        TouchStep,
-        lambda v, names: v.command(_pid(v.pid, names)),
-        refers=lambda v: v.pid,
-        refers_to="task",
+        "exit", Reference, lambda v, names: c.ExitTask(_pid(v, names)), refers=lambda v: v, refers_to=TASKS
     ),
-    _by_command(
-        "exit", Reference, lambda v, names: c.ExitTask(_pid(v, names)), refers=lambda v: v, refers_to="task"
-    ),
+    _by_command("cgroup", CgroupStep, lambda v, _: v.command(v.path)),
+    _by_command("remove_cgroup", bodies.CgroupPath, lambda path, _: c.RemoveCgroup(path)),
+    _by_command("mount", groups.MountBody, lambda v, _: v.command()),
+    _by_command("umount", groups.AbsolutePath, lambda path, _: c.Umount(path)),
+    _by_command("file", Annotated[FileStep, Field(discriminator="op")], lambda v, _: v.command(v.path)),
     _by_command("resize", ResizeStep, lambda v, _: v.command(order_of(v.size))),
     _by_command("overcommit", OvercommitStep, lambda v, _: v.command(order_of(v.size))),
     _by_command("demote", DemoteStep, lambda v, _: v.command(order_of(v.size))),
@@ -219,7 +288,7 @@ _KINDS = (
         Reference,
         lambda v, names: c.FreeContigRange(_range(v, names)),
         refers=lambda v: v,
-        refers_to="alloc_contig",
+        refers_to=("alloc_contig",),
     ),
     _by_command("fault", FaultStep, lambda v, _: v.command(v.point)),
     _by_command("clear_fault", FaultPoint, lambda point, _: c.ClearFault(point)),

@@ -1,5 +1,6 @@
 """Control groups: making, limiting and removing them, and moving tasks."""
 
+from dataclasses import asdict
 from typing import Any, get_args
 
 from hugepool.mm.commands import commands as c
@@ -10,6 +11,7 @@ from hugepool.mm.kernel import cgroup, hugetlb_cgroup
 from hugepool.mm.machine.cgroups import ROOT
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.group_outcomes import Cgroup, CgroupCounters
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
 
@@ -33,7 +35,21 @@ def make(host: Host, call: Call, cmd: c.MakeCgroup) -> dict[str, Any]:
         cgroup.enable(host, path)
     cgroup.make(host, cmd.path)
     call.emit(Event.CGROUP_MADE, path=cmd.path)
-    return cgroup_view(host, cmd.path)
+    return asdict(cgroup_view(host, cmd.path))
+
+
+@handles(c.PutCgroup)
+def put(host: Host, call: Call, cmd: c.PutCgroup) -> dict[str, Any]:
+    """A cgroup with limits: it is made, with those above, where it is not there.
+
+    Raises:
+        MMError: as for making a cgroup and for setting a limit; then nothing is kept.
+    """
+    if cmd.path not in host.cgroups:
+        make(host, call, c.MakeCgroup(cmd.path, parents=True))
+    for order, kind, limit in cmd.limits:
+        set_limit(host, call, c.SetCgroupLimit(cmd.path, order, kind, limit))
+    return asdict(cgroup_view(host, cmd.path))
 
 
 @handles(c.RemoveCgroup)
@@ -60,7 +76,7 @@ def set_limit(host: Host, call: Call, cmd: c.SetCgroupLimit) -> dict[str, Any]:
     kind: hugetlb_cgroup.Kind = "pages" if cmd.kind == "pages" else "reservations"
     hugetlb_cgroup.set_limit(group, kind, hs.order, limit)
     call.emit(Event.CGROUP_LIMIT_SET, path=cmd.path, size=hs.size, kind=cmd.kind, limit=limit)
-    return cgroup_view(host, cmd.path)
+    return asdict(cgroup_view(host, cmd.path))
 
 
 @handles(c.SetSubtreeControl)
@@ -68,7 +84,7 @@ def set_subtree_control(host: Host, call: Call, cmd: c.SetSubtreeControl) -> dic
     """Switch the controller on or off for what is in a cgroup.  Raises ENOENT, EBUSY."""
     (cgroup.enable if cmd.enabled else cgroup.disable)(host, cmd.path)
     call.emit(Event.SUBTREE_CONTROL_SET, path=cmd.path, enabled=cmd.enabled)
-    return cgroup_view(host, cmd.path)
+    return asdict(cgroup_view(host, cmd.path))
 
 
 @handles(c.MoveTask)
@@ -87,25 +103,22 @@ def move_task(host: Host, call: Call, cmd: c.MoveTask) -> dict[str, Any]:
     return view(host, task)
 
 
-def cgroup_view(host: Host, path: str) -> dict[str, Any]:
-    """A cgroup as the API shows it, in huge pages; null: no limit.  Without the controller ``hugetlb`` is empty."""
+def cgroup_view(host: Host, path: str) -> Cgroup:
+    """A cgroup as answers show it.  Raises ENOENT."""
     group = cgroup.find(host, path)
     on = group.cgroup_id != ROOT
-    return {
-        "path": path,
-        "hugetlb": {hs.size: _counters(host, group.cgroup_id, hs) for hs in host.hstates.values() if on},
-        "controllers": ["hugetlb"] if cgroup.available(host, path) else [],
-        "subtree_control": ["hugetlb"] if group.subtree_control else [],
-        "tasks": [task.pid for task in cgroup.tasks_in(host, path)],
-        "children": [child.path for child in cgroup.children(host, path)],
-    }
+    return Cgroup(
+        path,
+        {hs.size: _counters(host, group.cgroup_id, hs) for hs in host.hstates.values() if on},
+        ["hugetlb"] if cgroup.available(host, path) else [],
+        ["hugetlb"] if group.subtree_control else [],
+        [task.pid for task in cgroup.tasks_in(host, path)],
+        [child.path for child in cgroup.children(host, path)],
+    )
 
 
-def _counters(host: Host, number: int, hs: HState) -> dict[str, Any]:
+def _counters(host: Host, number: int, hs: HState) -> CgroupCounters:
     group = host.hugetlb_cgroups[number]
-    pages = hugetlb_cgroup.counter(group, "pages", hs.order)
-    reservations = hugetlb_cgroup.counter(group, "reservations", hs.order)
-    return {"max": pages.max, "current": pages.usage, "failcnt": pages.failcnt,
-            "rsvd_max": reservations.max, "rsvd_current": reservations.usage, "rsvd_failcnt": reservations.failcnt,
-            "events_max": group.events[hs.order],
-            "events_local_max": group.events_local[hs.order]}  # fmt: skip
+    pages, reserved = group.pages[hs.order], group.reservations[hs.order]
+    return CgroupCounters(pages.max, pages.usage, pages.failcnt, reserved.max, reserved.usage, reserved.failcnt,
+                          group.events[hs.order], group.events_local[hs.order])  # fmt: skip

@@ -220,9 +220,10 @@ class MountHugetlbfs(Command):
 
 @dataclass(frozen=True, slots=True)
 class Umount(Command):
-    """Unmount a hugetlbfs; its files go."""
+    """Unmount a hugetlbfs; its files go.  ``empty``: only if there are none."""
 
     path: str
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,14 @@ class MakeCgroup(Command):
 
     path: str
     parents: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutCgroup(Command):
+    """A cgroup, made with those above where it is not there, and limits of it: (order, kind, huge pages) each."""
+
+    path: str
+    limits: tuple[tuple[int, str, int | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Source: fs/hugetlbfs/inode.c, ipc/shm.c newseg() (5.14).
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from hugepool.mm.commands import commands as c
@@ -12,8 +13,10 @@ from hugepool.mm.commands.task import asker_of, find
 from hugepool.mm.kernel import hugetlb_resv_map, hugetlbfs
 from hugepool.mm.kernel.hugetlb_reserve import Policy
 from hugepool.mm.kernel.hugetlb_resv_map import Asker
+from hugepool.mm.machine import group_outcomes
 from hugepool.mm.machine.errors import BadInput, MMError, NoHugePage
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.group_outcomes import HugetlbfsMount
 from hugepool.mm.machine.mappings import HugetlbFile, Mount
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
@@ -53,7 +56,7 @@ def mount(host: Host, call: Call, cmd: c.MountHugetlbfs) -> dict[str, Any]:
     maximum, minimum = (-1 if number is None else number for number in (cmd.maximum, cmd.minimum))
     made = hugetlbfs.mount(host, call, cmd.path, hs.order, maximum, minimum, _anywhere(host))
     call.emit(Event.HUGETLBFS_MOUNTED, path=cmd.path, size=hs.size, max=cmd.maximum, min=cmd.minimum)
-    return mount_view(host, made)
+    return asdict(mount_view(host, made))
 
 
 @handles(c.Umount)
@@ -61,24 +64,32 @@ def umount(host: Host, call: Call, cmd: c.Umount) -> dict[str, Any]:
     """Unmount a hugetlbfs: its files go, its minimum is given back.
 
     Raises:
-        MMError: ENOENT nothing is mounted there; EBUSY a file of it is mapped.
+        MMError: ENOENT nothing is mounted there; EBUSY a file of it is mapped, or is there where none may be.
     """
     gone = hugetlbfs.find_mount(host, cmd.path)
     files = len(hugetlbfs.files_on(host, gone))
+    if cmd.empty and files:
+        raise MMError("EBUSY", f"{files} files are on {cmd.path}", reason=Reason.MOUNT_BUSY, files=files)
     freed = hugetlbfs.umount(host, call, gone)
     call.emit(Event.HUGETLBFS_UNMOUNTED, path=cmd.path, freed=freed)
     return {"path": cmd.path, "files": files, "freed": freed, "queued": len(host.deferred),
             "vmemmap": vmemmap_of(call)}  # fmt: skip
 
 
-def mount_view(host: Host, mounted: Mount) -> dict[str, Any]:
-    """A mount as the API shows it, in huge pages; null: no limit."""
+def mount_view(host: Host, mounted: Mount) -> HugetlbfsMount:
+    """A mount as answers show it."""
     files = hugetlbfs.files_on(host, mounted)
-    return {"path": mounted.path, "size": host.hstates[mounted.order].size,
-            "max": mounted.max if mounted.max != -1 else None, "min": mounted.min if mounted.min != -1 else None,
-            "used": mounted.used if mounted.max != -1 else None, "min_left": mounted.rsv,
-            "pages": sum(len(file.pages) for file in files),
-            "files": [file.path for file in files if file.path is not None]}  # fmt: skip
+    maximum, minimum = (None if limit == -1 else limit for limit in (mounted.max, mounted.min))
+    return HugetlbfsMount(
+        mounted.path,
+        host.hstates[mounted.order].size,
+        maximum,
+        minimum,
+        None if maximum is None else mounted.used,
+        mounted.rsv,
+        sum(len(file.pages) for file in files),
+        sorted(file.path for file in files if file.path is not None),
+    )
 
 
 def _anywhere(host: Host) -> Policy:
@@ -114,7 +125,7 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
 def punch(host: Host, call: Call, cmd: c.PunchFile) -> dict[str, Any]:
     """Free pages of a file, and private copies of them.  Raises ENOENT."""
     _check_part(cmd.first, cmd.count)
-    file = hugetlbfs.find(host, cmd.path)
+    file = _no_segment(hugetlbfs.find(host, cmd.path))
     freed = hugetlbfs.punch_hole(host, call, file, cmd.first, cmd.count)
     call.emit(Event.FILE_PUNCHED, path=cmd.path, first=cmd.first, count=cmd.count, freed=freed)
     return {**_changed(host, call, file), "freed": freed}
@@ -126,8 +137,6 @@ def truncate(host: Host, call: Call, cmd: c.TruncateFile) -> dict[str, Any]:
     if not 0 <= cmd.size <= hugetlbfs.MAX_FILE_PAGES:
         raise BadInput(f"must be 0..{hugetlbfs.MAX_FILE_PAGES}, not {cmd.size}", where="count")
     file = _open(host, cmd.path)
-    if file.segment:
-        raise BadInput("a SysV segment has the size it was made with", where="path")
     freed = hugetlbfs.truncate(host, call, file, cmd.size)
     call.emit(Event.FILE_TRUNCATED, path=cmd.path, size=cmd.size, freed=freed)
     return {**_changed(host, call, file), "freed": freed}
@@ -149,6 +158,12 @@ def _open(host: Host, path: str) -> HugetlbFile:
     if file is None:
         check_path(path)
         file = hugetlbfs.create(host, path)
+    return _no_segment(file)
+
+
+def _no_segment(file: HugetlbFile) -> HugetlbFile:
+    if file.segment:
+        raise BadInput("a SysV segment cannot be opened: it has the size it was made with", where="path")
     return file
 
 
@@ -160,16 +175,17 @@ def _check_part(first: int, count: int) -> None:
         raise BadInput(f"must be 1..{most - first}, not {count}", where="count")
 
 
-def file_view(host: Host, file: HugetlbFile) -> dict[str, Any]:
-    """A file as the API shows it: sizes in huge pages, ``blocks`` as stat(2) counts them."""
-    maps = [m for t in host.tasks.values() for m in t.maps.values() if m.file_id == file.file_id]
-    return {"path": file.path, "size": host.hstates[file.order].size, "count": file.size, "pages": len(file.pages),
-            "reserved": file.promised, "blocks": hugetlbfs.blocks(file), "segment": file.segment,
-            "mappings": len(maps)}  # fmt: skip
+def file_view(host: Host, file: HugetlbFile) -> group_outcomes.HugetlbFile:
+    """A file as answers show it."""
+    pids = {t.pid for t in host.tasks.values() for m in t.maps.values() if m.file_id == file.file_id}
+    size, blocks = host.hstates[file.order].size, hugetlbfs.blocks(file)
+    return group_outcomes.HugetlbFile(
+        file.path, size, file.size, len(file.pages), file.promised, blocks, file.segment, sorted(pids)
+    )
 
 
 def _changed(host: Host, call: Call, file: HugetlbFile) -> dict[str, Any]:
-    return {**file_view(host, file), "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
+    return {**asdict(file_view(host, file)), "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
 
 
 # -- SysV segments ----------------------------------------------------------------------------------------
@@ -196,7 +212,7 @@ def make_segment(host: Host, call: Call, cmd: c.MakeSegment) -> dict[str, Any]:
                           result=kept, pages_needed=cmd.count, **refused.facts) from None  # fmt: skip
     hugetlbfs.add_file(host, file)
     call.emit(Event.SEGMENT_MADE, name=file.path, size=hs.size, count=cmd.count)
-    return {**file_view(host, file), "vmemmap": vmemmap_of(call)}
+    return {**asdict(file_view(host, file)), "vmemmap": vmemmap_of(call)}
 
 
 def _check_segment(host: Host, cmd: c.MakeSegment) -> None:

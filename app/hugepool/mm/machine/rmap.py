@@ -50,6 +50,32 @@ def huge_holders(host: Host, hs: HState) -> Iterator[HugeMap | HugetlbFile]:
     yield from (file for file in host.files.values() if file.order == hs.order)
 
 
+def users_of(host: Host, heads: set[int]) -> Iterator[int]:
+    """Pids of the tasks that have some of the huge pages: as their own, or in the part of a file that they map."""
+    in_files = {
+        number: [index for index, head in file.pages.items() if head in heads]
+        for number, file in host.files.items()
+    }
+    for task in host.tasks.values():
+        if any(_has(mapping, heads, in_files) for mapping in task.maps.values()):
+            yield task.pid
+
+
+def _has(mapping: HugeMap, heads: set[int], in_files: dict[int, list[int]]) -> bool:
+    if mapping.file_id is not None:
+        end = mapping.offset + mapping.count
+        mapped = (index for index in in_files[mapping.file_id] if mapping.offset <= index < end)
+        if any(mapping.shared or index - mapping.offset in mapping.file_pages for index in mapped):
+            return True
+    return not heads.isdisjoint(mapping.pages.values())
+
+
+def files_of(host: Host, heads: set[int]) -> list[str]:
+    """Paths of the files that have some of the huge pages."""
+    having = (file for file in host.files.values() if not heads.isdisjoint(file.pages.values()))
+    return sorted(file.path for file in having if file.path is not None)
+
+
 def move_huge_owner(host: Host, hs: HState, head: int, target: int) -> None:
     """Point all that have a huge page at another one, whose charges move along."""
     for holder in huge_holders(host, hs):

@@ -17,6 +17,7 @@ from hugepool.mm.kernel.page_isolation import pages_of_use, unmovable_pages, wor
 from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.mmzone import MOVABLE_USES, BlockFlag, Blocks, Migrate, Pfns, Use
+from hugepool.mm.machine.rmap import files_of, users_of
 from hugepool.mm.machine.state import Host, HState
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 from hugepool.mm.views.page_view import USE_WORDS
@@ -107,9 +108,6 @@ def _huge(host: Host, hs: HState, blocks: Blocks) -> dict[str, Any]:
         "in_use": int(used.size),
         "optimized": optimized,
         "vmemmap_pages_needed": optimized * hs.nr_free_vmemmap_pages,
-        "pids": [
-            pid
-            for pid, task in host.tasks.items()
-            if any(not heads.isdisjoint(m.pages.values()) for m in task.maps.values())
-        ],
+        "pids": list(users_of(host, heads)),
+        "files": files_of(host, heads),
     }

@@ -10,6 +10,7 @@ from hugepool.mm.kernel.memory_hotplug import valid_zones
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Migrate, SectionState, Use
+from hugepool.mm.machine.rmap import files_of, users_of
 from hugepool.mm.machine.sparse_vmemmap import PAGE_RW
 from hugepool.mm.machine.state import Host, Task
 from hugepool.mm.machine.units import (
@@ -245,12 +246,16 @@ def _hugepage(host: Host, pfn: int) -> dict[str, Any]:
         "free": bool(word & BlockFlag.FREE),
         "optimized": bool(word & BlockFlag.OPTIMIZED),
         "queued": bool(word & BlockFlag.QUEUED),
-        "pid": next((t.pid for t in host.tasks.values() if _has_hugepage(t, head)), None),
+        "pid": next(users_of(host, {head}), None),
+        "file": next(iter(files_of(host, {head})), None),
+        "cgroup": _payer(host, head),
     }
 
 
-def _has_hugepage(task: Task, head: int) -> bool:
-    return any(head in mapping.pages.values() for mapping in task.maps.values())
+def _payer(host: Host, head: int) -> str | None:
+    """The cgroup that a huge page is charged to; None: the root, or nobody."""
+    charge = host.page_charges.get(head)
+    return host.hugetlb_cgroups[charge.pages].path if charge is not None and charge.pages else None
 
 
 def _short(number: int) -> int | str:

@@ -1,0 +1,91 @@
+"""hugetlbfs: mounts, files, SysV segments."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from hugepool.api import examples, group_schemas
+from hugepool.api.answers import change, outcome, read, service_of
+from hugepool.api.documentation import changing, reading
+from hugepool.api.fields import HostInPath
+from hugepool.api.routing import BlockingRoute
+from hugepool.api.terms import Changing, IfNoneMatch
+from hugepool.forms.groups import SEGMENT, FileBody, MountBody
+from hugepool.mm.commands.commands import Umount
+from hugepool.mm.machine.group_outcomes import HugetlbFile, HugetlbfsMount
+from hugepool.mm.views import group_view
+
+router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}", tags=["hugetlbfs"])
+MountInPath = Annotated[
+    str, Path(description="Where it is mounted, without the leading /.", examples=["mnt/huge"])
+]
+FileInPath = Annotated[
+    str,
+    Path(
+        description="A file's path without the leading /, or the name of a SysV segment.",
+        examples=["dev/hugepages/vm1", "SYSV0000002a"],
+    ),
+]
+WithFiles = Annotated[bool, Query(description="Also when files are there: they go, as with umount(8).")]
+
+
+@router.post("/mounts", status_code=201, response_model=HugetlbfsMount, responses=changing(507, status=201))
+def create_mount(
+    request: Request, host: HostInPath, conditions: Changing, body: MountBody = examples.MOUNT
+) -> Response:
+    """Mount a hugetlbfs.  `min` is reserved in the pool at once; a mount at the same path hides the older one."""
+    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
+    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/mounts{body.path}"})
+
+
+@router.get("/mounts", response_model=group_schemas.Mounts, responses=reading())
+def list_mounts(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
+    """All mounts, the oldest first."""
+    return read(request, host, lambda machine: group_schemas.Mounts(group_view.mounts(machine)))
+
+
+@router.get("/mounts/{path:path}", response_model=HugetlbfsMount, responses=reading())
+def get_mount(request: Request, host: HostInPath, path: MountInPath, _: IfNoneMatch = None) -> Response:
+    """One mount."""
+    return read(request, host, lambda machine: group_view.mount(machine, "/" + path.strip("/")))
+
+
+@router.delete(
+    "/mounts/{path:path}", response_model=group_schemas.Unmounted, responses=changing(409, body=False)
+)
+def delete_mount(
+    request: Request, host: HostInPath, path: MountInPath, conditions: Changing, with_files: WithFiles = False
+) -> Response:
+    """Unmount a hugetlbfs: 409 while files are there."""
+    return change(request, host, Umount("/" + path.strip("/"), empty=not with_files), conditions)
+
+
+@router.get("/files", response_model=group_schemas.HugetlbFiles, responses=reading())
+def list_files(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
+    """All files and segments of huge pages; those without a name as well."""
+    return read(request, host, lambda machine: group_schemas.HugetlbFiles(group_view.files(machine)))
+
+
+@router.get("/files/{path:path}", response_model=HugetlbFile, responses=reading())
+def get_file(request: Request, host: HostInPath, path: FileInPath, _: IfNoneMatch = None) -> Response:
+    """One file."""
+    return read(request, host, lambda machine: group_view.file(machine, _name(path)))
+
+
+@router.post(
+    "/files/{path:path}", response_model=group_schemas.ChangedFile, responses=changing(403, 409, 507)
+)
+def change_file(
+    request: Request, host: HostInPath, path: FileInPath, conditions: Changing, body: FileBody = examples.FILE
+) -> Response:
+    """fallocate, punch a hole, truncate or unlink a file; make a SysV segment.
+
+    `fallocate` beyond the pool, the mount or a cgroup is refused with ENOSPC; what was filled before stays.
+    """
+    return change(request, host, body.command(_name(path)), conditions, body)
+
+
+def _name(path: str) -> str:
+    """What a path in an address stands for."""
+    return path if SEGMENT.fullmatch(path) else "/" + path.strip("/")
