@@ -83,7 +83,11 @@ def test_a_machine_that_cannot_be_is_a_refusal_now_and_later(api: Api) -> None:
         (question(GROW, host="nobody"), 404, "no host 'nobody'"),
         (question({"launch": 7}), 422, "steps[0]: needs one word that says what to do"),
         (question({"resize": {"count": 1}, "offline": 3}), 422, "a step does one thing"),
-        (question({"exit": "vm"}), 422, "steps[0].exit: no task or fork step before this one is labelled 'vm'"),
+        (
+            question({"exit": "vm"}),
+            422,
+            "steps[0].exit: no task or fork step before this one is labelled 'vm'",
+        ),
         (question(GROW, variants={"grid": {"steps.3.offline": [1]}}), 422, "there is no 'steps.3'"),
         ({"steps": [GROW]}, 422, "host: is required"),
         (question(), 422, "steps: must have at least 1"),

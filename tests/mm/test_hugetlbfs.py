@@ -162,6 +162,26 @@ def test_a_refused_mapping_gives_the_minimum_too_much(kernel: str) -> None:
     assert any(law.known_defect for law in check(host))
 
 
+def test_a_newer_kernel_gives_a_mount_back_what_it_gave() -> None:
+    host = pool(30, "6.18")
+    mount = mounted(host, 20, 10)
+    do(host, c.FallocateFile("/mnt/h/n", 1))
+    mapped(host, 20, None, shared=False)
+    refused(host, c.CreateTask("hugetlb", order=None, count=12, file=F, shared=True))
+    assert (mount.rsv, mount.used) == (9, 1)
+    pid = mapped(host, 4, shared=False, touch=4)
+    child = int(do(host, c.ForkTask(pid))["pid"])
+    assert do(host, c.TouchHugePages(child, 0, 4, 0))["touched"] == 4  # out of the minimum, and counted
+    assert host.hstates[9].resv_drift == 0
+    touched = do(
+        host, c.CreateTask("hugetlb", order=None, count=3, touch=3, file=F, shared=True, noreserve=True)
+    )
+    assert (touched["touched"], touched["reason"]) == (1, "pool-exhausted")
+    assert (mount.rsv, mount.used, host.hstates[9].resv_drift) == (0, 10, 0)
+    assert_laws(host)
+    assert not any(law.known_defect for law in check(host))
+
+
 def test_the_reserve_count_goes_below_zero_with_that_defect() -> None:
     host = pool(30)
     mounted(host, 20, 10)

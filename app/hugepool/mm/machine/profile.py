@@ -286,6 +286,7 @@ _6_18 = replace(
     release="6.18.0",
     first_version=(6, 15),
     lines=LINES_6_18,
+    exact_promises=True,
     fresh_anon_active=False,
     deferred_init=False,
     device_zone=False,
