@@ -29,6 +29,7 @@ from hugepool.api import (
     memory_map,
     operations,
     plans,
+    problem_pages,
     tasks,
     vmemmap,
     what_if,
@@ -69,6 +70,7 @@ ROUTERS = (
     what_if,
     plans,
     jobs,
+    problem_pages,
     operations,
 )
 HEALTH_THREADS = 2  # of their own: who asks for health is answered whatever the others wait for

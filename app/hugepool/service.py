@@ -59,7 +59,6 @@ __all__ = [
     "StoreFailure",
     "Terms",
     "WouldWait",
-    "refusal_of",
     "rfc3339",
 ]  # fmt: skip
 
@@ -211,11 +210,6 @@ def _check_caller(name: str, terms: Terms) -> None:
         raise Forbidden(terms.caller, name)
 
 
-def refusal_of(error: MMError) -> dict[str, Any]:
-    """A refusal as data."""
-    return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": error.facts}
-
-
 class Service:
     """All that callers can ask of hugepool.  Methods block, and may be called from any thread.
 
@@ -324,7 +318,7 @@ class Service:
         try:
             outcome = apply(host, command, now_ns)
             result = view(host, outcome.result) if view else outcome.result
-            error = None if outcome.error is None else refusal_of(outcome.error)
+            error = None if outcome.error is None else outcome.error.data()
             reply = Reply(result, error, loaded.revision, outcome.events)
             if not terms.dry_run:
                 self._hosts.save(loaded, self._change(reply, terms, now_ns))
@@ -571,7 +565,7 @@ class Service:
         except MMError as refusal:
             if terms.idempotency and not terms.dry_run:
                 _, revision = self._hosts.identity(name) or (0, 0)
-                change = self._change(Reply(None, refusal_of(refusal), revision), terms, self._clock())
+                change = self._change(Reply(None, refusal.data(), revision), terms, self._clock())
                 self._hosts.keep_answer(change)
             raise
 

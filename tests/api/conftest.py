@@ -105,7 +105,8 @@ def problem_of(answer: httpx.Response) -> dict[str, Any]:
     body: dict[str, Any] = answer.json()
     assert body.keys() >= FIXED
     assert body["status"] == answer.status_code
-    assert body["type"] == f"urn:hugepool:errno:{body['errno']}"
+    reason = body.get("reason")
+    assert body["type"] == (f"/problems/{reason}" if reason else f"urn:hugepool:errno:{body['errno']}")
     assert body["title"] == os.strerror(body["errno_number"])
     asked = unquote(answer.request.url.raw_path.decode().partition("?")[0])
     assert asked.startswith(unquote(body["instance"]))

@@ -63,7 +63,7 @@ def test_a_size_that_is_not_reached_is_a_write_that_succeeds(host: HostApi) -> N
     host.put("faults/vmemmap-restore", {"times": 6})
     answer = write(host, POOL, b"0")
     assert answer.status_code == 204
-    assert answer.headers["hugepool-outcome"] == "requested=0; nr_hugepages=6"
+    assert answer.headers["hugepool-outcome"] == "requested=0; nr_hugepages=6; reason=injected-fault"
     assert host.counters()["surplus_hugepages"] == 6
 
 

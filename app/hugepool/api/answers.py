@@ -69,6 +69,17 @@ def change(
     return outcome(request, reply)
 
 
+def strictly(
+    request: Request, reply: Reply, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    """The same for a caller who wants an error when a pool did not reach what was asked; the change is kept."""
+    short = (reply.result or {}).get("shortfall")
+    if reply.error is not None or short is None:
+        return outcome(request, reply, status, headers)
+    error = {"errno": "EBUSY", "detail": short["summary"], **short}
+    return refusal(request, error, reply.result, {**(headers or {}), **reply_headers(reply)})
+
+
 def outcome(
     request: Request, reply: Reply, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:

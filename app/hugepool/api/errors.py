@@ -95,16 +95,17 @@ def problem(
 ) -> Response:
     """A problem document.  ``facts`` stand beside the fixed fields and never replace one."""
     status = status or STATUS.get(errno, HTTPStatus.INTERNAL_SERVER_ERROR)
-    body = {
-        **(facts or {}),
-        "type": f"urn:hugepool:errno:{errno}",
+    reason = (facts or {}).get("reason")
+    fixed = {
+        "detail": detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}...",
+        "type": f"urn:hugepool:errno:{errno}" if reason is None else f"/problems/{reason}",
         "title": TITLE.get(errno, errno),
         "status": int(status),
-        "detail": detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}...",
         "instance": quote(request.scope["path"][:MAX_INSTANCE]),
         "errno": errno,
         "errno_number": NUMBER.get(errno, 0),
     }
+    body = {**fixed, **(facts or {}), **fixed}  # the fixed fields first, and as they are
     text = json.dumps(body, default=str)  # ASCII only: whatever a stranger sent can be sent back
     return Response(text, int(status), headers, media_type=PROBLEM_JSON)
 
@@ -119,6 +120,8 @@ def refusal(
     facts = dict(error.get("facts") or {})
     if error.get("reason") is not None:
         facts["reason"] = error["reason"]
+    if error.get("summary") is not None:
+        facts |= {"summary": error["summary"], "remedies": error["remedies"]}
     if result is not None:
         facts["result"] = result
     return problem(request, error["errno"], error["detail"], facts=facts, headers=headers)
@@ -146,12 +149,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _refused(request: Request, exc: MMError) -> Response:
-    facts = dict(exc.facts)
-    if exc.reason is not None:
-        facts["reason"] = exc.reason
-    if exc.errors:
-        facts["errors"] = exc.errors
-    return problem(request, exc.errno, exc.detail, facts=facts)
+    return refusal(request, exc.data(), None)
 
 
 async def _other_revision(request: Request, exc: PreconditionFailed) -> Response:
@@ -219,7 +217,7 @@ async def _http(request: Request, exc: HTTPException) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """All methods that an address takes; the framework names those of one route only."""
-    known = ("DELETE", "GET", "POST", "PUT")
+    known = ("DELETE", "GET", "PATCH", "POST", "PUT")
     routes = request.app.router.routes
     return [
         m for m in known if any(r.matches({**request.scope, "method": m})[0] == Match.FULL for r in routes)

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from hugepool.api.answers import document, outcome, reply_headers, service_of
+from hugepool.api.answers import document, outcome, reply_headers, service_of, strictly
 from hugepool.api.documentation import Responses, changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.routing import BlockingRoute
-from hugepool.api.terms import Changing, IfNoneMatch, etag, unchanged
+from hugepool.api.terms import Changing, IfNoneMatch, Strict, etag, unchanged
 from hugepool.fs import render, write
 from hugepool.mm.commands.commands import Demote, SetMaxHugePages
 from hugepool.mm.machine.state import Host
@@ -69,7 +69,12 @@ def _entry(entry: render.Entry) -> dict[str, str]:
 
 @router.put("/{path:path}", status_code=HTTPStatus.NO_CONTENT, responses=WRITE)
 def write_file(
-    request: Request, host: HostInPath, path: FileInPath, conditions: Changing, body: RawBody = b""
+    request: Request,
+    host: HostInPath,
+    path: FileInPath,
+    conditions: Changing,
+    body: RawBody = b"",
+    strict: Strict = False,
 ) -> Response:
     """write(2) on a file, with its own parse rules and errnos.
 
@@ -82,6 +87,8 @@ def write_file(
     if asked.command is None:
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"ETag": etag(revision)})
     reply = service.execute(host, asked.command, conditions.terms(request, body))
+    if strict and (reply.error is not None or (reply.result or {}).get("shortfall")):
+        return strictly(request, reply)
     if reply.error is not None and not (asked.hides_refusal and reply.result is not None):
         return outcome(request, reply)
     headers = reply_headers(reply)
@@ -92,4 +99,6 @@ def write_file(
 
 def _outcome(requested: int | None, reply: Reply) -> str:
     after = (reply.result or {}).get("after", {})
-    return f"requested={requested}; nr_hugepages={after.get('nr_hugepages')}"
+    said = f"requested={requested}; nr_hugepages={after.get('nr_hugepages')}"
+    reason = (reply.error or {}).get("reason") or ((reply.result or {}).get("shortfall") or {}).get("reason")
+    return said if reason is None else f"{said}; reason={reason}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from hugepool.api import fleet_view, media
+from hugepool.api import examples, fleet_view, media
 from hugepool.api.answers import document, outcome, service_of
 from hugepool.api.documentation import changing, problems, reading
 from hugepool.api.fields import HostInPath
@@ -88,7 +88,9 @@ def summaries(request: Request, wanted: Filter, limit: int, cursor: str | None) 
 
 
 @router.patch("/{host}", response_model=fleet_view.Labelled, responses=changing())
-def set_labels(request: Request, host: HostInPath, conditions: Changing, body: LabelsBody) -> Response:
+def set_labels(
+    request: Request, host: HostInPath, conditions: Changing, body: LabelsBody = examples.LABELS
+) -> Response:
     """Give a host other labels, in place of those it has."""
     return outcome(
         request, service_of(request).set_labels(host, body.labels, conditions.terms(request, body))

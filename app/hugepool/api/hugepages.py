@@ -1,20 +1,28 @@
 """Huge page pools."""
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from http import HTTPStatus
+from typing import Annotated
 
-from hugepool.api import contig_schemas, examples, schemas
-from hugepool.api.answers import at_hand, change, read
-from hugepool.api.documentation import changing, reading
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from hugepool.api import contig_schemas, examples, media, schemas
+from hugepool.api.answers import at_hand, change, outcome, read, service_of, strictly, tagged
+from hugepool.api.documentation import Responses, changing, reading
 from hugepool.api.fields import HostInPath, SizeInPath
 from hugepool.api.routing import BlockingRoute
-from hugepool.api.terms import Changing, IfNoneMatch
+from hugepool.api.terms import Changing, IfNoneMatch, Strict, etag
 from hugepool.forms.bodies import DemoteBody, OvercommitBody, PoolSizeBody
 from hugepool.mm.machine.errors import NotFound
-from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, order_of, size_name
+from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, ULONG_MAX, order_of, size_name
+from hugepool.mm.views import explain as explain_view
 from hugepool.mm.views import host_view as view
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/hugepages", tags=["huge pages"])
+EXPLAINED: Responses = reading()
+EXPLAINED[200]["content"] = {media.TEXT: {"schema": {"type": "string"}}}
+CountAsked = Annotated[int | None, Query(ge=0, le=ULONG_MAX, description="A size to try.")]
+NodeAsked = Annotated[int | None, Query(ge=0, le=1023, description="Only the part of the pool on this node.")]
 SIZES = [size_name(order) for order in (ORDER_2M, ORDER_1G)]
 
 
@@ -47,7 +55,7 @@ async def get_hugepages(
 @router.put(
     "/{size}/nr_hugepages",
     response_model=schemas.Resize,
-    responses=changing(507, example=examples.RESIZE),
+    responses=changing(409, 507, example=examples.RESIZE),
 )
 def set_nr_hugepages(
     request: Request,
@@ -55,6 +63,7 @@ def set_nr_hugepages(
     size: SizeInPath,
     conditions: Changing,
     body: PoolSizeBody = examples.POOL_SIZE,
+    strict: Strict = False,
 ) -> Response:
     """Resize a pool, as a write to `nr_hugepages` does.
 
@@ -62,7 +71,9 @@ def set_nr_hugepages(
     vmemmap cannot be restored is refused with ENOMEM and carries `result`: what could be freed is freed, the
     refused pages are back in the pool as surplus.
     """
-    return change(request, host, body.command(order_in_path(size)), conditions, body)
+    command = body.command(order_in_path(size))
+    reply = service_of(request).execute(host, command, conditions.terms(request, body))
+    return strictly(request, reply) if strict else outcome(request, reply)
 
 
 @router.put("/{size}/nr_overcommit_hugepages", response_model=schemas.Overcommit, responses=changing())
@@ -87,3 +98,23 @@ def demote(
 ) -> Response:
     """Split free gigantic pages into pages of the next smaller size, on kernels that can (6.1 and later)."""
     return change(request, host, body.command(order_in_path(size)), conditions, body)
+
+
+@router.get("/{size}/explain", response_model=explain_view.Explanation, responses=EXPLAINED)
+def explain_pool(
+    request: Request,
+    host: HostInPath,
+    size: SizeInPath,
+    count: CountAsked = None,
+    node: NodeAsked = None,
+    _: IfNoneMatch = None,
+) -> Response:
+    """Why a pool is as it is, in sentences; with `count`, what a write of it would come to.  Changes nothing."""
+    found, revision = service_of(request).read(
+        host, lambda machine: explain_view.explain(machine, size, count, node)
+    )
+    answer = tagged(request, found, revision)
+    if media.wanted(request, media.JSON, media.TEXT) == media.TEXT and answer.status_code == HTTPStatus.OK:
+        answer = PlainTextResponse(explain_view.as_text(found), headers={"ETag": etag(revision)})
+    answer.headers["Vary"] = "Accept"
+    return answer

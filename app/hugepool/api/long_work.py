@@ -19,7 +19,6 @@ from hugepool.api.jobs import board_of, result_of, row
 from hugepool.jobs import Job, NoSuchJob, Task
 from hugepool.mm.machine.errors import MMError
 from hugepool.service import StoreFailure
-from hugepool.whatif.variants import told_of
 
 ASYNC = "respond-async"
 Prefer = Annotated[
@@ -71,7 +70,7 @@ def _made(make: Callable[[], Task]) -> Task:
     try:
         return make()
     except MMError as refused:
-        error = told_of(refused)
+        error = refused.data()
     except StoreFailure as busy:
         error = {"errno": "EAGAIN", "detail": str(busy), "reason": None, "facts": {}}
     return Task(_nothing, None, (), lambda _: {"error": error})

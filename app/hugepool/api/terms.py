@@ -44,6 +44,12 @@ def _fingerprint(request: Request, body: BaseModel | bytes | None) -> str:
 DryRun = Annotated[
     bool, Query(description="Answer as if it were done, and store nothing: no revision, no event.")
 ]
+Strict = Annotated[
+    bool,
+    Query(
+        description="Answer 409 when the pool ends elsewhere than asked; the change is kept, as the kernel leaves it."
+    ),
+]
 IfMatch = Annotated[
     str | None,
     Header(

@@ -28,7 +28,6 @@ from hugepool.service import (
     Service,
     StoreFailure,
     Terms,
-    refusal_of,
 )
 
 AT_ONCE = 1 << 16  # pages; a touch of more is a job, and this is its piece
@@ -63,7 +62,7 @@ class Touch:
                     self.host, command, Terms(caller=self.terms.caller), _with_task(done)
                 )
             except MMError as refused:
-                self.reply = replace(self.reply, error=refusal_of(refused))
+                self.reply = replace(self.reply, error=refused.data())
                 return
             self.reply = more
             if (more.result or {}).get("touched") == done["touched"]:

@@ -145,7 +145,7 @@ def row(
         answer, _ = play(made, hosts, told)
     except MMError as error:
         nothing = {"ok": False, "refused": 0, "steps": [], "failed_expectations": [], "counters": None}
-        return {**about, **nothing, "columns": {}, "missing_columns": {}, "error": told_of(error)}
+        return {**about, **nothing, "columns": {}, "missing_columns": {}, "error": error.data()}
     shown, missing = _columns(answer, columns)
     return {
         **about,
@@ -175,14 +175,6 @@ def _failed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for i, step in enumerate(answer["steps"]):
         for failure in step["failed_expectations"]:
             yield {"step": i, **failure}
-
-
-def told_of(error: MMError) -> dict[str, Any]:
-    """A refusal as data."""
-    facts = dict(error.facts)
-    if error.errors:
-        facts["errors"] = error.errors
-    return {"errno": error.errno, "detail": error.detail, "reason": error.reason, "facts": facts}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -223,11 +215,11 @@ def work(question: Question, item: Item, told: Told) -> dict[str, Any]:
         try:
             return row(question.scenario, *item, question.hosts, told)
         except BadInput as error:
-            return {"malformed": told_of(error)}
+            return {"malformed": error.data()}
     try:
         return run(question.scenario, question.hosts, told)
     except MMError as error:
-        return {"ok": False, "refused": 0, "steps": [], "error": told_of(error)}
+        return {"ok": False, "refused": 0, "steps": [], "error": error.data()}
 
 
 def is_malformed(result: Mapping[str, Any]) -> bool:

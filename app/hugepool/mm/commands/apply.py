@@ -22,6 +22,7 @@ from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when
     sysctl,
     task,
     virtio_mem,
+    why,
 )
 from hugepool.mm.commands.commands import Command
 from hugepool.mm.commands.registry import HANDLERS
@@ -52,10 +53,12 @@ def apply(host: Host, command: Command, now_ns: int = 0) -> Outcome:
     Raises:
         MMError: refused, nothing of it may be kept.
     """
+    newest_pid = host.next_pid - 1
     call = Call(comm=getattr(command, "comm", "hugepool"), now_ns=now_ns)
     try:
         result = HANDLERS[type(command)](host, call, command)
     except MMError as error:
+        error.why = why.of_refusal(host, command, error, newest_pid)
         if error.result is None:
             raise
         pcp.settle(host, call)

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from hugepool.mm.commands import why
 from hugepool.mm.commands.commands import Demote, SetMaxHugePages, SetOvercommit
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import hugetlb
@@ -41,7 +42,7 @@ def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str
         "vmemmap": vmemmap_of(call),
         "nodes": [{"node": nid, **asdict(row)} for nid, row in sorted(result.nodes.items())],
         "full_nodes": sorted(call.full_nodes),
-        "shortfall": _shortfall(hs, cmd, result, allowed),
+        "shortfall": _shortfall(host, hs, cmd, result, allowed),
     }
     call.emit(
         Event.POOL_RESIZED,
@@ -125,6 +126,15 @@ def _allowed_nodes(host: Host, cmd: SetMaxHugePages) -> list[int]:
 
 
 def _shortfall(
+    host: Host, hs: HState, cmd: SetMaxHugePages, result: ResizeResult, allowed: list[int]
+) -> dict[str, Any] | None:
+    found = _missing(hs, cmd, result, allowed)
+    if found is not None:
+        found |= asdict(why.of_pool(host, hs, cmd.count, cmd.nid, found["nodes"]))
+    return found
+
+
+def _missing(
     hs: HState, cmd: SetMaxHugePages, result: ResizeResult, allowed: list[int]
 ) -> dict[str, Any] | None:
     now = hs.nr_huge_pages if cmd.nid is None else hs.nr_node[cmd.nid]
@@ -170,10 +180,12 @@ def _refusal(result: ResizeResult, answer: dict[str, Any]) -> MMError:
     tried = result.freed + result.refused
     nodes = ", ".join(str(n) for n in sorted(result.failures))
     plural = "nodes" if len(result.failures) > 1 else "node"
-    why = "a fault was injected" if failure.injected else f"no memory for their vmemmap on {plural} {nodes}"
+    because = (
+        "a fault was injected" if failure.injected else f"no memory for their vmemmap on {plural} {nodes}"
+    )
     return MMError(
         "ENOMEM",
-        f"{result.refused} of {tried} huge pages could not be freed: {why}",
+        f"{result.refused} of {tried} huge pages could not be freed: {because}",
         reason=Reason.INJECTED_FAULT if failure.injected else Reason.VMEMMAP_RESTORE,
         result=answer,
         node=nid,

@@ -1,5 +1,6 @@
 """What can go wrong, in three kinds: bad input, a refusal of the modelled kernel, a bug of hugepool."""
 
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hugepool.mm.machine.reasons import Reason
@@ -26,6 +27,25 @@ ERRNO_TEXT = {
 }
 
 
+Step = dict[str, Any]  # of a scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something that would help: in words, and as steps where hugepool can do it."""
+
+    text: str
+    steps: list[Step] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """One or two sentences that say what was asked, what came of it and why; and what would help."""
+
+    summary: str
+    remedies: list[Remedy] = field(default_factory=list)
+
+
 class MMError(Exception):
     """A refusal of the modelled kernel.
 
@@ -34,6 +54,7 @@ class MMError(Exception):
         reason: why, as a word that programs can branch on, or None.
         facts: what a program can read: ``node``, ``zone``, ``pfn``, ``pages_needed``, ``pages_available`` ...
         result: what was done before the refusal and is kept, or None when nothing changed.
+        why: the refusal in sentences and what would help; set on the way out of the engine.
     """
 
     def __init__(
@@ -51,11 +72,18 @@ class MMError(Exception):
         self.reason = reason
         self.facts = facts
         self.result = result
+        self.why: Why | None = None
 
     @property
     def errors(self) -> list[dict[str, str]]:
         """Where the input is wrong, as rows of ``errors``; none for a refusal."""
         return []
+
+    def data(self) -> dict[str, Any]:
+        """The refusal as plain data: errno, detail, reason, facts, and why in sentences."""
+        facts = {**self.facts, "errors": self.errors} if self.errors else dict(self.facts)
+        why = asdict(self.why) if self.why else {"summary": None, "remedies": []}
+        return {"errno": self.errno, "detail": self.detail, "reason": self.reason, "facts": facts, **why}
 
 
 class BadInput(MMError):

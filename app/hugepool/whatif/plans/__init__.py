@@ -13,7 +13,6 @@ from hugepool.whatif.plans.max_pool import max_pool
 from hugepool.whatif.plans.placement import placement
 from hugepool.whatif.plans.savings import savings
 from hugepool.whatif.run import Told
-from hugepool.whatif.variants import told_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def work(question: Question, piece: Any, told: Told) -> Any:
     try:
         return PLANS[question.plan].work(question.host, question.body, piece, told)
     except MMError as error:
-        return {"error": told_of(error)}
+        return {"error": error.data()}
 
 
 def finish(question: Question, results: Sequence[Any]) -> dict[str, Any]:
