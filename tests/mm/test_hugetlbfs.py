@@ -209,6 +209,28 @@ def test_a_childs_copy_out_of_a_minimum_leaves_a_reservation_for_ever() -> None:
     assert_laws(host)
 
 
+def test_a_private_copy_on_a_mount_with_limits_cannot_be_migrated() -> None:
+    host = machine(GIB, cmdline="movablecore=512M", kernel="6.1")
+    do(host, c.SetMaxHugePages(9, 20))
+    mounted(host, 20)
+    task = host.tasks[mapped(host, 3, touch=1)]  # a page of the file moves
+    private = host.tasks[mapped(host, 3, "/mnt/h/p", shared=False, touch=1)]
+    (of_file,) = host.files[task.maps[0].file_id or 0].pages.values()
+    (copy,) = private.maps[0].pages.values()
+    assert of_file // 64 == copy // 64  # both in one memory block
+    refusal = apply(host, c.AllocContigRange(copy * 512, copy * 512 + 512)).error
+    assert refusal is not None
+    assert (refusal.errno, refusal.reason) == ("EBUSY", "not-migratable")
+    outcome = apply(host, c.SetBlockState(copy // 64, "offline"))
+    assert outcome.error is not None
+    assert (outcome.error.errno, outcome.error.reason) == ("EINTR", "livelock")
+    assert copy in private.maps[0].pages.values()
+    moved = {data["pfn"] for event, data in outcome.events if event == "HugePageMigrated"}
+    assert of_file * 512 in moved
+    assert copy * 512 not in moved
+    assert_laws(host)
+
+
 # -- files ------------------------------------------------------------------------------------------------
 
 

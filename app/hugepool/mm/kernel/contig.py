@@ -8,7 +8,12 @@ import numpy as np
 
 from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
-from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_single_pages, movable_huge_pages
+from hugepool.mm.kernel.migrate import (
+    held_by_mount,
+    migrate_huge_page,
+    migrate_single_pages,
+    movable_huge_pages,
+)
 from hugepool.mm.kernel.page_isolation import isolate, pages_of_use, unisolate
 from hugepool.mm.kernel.replace_hugepages import ContigProgress, replace_all_free, replace_page
 from hugepool.mm.machine.errors import BadInput, MMError
@@ -91,6 +96,9 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
     moved, left = migrate_single_pages(host, call, blocks, nids)
     progress.migrated_pages += moved
     for head in movable_huge_pages(host, hs, blocks).tolist():
+        if held_by_mount(host, head):
+            raise MMError("EBUSY", f"page {head * 512} is a private copy of a file on a mount with limits",
+                          reason=Reason.NOT_MIGRATABLE, pfn=head * 512)  # fmt: skip
         if not migrate_huge_page(host, call, hs, head, nids):
             raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * 512} to",
                           reason=Reason.MIGRATION_TARGET, pfn=head * 512)  # fmt: skip

@@ -83,6 +83,18 @@ def not_migratable(head: int) -> MMError:
     return MMError("EBUSY", detail, reason=Reason.NOT_MIGRATABLE, pfn=pfn)
 
 
+def held_by_mount(host: Host, head: int) -> bool:
+    """Whether it is a private copy that counts for a hugetlbfs mount with limits: no kernel migrates such a page.
+
+    Source: mm/migrate.c unmap_and_move_huge_page() (5.14).
+    """
+    charge = host.page_charges.get(head)
+    if charge is None or not charge.mount:
+        return False
+    files = (file for file in host.files.values() if file.mount == charge.mount)
+    return not any(head in file.pages.values() for file in files)
+
+
 def _huge_pages(host: Host, hs: HState, blocks: Blocks, *, free: bool) -> Blocks:
     if hs.gigantic:  # each by its first pageblock, wherever that is
         part = blocks[host.mem.flags[blocks] & BlockFlag.GIGANTIC != 0]
@@ -96,11 +108,13 @@ def _huge_pages(host: Host, hs: HState, blocks: Blocks, *, free: bool) -> Blocks
 
 
 def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Sequence[int]) -> bool:
-    """Move one huge page in use; False when there is no target.
+    """Move one huge page in use; False when there is no target, or the page cannot move.
 
     The target is a free page of the pool while unreserved ones are left, wherever it lies, else a fresh page;
     a fresh one leaves the source temporary, so that it is released and not pooled.
     """
+    if held_by_mount(host, head):
+        return False
     target, fresh = _target(host, call, hs, nids)
     if target is None:
         return False

@@ -110,4 +110,7 @@ class Reason(StrEnum):
     POISONED_PAGE = "poisoned-page", "The page turned bad."
     SEGMENT_EXISTS = "segment-exists", "The key has a System V segment already."
     NOT_IN_SHM_GROUP = "not-in-shm-group", "The process is not in the group of hugetlb_shm_group."
-    NOT_MIGRATABLE = "not-migratable", "6.18: a huge page that was moved once does not move again."
+    NOT_MIGRATABLE = (
+        "not-migratable",
+        "The huge page cannot move before it is freed: a private copy on a mount with limits, or one moved before.",
+    )
