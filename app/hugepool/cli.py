@@ -1,4 +1,4 @@
-"""``hugepool serve | import | export | mount | exec | run | replay``: the command line.
+"""``hugepool serve | check | backup | import | export | mount | exec | run | replay``: the command line.
 
 Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none, ``run`` only for
 scenarios about stored hosts.
@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from hugepool import access
-from hugepool.access import Role
+from hugepool import access, upkeep
 from hugepool.mm.machine.profile import PROFILES
+from hugepool.upkeep import failed
 
 if TYPE_CHECKING:
     from hugepool.client import Client
@@ -30,8 +30,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-token_app = typer.Typer(help="Tokens of a service that wants them.", no_args_is_help=True)
-app.add_typer(token_app, name="token")
+app.add_typer(upkeep.tokens, name="token")
+app.command("check")(upkeep.check)
+app.command("backup")(upkeep.backup)
 console = Console()
 errors = Console(stderr=True)
 
@@ -84,26 +85,7 @@ def serve(
             if not run_server(settings):
                 raise typer.Exit(1)
     except (StoreFailure, access.WrongTokensFile) as failure:
-        raise _failed(failure) from None
-
-
-@token_app.command("new")
-def new_token(
-    name: Annotated[str, typer.Argument(help="Who will use it; the events of hosts name it.")],
-    role: Annotated[Role, typer.Option(help="What it is for.")] = Role.READ,
-    hosts: Annotated[str, typer.Option(help="Hosts that the role write may change, such as 'web-*'.")] = "*",
-) -> None:
-    """Make a token.  It is shown once, on stderr; the line for HUGEPOOL_TOKENS_FILE is printed: >> appends it.
-
-    Nothing is stored here.  Give the token to who asks the service, as HUGEPOOL_TOKEN.
-    """
-    token = access.new_token()
-    try:
-        line = access.line_of(access.Caller(name, role, hosts), token)
-    except ValueError as error:
-        raise _failed(error) from None
-    errors.print(f"token (shown this once): {token}", markup=False, highlight=False, soft_wrap=True)
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        raise failed(failure) from None
 
 
 @app.command("import")
@@ -144,7 +126,7 @@ def calling(url: str) -> Iterator["Client"]:
         with Client(url) as client:
             yield client
     except BadAnswer as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     except Unreachable as error:
         errors.print(f"{error}\nstart one with: hugepool serve", highlight=False)
         raise typer.Exit(1) from None
@@ -172,7 +154,7 @@ def export_tree(
             mirror = Mirror(client, host)
             files = export(mirror, folder, lambda path: status.update(f"reading {escape(path)}"), force=force)
         except (CannotExport, OSError) as error:
-            raise _failed(error) from None
+            raise failed(error) from None
     console.print(f"{files} files of host {host!r} in {folder}", highlight=False, soft_wrap=True)
 
 
@@ -196,7 +178,7 @@ def mount_tree(
         try:
             mount(Mirror(client, host), folder, ready)
         except CannotMount as error:
-            raise _failed(error) from None
+            raise failed(error) from None
 
 
 @app.command("exec")
@@ -220,13 +202,8 @@ def exec_program(
             url, host, program, lambda text: errors.print(text, markup=False, highlight=False, soft_wrap=True)
         )
     except (CannotMount, CannotCover) as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     raise typer.Exit(status)
-
-
-def _failed(error: Exception) -> typer.Exit:
-    errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(1)
 
 
 @app.command("run")

@@ -29,11 +29,12 @@ from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGE_SIZE
 from hugepool.mm.views import check
 from hugepool.settings import Settings
+from hugepool.store import check as check_store
 from hugepool.store import events, fleet, history, idempotency, migrate
 from hugepool.store.cache import HostCache, HostLocks
 from hugepool.store.claims import WorkQueue
 from hugepool.store.engine import Database
-from hugepool.store.errors import Busy, HostsFull, KeyTaken, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.errors import Busy, Damaged, HostsFull, KeyTaken, StaleRevision, StoreFailure, WouldWait
 from hugepool.store.events import rfc3339
 from hugepool.store.fleet import Filter, Member
 from hugepool.store.history import Moment
@@ -44,6 +45,7 @@ from hugepool.store.news import News
 
 __all__ = [
     "Busy",
+    "Damaged",
     "Filter",
     "Forbidden",
     "ForkOf",
@@ -238,9 +240,14 @@ class Service:
         self.housekeeping = Housekeeping(self._database, settings, clock)
 
     def start(self) -> None:
-        """Bring the database to the newest schema; safe while other processes do the same."""
+        """Bring the database to the newest schema; safe while other processes do the same.
+
+        Raises:
+            StoreFailure: the database cannot be used, or is damaged.
+        """
         migrate.upgrade(self._database)
         self._database.rebuild()
+        check_store.at_start(self._database)
 
     def close(self) -> None:
         """Close the database connections; callers in ``wait_events`` look once more and return."""

@@ -19,7 +19,7 @@ from hugepool.forms.validation import describe
 from hugepool.fs.archive import TooLarge
 from hugepool.jobs import NoRoom, NoSuchJob
 from hugepool.mm.machine.errors import ERRNO_NUMBER, ERRNO_TEXT, MMError
-from hugepool.service import Busy, IdempotencyMismatch, PreconditionFailed, StoreFailure
+from hugepool.service import Busy, Damaged, IdempotencyMismatch, PreconditionFailed, StoreFailure
 
 LOG = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
@@ -137,6 +137,7 @@ def install(app: FastAPI) -> None:
         PreconditionFailed: _other_revision,
         IdempotencyMismatch: _mismatch,
         StoreFailure: _unavailable,
+        Damaged: _damaged,
         TooLarge: _too_large,
         NoSuchJob: _no_such_job,
         NoRoom: _no_room,
@@ -172,6 +173,12 @@ async def _unavailable(request: Request, exc: StoreFailure) -> Response:
         detail = "the database cannot be used right now; nothing was kept"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     return problem(request, ERRNO_OF_STATUS[status], detail, status=status, headers={"Retry-After": "1"})
+
+
+async def _damaged(request: Request, exc: Damaged) -> Response:
+    """Stored rows are not what was written: no answer is better than a wrong one."""
+    LOG.error("%s", exc, exc_info=exc)
+    return problem(request, "EIO", f"{exc}. Nothing was changed; hugepool check says what else is wrong")
 
 
 async def _mismatch(request: Request, exc: IdempotencyMismatch) -> Response:

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, insert, text
@@ -21,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from hugepool.settings import Settings
-from hugepool.store.errors import Busy, RowRefused, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.errors import Busy, Damaged, RowRefused, StaleRevision, StoreFailure, WouldWait
 from hugepool.store.sqlite import WAL_BYTES, SqliteFile
 
 # What a transaction that only reads asks for, so that several SELECTs see one moment.
@@ -35,6 +36,10 @@ MOST_PAGES = 50_000  # of one round
 _RACES = {"hosts.name", "uq_hosts_name", "idempotency_keys.key", "pk_idempotency_keys"}
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (\S+)")
 _BUSY_WORDS = ("locked", "busy", "could not serialize", "deadlock detected", "lock timeout")
+_DAMAGE_WORDS = (
+    "malformed", "not a database", "could not decode",
+    "no such table", "no such column", "has no column", "does not exist",
+)  # fmt: skip
 _MIGRATION_LOCK = {"postgresql": "SELECT pg_advisory_xact_lock(7221)"}
 
 
@@ -179,6 +184,20 @@ class Database:
                 connection.execute(text(lock))
             yield connection
 
+    @property
+    def path(self) -> Path | None:
+        """The file of a SQLite database, where its address names one plainly."""
+        return None if self._file is None else self._file.path
+
+    def nbytes(self, connection: Connection) -> int:
+        """Size of the database in bytes; 0 of one that is no file."""
+        if self._file is None:
+            return 0
+        pages, size = (
+            connection.exec_driver_sql(f"PRAGMA page_{what}").scalar_one() for what in ("count", "size")
+        )
+        return int(pages * size)
+
     def rebuild(self) -> None:
         """Once, at the first start with a file of an earlier version: see ``SqliteFile.rebuild``."""
         if self._file is not None:
@@ -277,10 +296,19 @@ def _translated() -> Iterator[None]:
     except OperationalError as error:
         if any(word in str(error.orig).lower() for word in _BUSY_WORDS):
             raise Busy(f"the database is busy: {error.orig}") from error
-        raise StoreFailure(f"the database failed: {error.orig}") from error
+        raise _failure(str(error.orig)) from error
     except SQLAlchemyError as error:
         first_line = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise StoreFailure(f"the database failed: {first_line}") from error
+        raise _failure(first_line) from error
+
+
+def _failure(text: str) -> StoreFailure:
+    damaged = any(word in text.lower() for word in _DAMAGE_WORDS)
+    return (
+        Damaged(f"the database is damaged: {text}")
+        if damaged
+        else StoreFailure(f"the database failed: {text}")
+    )
 
 
 def _constraint(error: IntegrityError) -> str | None:

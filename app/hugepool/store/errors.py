@@ -5,6 +5,10 @@ class StoreFailure(Exception):
     """The database refused or cannot be reached; nothing was kept."""
 
 
+class Damaged(StoreFailure):
+    """What is stored is not what this service wrote, or cannot be read as such; trying again will not help."""
+
+
 class Busy(StoreFailure):
     """The database or the host is too contended right now; nothing was kept, a later try may work."""
 

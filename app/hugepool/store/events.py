@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, RowMapping, func, insert, select
 
 from hugepool.mm.machine.events import Occurrence
+from hugepool.store import seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
+from hugepool.store.errors import Damaged
+
+SHOWN = ("id", "revision", "time", "by", "type", "data")
 
 
 def rfc3339(ns: int) -> str:
@@ -31,21 +35,74 @@ def append(
     """Write events behind number ``last_id``; ``by`` names the token that was used, if any."""
     if not events:
         return
-    shared = {"host_id": host_id, "revision": revision, "time": rfc3339(now_ns), "made_by": by}
-    numbered = enumerate(events, last_id + 1)
-    connection.execute(
-        insert(t.events), [{**shared, "id": i, "type": type_, "data": data} for i, (type_, data) in numbered]
-    )
+    shared = {"revision": revision, "time": rfc3339(now_ns), "made_by": by}
+    rows = [
+        {**shared, "id": i, "type": type_, "data": data}
+        for i, (type_, data) in enumerate(events, last_id + 1)
+    ]
+    sealed = [
+        {**row, "host_id": host_id, "seal": seal.of_values(row[name] for name in seal.EVENT)} for row in rows
+    ]
+    connection.execute(insert(t.events), sealed)
 
 
 def after(
     database: Database, host_id: int, number: int, limit: int, kind: str | None = None
 ) -> list[dict[str, Any]]:
-    """Up to ``limit`` events behind ``number``, oldest first; of one type only when ``kind`` names it."""
+    """Up to ``limit`` events behind ``number``, oldest first; of one type only when ``kind`` names it.
+
+    Old events may have been removed, from the first on.
+
+    Raises:
+        Damaged: an event is not what was written, or one is missing between others or at the end.
+    """
     c = t.events.c
-    columns = (c.id, c.revision, c.time, c.made_by.label("by"), c.type, c.data)
-    query = select(*columns).where(c.host_id == host_id, c.id > number)
+    query = select(c.id, c.revision, c.time, c.made_by, c.type, c.data, c.seal)
+    query = query.where(c.host_id == host_id, c.id > number)
     if kind is not None:
         query = query.where(c.type == kind)
-    with database.reading() as connection:
-        return [dict(row) for row in connection.execute(query.order_by(c.id).limit(limit)).mappings()]
+    with database.reading() as connection, seal.readable(f"the events of host number {host_id}"):
+        rows = connection.execute(query.order_by(c.id).limit(limit)).mappings().all()
+        head = seal.head_of(connection, host_id)
+        if head is not None:
+            _check_numbers(
+                connection, host_id, head["last_event_id"], None if kind else (number, limit, rows)
+            )
+    for row in rows:
+        seal.check_row(row, seal.EVENT, f"event {row['id']} of host number {host_id}")
+    return [_shown(row) for row in rows]
+
+
+def _shown(row: RowMapping) -> dict[str, Any]:
+    return {name: row["made_by" if name == "by" else name] for name in SHOWN}
+
+
+Page = tuple[int, int, Sequence[RowMapping]]
+
+
+def _check_numbers(connection: Connection, host_id: int, newest: int, page: Page | None) -> None:
+    """That events follow each other from the first there is to number ``newest``.
+
+    ``page``: the number that was asked behind, how many were asked for, and what was found.  None: count all.
+
+    Raises:
+        Damaged: some are missing.
+    """
+    if page is not None and [row["id"] for row in page[2]] == _following(page[0], page[1]):
+        return  # in the middle of a long history
+    c = t.events.c
+    mine = c.host_id == host_id
+    first, last = (connection.execute(select(one(c.id)).where(mine)).scalar() for one in (func.min, func.max))
+    if first is None or last is None:
+        return
+    if page is None:
+        whole = connection.execute(select(func.count()).where(mine)).scalar() == last - first + 1
+    else:
+        after, _, rows = page
+        whole = [row["id"] for row in rows] == _following(max(first - 1, after), len(rows))
+    if last != newest or not whole:
+        raise Damaged(f"events of host number {host_id} are missing")
+
+
+def _following(number: int, count: int) -> list[int]:
+    return list(range(number + 1, number + 1 + count))

@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from hugepool.fs.figures import Figures, pack, unpack
 from hugepool.mm.machine.events import Event, Occurrence
+from hugepool.store import seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
+from hugepool.store.errors import Damaged
 
 _PRUNE_EVERY = 256  # revisions: old rows are deleted by many at once
 _SIDE_EVENTS = {Event.KERNEL_MESSAGE_PRINTED, Event.VMEMMAP_SPLIT}  # they come with the event that is meant
 _OLD = delete(t.history).where(
     t.history.c.host_id == bindparam("whose"), t.history.c.revision <= bindparam("newest")
 )
+
+_MOMENTS = select(*(t.history.c[name] for name in (*seal.MOMENT, "seal")))
 
 
 class Moment(NamedTuple):
@@ -37,8 +41,9 @@ def append(
     keep: int,
 ) -> None:
     """Write the figures of a new revision; now and then delete those that are older than the newest ``keep``."""
-    row = {"host_id": host_id, "revision": revision, "at_ns": now_ns, "cause": cause_of(events)}
-    connection.execute(insert(t.history), {**row, "figures": pack(found)})
+    row = {"revision": revision, "at_ns": now_ns, "cause": cause_of(events), "figures": pack(found)}
+    number = seal.of_values(row[name] for name in seal.MOMENT)
+    connection.execute(insert(t.history), {**row, "host_id": host_id, "seal": number})
     if revision % _PRUNE_EVERY == 0 and revision > keep:
         connection.execute(_OLD, {"whose": host_id, "newest": revision - keep})
 
@@ -52,21 +57,36 @@ def cause_of(events: Sequence[Occurrence]) -> str:
 
 
 def newest(connection: Connection, host_id: int) -> Figures | None:
-    """The figures of the newest revision that has some."""
-    c = t.history.c
-    query = select(c.figures).where(c.host_id == host_id).order_by(c.revision.desc()).limit(1)
-    packed = connection.execute(query).scalar_one_or_none()
-    return None if packed is None else unpack(packed)
+    """The figures of the newest revision that has some.  Raises Damaged."""
+    query = _MOMENTS.where(t.history.c.host_id == host_id).order_by(t.history.c.revision.desc()).limit(1)
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    check(row, host_id)
+    return unpack(row["figures"])
+
+
+def check(row: RowMapping, host_id: int) -> None:
+    """Raises Damaged when a moment is not what was written."""
+    seal.check_row(row, seal.MOMENT, f"revision {row['revision']} in the history of host number {host_id}")
 
 
 def after(database: Database, host_id: int, revision: int, limit: int) -> list[Moment]:
-    """Up to ``limit`` moments behind a revision, oldest first."""
+    """Up to ``limit`` moments behind a revision, oldest first; those of old revisions may have been removed.
+
+    Raises:
+        Damaged: a moment is not what was written, or one is missing between others or at the end.
+    """
     c = t.history.c
-    query = (
-        select(c.revision, c.at_ns, c.cause, c.figures)
-        .where(c.host_id == host_id, c.revision > revision)
-        .order_by(c.revision)
-        .limit(limit)
-    )
-    with database.reading() as connection:
-        return [Moment(*row) for row in connection.execute(query)]
+    query = _MOMENTS.where(c.host_id == host_id, c.revision > revision).order_by(c.revision).limit(limit)
+    with database.reading() as connection, seal.readable(f"the history of host number {host_id}"):
+        rows = connection.execute(query).mappings().all()
+        head = seal.head_of(connection, host_id)
+    revisions = [row["revision"] for row in rows]
+    if revisions != list(range(revisions[0], revisions[0] + len(rows)) if rows else []):
+        raise Damaged(f"revisions of host number {host_id} are missing in its history")
+    if head is not None and rows and len(rows) < limit and revisions[-1] != head["revision"]:
+        raise Damaged(f"the newest revisions of host number {host_id} are missing in its history")
+    for row in rows:
+        check(row, host_id)
+    return [Moment(*(row[name] for name in seal.MOMENT)) for row in rows]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sqlalchemy
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, select, update
 
 from hugepool.fs.figures import Figures, figures
@@ -14,21 +15,24 @@ from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
 from hugepool.store import events as log
-from hugepool.store import fleet, history, idempotency, loading, rows
+from hugepool.store import fleet, history, idempotency, loading, rows, seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database, insert_rows
-from hugepool.store.errors import HostsFull, StaleRevision
+from hugepool.store.errors import Damaged, HostsFull, StaleRevision
+from hugepool.store.huge_rows import Row
 from hugepool.store.idempotency import Stored
+from hugepool.store.seal import HostSeal
 from hugepool.store.sections import COLUMNS, NR_PLAIN, STATES, encode, stored_sections
 
 MANY = 1 << 62
+LISTED = ("name", "kernel", "cmdline", "revision", "created_at")
 Sections = npt.NDArray[np.int64]
+Encoded = list[tuple[Any, ...]]
 _ALL_NULL = (None,) * (len(COLUMNS) - NR_PLAIN)
 BYTES_A_HOST = 300_000  # measured on hosts just booted, of 1 GiB to 16 TiB
 BYTES_A_BLOCK = 24
 BYTES_A_MAPPED_PAGE = 150  # of a dictionary's or a set's entry
 _LAST_EVENT = select(t.hosts.c.last_event_id).where(t.hosts.c.name == bindparam("name"))
-_NR_SECTIONS = select(t.hosts.c.nr_sections).where(t.hosts.c.id == bindparam("id"))
 _IDENTITY = select(t.hosts.c.id, t.hosts.c.revision).where(t.hosts.c.name == bindparam("name"))
 _BLOCK_COLUMNS = ("host_id", "block", "state", "node", "start_pfn", "nr_pages")
 
@@ -37,8 +41,8 @@ _BLOCK_COLUMNS = ("host_id", "block", "state", "node", "start_pfn", "nr_pages")
 class Loaded:
     """A host in memory, equal to its rows at ``revision``.
 
-    ``saved``: its small rows as written; ``figures``: those of its newest revision;
-    ``shown``: what views made of it, each with the revision they saw.
+    ``saved``: its small rows as written; ``seal``: the sum over all its rows; ``figures``: those of its newest
+    revision; ``shown``: what views made of it, each with the revision they saw.
     """
 
     host_id: int
@@ -48,6 +52,7 @@ class Loaded:
     created_at: str
     host: Host
     saved: rows.Snapshot
+    seal: HostSeal
     figures: Figures | None = None
     shown: dict[Any, tuple[int, Any]] = field(default_factory=dict)
 
@@ -108,9 +113,10 @@ class HostStore:
         return None if row is None else row[0]
 
     def nbytes(self, host_id: int) -> int:
-        """About how much memory a host will take once it is loaded, in bytes."""
-        row = self._database.first(_NR_SECTIONS, id=host_id)
-        return 0 if row is None else map_bytes(row[0] * SECTION_PAGES)
+        """About how much memory a host will take once it is loaded, in bytes.  Raises Damaged."""
+        with self._database.reading() as connection:
+            row = seal.head_of(connection, host_id)
+        return 0 if row is None else map_bytes(row["nr_sections"] * SECTION_PAGES)
 
     def check_quota(self, most: int) -> None:
         """Raises HostsFull when there are ``most`` hosts."""
@@ -118,25 +124,33 @@ class HostStore:
             _check_quota(connection, most)
 
     def load(self, name: str) -> Loaded | None:
-        """A host from its rows, or None."""
-        with self._database.reading() as connection:
+        """A host from its rows, or None.
+
+        Raises:
+            Damaged: the rows are not what was written.
+        """
+        with self._database.reading() as connection, seal.readable(f"the rows of host {name!r}"):
             head = connection.execute(select(t.hosts).where(t.hosts.c.name == name)).one_or_none()
             if head is None:
                 return None
-            host = loading.load(connection, head)
-            newest = history.newest(connection, head.id)
-        saved = rows.snapshot(host)
-        rows.settle(saved, {})
-        return Loaded(head.id, name, head.revision, head.last_event_id, head.created_at, host, saved, newest)
+            seal.check_head(head._mapping)  # noqa: SLF001 - so named that no column can have the name
+            found = loading.sections(connection, head.id)
+            host = loading.load(connection, head, found)
+            saved, newest = rows.snapshot(host), history.newest(connection, head.id)
+        loaded = _loaded(head, host, saved, found)
+        loaded.figures = newest
+        return loaded
 
     def page(self, limit: int, after: str | None) -> list[dict[str, Any]]:
-        """Up to ``limit`` hosts by name, behind the name ``after``."""
-        c = t.hosts.c
-        query = select(c.name, c.kernel, c.cmdline, c.revision, c.created_at).order_by(c.name).limit(limit)
+        """Up to ``limit`` hosts by name, behind the name ``after``.  Raises Damaged."""
+        query = seal.HEADS.order_by(t.hosts.c.name).limit(limit)
         if after is not None:
-            query = query.where(c.name > after)
+            query = query.where(t.hosts.c.name > after)
         with self._database.reading() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            found = connection.execute(query).mappings().all()
+        for row in found:
+            seal.check_head(row)
+        return [{name: row[name] for name in LISTED} for row in found]
 
     # -- writing -----------------------------------------------------------------------------------------
 
@@ -147,7 +161,9 @@ class HostStore:
             HostsFull: there are ``most`` hosts.
             StaleRevision: a host of this name exists.  KeyTaken: another answer was stored for the key.
         """
-        saved = rows.snapshot(host)
+        saved, stored = rows.snapshot(host), stored_sections(host.mem)
+        sealed = HostSeal(host.mem.nr_sections)
+        sealed.change_rows({}, saved)
         found = figures(host, change.events, None)
         with self._database.writing() as connection:
             if connection.execute(select(t.hosts.c.id).where(t.hosts.c.name == name)).one_or_none():
@@ -158,9 +174,13 @@ class HostStore:
             values = {**created, "last_event_id": len(change.events), **rows.host_row(host)}
             new_id = insert(t.hosts).values(values).returning(t.hosts.c.id)
             host_id = connection.execute(new_id).scalar_one()
-            loaded = Loaded(host_id, name, 1, 0, created_at, host, saved)
+            loaded = Loaded(host_id, name, 1, 0, created_at, host, saved, sealed)
             rows.save_changes(connection, host_id, {}, saved)
-            _replace_sections(connection, loaded, stored_sections(host.mem), anew=False)
+            encoded = encode(host.mem, host_id, stored)
+            sealed.set_sections(encoded)
+            _replace_sections(connection, loaded, stored, encoded, anew=False)
+            sums = _sealed(loaded, saved["hosts"][()], 1, len(change.events))
+            connection.execute(update(t.hosts).where(t.hosts.c.id == host_id).values(sums))
             connection.execute(insert(t.worker_claims).values(
                 host_id=host_id, claimed_until_ns=0, failures=0, retry_at_ns=0))  # fmt: skip
             self._append_history(connection, loaded, change, found)
@@ -191,11 +211,14 @@ class HostStore:
         found = loaded.figures
         if revision != loaded.revision:
             found = figures(host, change.events, loaded.figures)
+        encoded = encode(host.mem, loaded.host_id, dirty) if dirty.size else []
+        loaded.seal.change_rows(loaded.saved, present)
+        loaded.seal.set_sections(encoded)
         with self._database.writing() as connection:
             if revision != loaded.revision:
                 self._next_revision(connection, loaded, present, len(change.events))
                 rows.save_changes(connection, loaded.host_id, loaded.saved, present)
-                _replace_sections(connection, loaded, dirty, anew=True)
+                _replace_sections(connection, loaded, dirty, encoded, anew=True)
                 loaded.revision = revision
                 self._append_history(connection, loaded, change, found)
             _write_beside(connection, loaded, change)
@@ -229,11 +252,8 @@ class HostStore:
         before, now = loaded.saved["hosts"][()], present["hosts"][()]
         values = {name: value for name, value in now.items() if before[name] != value}
         guarded = update(t.hosts).where(t.hosts.c.id == loaded.host_id, t.hosts.c.revision == loaded.revision)
-        result = connection.execute(
-            guarded.values(
-                revision=loaded.revision + 1, last_event_id=loaded.last_event_id + events, **values
-            )
-        )
+        sums = _sealed(loaded, now, loaded.revision + 1, loaded.last_event_id + events)
+        result = connection.execute(guarded.values(**values, **sums))
         if result.rowcount != 1:
             raise StaleRevision(loaded.name)
 
@@ -274,7 +294,30 @@ def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> Non
         idempotency.keep(connection, change.answer, change.now_ns)
 
 
-def _replace_sections(connection: Connection, loaded: Loaded, sections: Sections, *, anew: bool) -> None:
+def _loaded(
+    head: sqlalchemy.Row[Any], host: Host, saved: rows.Snapshot, found: Sequence[sqlalchemy.Row[Any]]
+) -> Loaded:
+    """A host that was read, if its seal fits.  Raises Damaged."""
+    sealed = HostSeal(host.mem.nr_sections)
+    sealed.change_rows({}, saved)
+    sealed.set_sections(found)
+    if not sealed.fits(head.state_seal):
+        raise Damaged(f"the rows of host {head.name!r} are not what was written")
+    rows.settle(saved, {})
+    about = (head.id, head.name, head.revision, head.last_event_id, head.created_at)
+    return Loaded(*about, host, saved, sealed)
+
+
+def _sealed(loaded: Loaded, row: Row, revision: int, last_event_id: int) -> Row:
+    """Columns of a host's row that every change writes; ``row``: those of the engine, as they will be."""
+    head = {**row, "name": loaded.name, "created_at": loaded.created_at}
+    now = {"revision": revision, "last_event_id": last_event_id, "state_seal": loaded.seal.text()}
+    return {**now, "row_seal": seal.of_head({**head, **now})}
+
+
+def _replace_sections(
+    connection: Connection, loaded: Loaded, sections: Sections, encoded: Encoded, *, anew: bool
+) -> None:
     """Write sections and the memory blocks they belong to; ``anew``: they may have rows already."""
     if sections.size == 0:
         return
@@ -284,7 +327,7 @@ def _replace_sections(connection: Connection, loaded: Loaded, sections: Sections
         _delete(connection, t.sections, "section", host_id, sections)
         numbers = np.unique(sections // (host.memory_block_pages // SECTION_PAGES))
         _delete(connection, t.memory_blocks, "block", host_id, numbers)
-    _insert_sections(connection, encode(host.mem, host_id, sections))
+    _insert_sections(connection, encoded)
     insert_rows(connection, t.memory_blocks, _BLOCK_COLUMNS, blocks)
 
 

@@ -5,9 +5,12 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from hugepool.store import seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.errors import KeyTaken
+
+WHAT = "the answer stored for the Idempotency-Key"
 
 
 @dataclass(slots=True)
@@ -21,12 +24,15 @@ class Stored:
 
 
 def find(database: Database, key: str, now_ns: int) -> Stored | None:
-    """The answer that is kept for a key, unless it is too old."""
+    """The answer that is kept for a key, unless it is too old.  Raises Damaged."""
     c = t.idempotency_keys.c
-    query = select(c.key, c.fingerprint, c.reply, c.expires_ns).where(c.key == key, c.expires_ns > now_ns)
-    with database.reading() as connection:
-        row = connection.execute(query).one_or_none()
-    return None if row is None else Stored(*row)
+    query = select(t.idempotency_keys).where(c.key == key, c.expires_ns > now_ns)
+    with database.reading() as connection, seal.readable(WHAT):
+        row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    seal.check_row(row, seal.ANSWER, WHAT)
+    return Stored(row["key"], row["fingerprint"], row["reply"], row["expires_ns"])
 
 
 def keep(connection: Connection, answer: Stored, now_ns: int) -> None:
@@ -35,5 +41,6 @@ def keep(connection: Connection, answer: Stored, now_ns: int) -> None:
     connection.execute(delete(t.idempotency_keys).where(c.key == answer.key, c.expires_ns <= now_ns))
     if connection.execute(select(c.key).where(c.key == answer.key)).one_or_none():
         raise KeyTaken(answer.key)
-    values = {"key": answer.key, "fingerprint": answer.fingerprint, "reply": answer.reply}
-    connection.execute(insert(t.idempotency_keys).values(expires_ns=answer.expires_ns, **values))
+    values = {name: getattr(answer, name) for name in seal.ANSWER}
+    number = seal.of_values(values.values())
+    connection.execute(insert(t.idempotency_keys).values(seal=number, **values))

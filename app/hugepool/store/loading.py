@@ -30,8 +30,14 @@ from hugepool.store.rows import (
 from hugepool.store.sections import COLUMNS, decode
 
 
-def load(connection: Connection, head: Row[Any]) -> Host:
-    """The host of a row of ``hosts``, in a transaction that sees one moment."""
+def sections(connection: Connection, host_id: int) -> Sequence[Row[Any]]:
+    """The rows of a host's sections, values as ``COLUMNS``."""
+    query = select(*(t.sections.c[name] for name in COLUMNS)).where(t.sections.c.host_id == host_id)
+    return connection.execute(query.order_by(t.sections.c.section)).all()
+
+
+def load(connection: Connection, head: Row[Any], found: Sequence[Row[Any]]) -> Host:
+    """The host of a row of ``hosts`` and its ``sections``, in a transaction that sees one moment."""
     host_id = int(head.id)
     profile = profile_of(head.kernel)
     mem = MemoryMap(head.nr_sections, profile.reserved_vmemmap_pages)
@@ -41,8 +47,7 @@ def load(connection: Connection, head: Row[Any]) -> Host:
         setattr(host, name, getattr(head, name))
     for name, value in head.more_state.items():
         setattr(host, name, value)
-    sections = select(*(t.sections.c[name] for name in COLUMNS)).where(t.sections.c.host_id == host_id)
-    decode(mem, connection.execute(sections.order_by(t.sections.c.section)).all())
+    decode(mem, found)
     host.carried = _rows(connection, t.carried, host_id)[0].carried
     host.counters = {row.name: row.value for row in _rows(connection, t.counters, host_id, "position")}
     host.hstates = _hstates(connection, host_id, host)

@@ -6,11 +6,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect, update
 
 import hugepool
 from hugepool.store.engine import Database
-from hugepool.store.errors import StoreFailure
+from hugepool.store.errors import Damaged, StoreFailure
+from hugepool.store.tables import hosts
 
 
 def config() -> Config:
@@ -27,13 +29,29 @@ def upgrade(database: Database) -> None:
     """Migrate to the newest schema, in one transaction; processes that start together take turns.
 
     Raises:
-        StoreFailure: a newer hugepool made the database.
+        StoreFailure: a newer hugepool made the database, or it is damaged.
     """
     with database.migrating() as connection:
-        _refuse_newer(current(connection))
+        before = _present(connection)
+        _refuse_newer(before)
         settings = config()
         settings.attributes["connection"] = connection
         command.upgrade(settings, "head")
+        if before not in (None, head()):
+            connection.execute(
+                update(hosts).values(state_seal=None, row_seal=None)
+            )  # what was sealed has changed
+
+
+def _present(connection: Connection) -> str | None:
+    """The schema that the database has.  Raises Damaged when that cannot be said."""
+    try:
+        present = current(connection)
+    except CommandError as error:
+        raise Damaged(f"the database is damaged: {error}") from error
+    if present is None and inspect(connection).has_table(hosts.name):
+        raise Damaged("the database is damaged: it has tables, and no version of its schema")
+    return present
 
 
 def _refuse_newer(present: str | None) -> None:

@@ -46,32 +46,32 @@ class SqliteFile:
                 "the database URL cannot be used: SQLite in memory would be another database for each connection; "
                 "name a file, such as sqlite:///hugepool.db"
             )
-        self._path = None if url.database.startswith("file:") else Path(url.database)
+        self.path = None if url.database.startswith("file:") else Path(url.database)
         self._timeout_seconds = timeout_seconds
         self._known: tuple[int, int] | None = None
 
     def prepare(self, *_: Any) -> None:
         """Before a connection is opened: a new file is made, a file that has gone is not made again."""
-        if self._path is None:
+        if self.path is None:
             return
         if self._known is not None:
             self.check()
             return
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
         except FileExistsError:
             self._warn_if_open()
         except OSError:
             pass  # SQLite finds the words for it
 
     def _warn_if_open(self) -> None:
-        if self._path is not None and self._path.stat().st_mode & OTHERS:
-            LOG.warning("others than its owner may use the database file %s; chmod 600 ends that", self._path)
+        if self.path is not None and self.path.stat().st_mode & OTHERS:
+            LOG.warning("others than its owner may use the database file %s; chmod 600 ends that", self.path)
 
     def set_up(self, raw: Any, _record: Any) -> None:
         """After a connection was opened."""
-        if self._path is not None:
-            found = self._path.stat()
+        if self.path is not None:
+            found = self.path.stat()
             self._known = self._known or (found.st_dev, found.st_ino)
             self.check()
         raw.isolation_level = None
@@ -79,6 +79,7 @@ class SqliteFile:
             f"busy_timeout = {int(self._timeout_seconds * 1000)}",
             "synchronous = FULL",
             "foreign_keys = ON",
+            "cell_size_check = ON",  # damaged pages are found when they are read
             f"journal_size_limit = {WAL_BYTES}",
         ):
             raw.execute(f"PRAGMA {pragma}").close()
@@ -92,10 +93,10 @@ class SqliteFile:
 
     def check(self) -> None:
         """Raises StoreFailure when the path leads to another file than the open connections use."""
-        if self._path is None or self._known is None:
+        if self.path is None or self._known is None:
             return
         try:
-            found = self._path.stat()
+            found = self.path.stat()
         except OSError as error:
             raise StoreFailure(f"the database file cannot be found any more: {error.strerror}") from None
         if (found.st_dev, found.st_ino) != self._known:
@@ -103,9 +104,9 @@ class SqliteFile:
 
     def check_room(self) -> None:
         """Raises StoreFailure when the disk has no room for the next changes."""
-        if self._path is None:
+        if self.path is None:
             return
-        disk = os.statvfs(self._path)
+        disk = os.statvfs(self.path)
         free = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
         if free < MIN_FREE_BYTES:
             raise StoreFailure(f"the disk of the database has {free >> 10} KiB left")
@@ -113,10 +114,10 @@ class SqliteFile:
     @property
     def wal_bytes(self) -> int:
         """Size of the write-ahead log."""
-        if self._path is None:
+        if self.path is None:
             return 0
         try:
-            return Path(f"{self._path}-wal").stat().st_size
+            return Path(f"{self.path}-wal").stat().st_size
         except OSError:
             return 0
 
@@ -125,10 +126,10 @@ class SqliteFile:
 
         Left for another start when others use it, when it is large or when the disk has no room.
         """
-        if self._path is None or self._path.stat().st_size > MAX_REBUILD_BYTES:
+        if self.path is None or self.path.stat().st_size > MAX_REBUILD_BYTES:
             return
         try:
-            with closing(sqlite3.connect(self._path, isolation_level=None, timeout=1.0)) as raw:
+            with closing(sqlite3.connect(self.path, isolation_level=None, timeout=1.0)) as raw:
                 if raw.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
                     raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}").close()
                     raw.execute("VACUUM").close()

@@ -110,6 +110,10 @@ hosts = Table(
     Column("poisoned_pages", BigInteger, nullable=False, server_default="0"),
     Column("last_splat_ns", BigInteger),
     Column("more_state", JSON, nullable=False),  # plain fields of the engine's Host without a column here
+    Column(
+        "state_seal", String(32)
+    ),  # sums over rows of the host: see seal.py; null: made before a migration
+    Column("row_seal", BigInteger),
     UniqueConstraint("name"),
     sqlite_autoincrement=True,  # an id is never given out twice, as on other databases
 )
@@ -421,6 +425,7 @@ events = Table(
     Column("made_by", String(64)),  # name of the token that was used; null: none, or the service itself
     Column("type", String(64), nullable=False),
     Column("data", JSON, nullable=False),
+    Column("seal", BigInteger),  # sum over the row: see seal.py; null: made before a migration
     **BY_KEY,
 )
 
@@ -433,6 +438,7 @@ history = Table(
     _count("at_ns"),
     Column("cause", String(64), nullable=False),
     Column("figures", LargeBinary, nullable=False),
+    Column("seal", BigInteger),
     **BY_KEY,
 )
 
@@ -442,6 +448,7 @@ labels = Table(
     _whose(),
     Column("key", String(63), primary_key=True),
     Column("value", String(63), nullable=False),
+    Column("seal", BigInteger),  # sum over all labels of the host
     Index(None, "key", "value"),
     **BY_KEY,
 )
@@ -453,5 +460,6 @@ idempotency_keys = Table(
     Column("fingerprint", Text, nullable=False),
     _count("expires_ns"),
     Column("reply", JSON, nullable=False),
+    Column("seal", BigInteger),
     Index(None, "expires_ns"),
 )
