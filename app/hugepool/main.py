@@ -127,7 +127,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)
     app.state.service, app.state.registry, app.state.streams = service, registry, Streams()
     for module in ROUTERS:
-        app.include_router(module.router)
+        app.add(module.router)
     serve_docs(app)
     errors.install(app)
     app.add_exception_handler(Forbidden, not_on_this_road)  # type: ignore[arg-type]

@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from pydantic_core import to_jsonable_python
 
 from hugepool.access import ANYBODY, Caller
 from hugepool.fs.figures import figures, states
@@ -28,6 +30,9 @@ from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGE_SIZE
 from hugepool.mm.views import check
+from hugepool.mm.views.check import Audit, Law
+from hugepool.mm.views.history import EventRow
+from hugepool.mm.views.host_view import HostRow, Identity
 from hugepool.settings import Settings
 from hugepool.store import check as check_store
 from hugepool.store import events, fleet, history, idempotency, migrate
@@ -65,8 +70,8 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
-View = Callable[[Host, dict[str, Any]], dict[str, Any]]
-Rows = list[dict[str, Any]]
+Events = list[EventRow]
+HostRows = list[HostRow]
 Listener = Callable[[str, bool], None]  # the host's name; whether it has work for the worker
 
 ATTEMPTS = 50  # races lost in a row before a request is refused as busy
@@ -110,11 +115,15 @@ class Terms:
 class Reply:
     """The answer to a change.
 
-    ``error``: errno, detail, reason, facts of a refusal, or None; ``result`` may be present beside it when
-    the change is kept.  ``revision``: after the change.  ``replayed``: taken from the idempotency store.
+    Attributes:
+        result: what was done, as the engine answers it; as plain data when it is replayed.  Also present with an
+            error whose changes are kept.
+        error: errno, detail, reason, facts of a refusal, or None.
+        revision: after the change.
+        replayed: taken from the idempotency store.
     """
 
-    result: dict[str, Any] | None
+    result: Any
     error: dict[str, Any] | None
     revision: int
     events: list[Occurrence] = field(default_factory=list)
@@ -262,12 +271,12 @@ class Service:
         name: str,
         source: HostSpec | MachineImage | ForkOf,
         terms: Terms,
-        view: View | None = None,
+        view: Callable[[Host, Identity], Any] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Reply:
         """Boot, restore or copy a machine and store it at revision 1 (a dry run answers revision 0).
 
-        ``view`` makes the result of the new host and its ``name`` and ``created_at`` (None in a dry run).
+        ``view`` makes the result: by default there is none.
 
         Raises:
             MMError: EEXIST name taken; EINVAL impossible machine.  HostNotFound: nothing to copy.
@@ -285,7 +294,7 @@ class Service:
         name: str,
         source: _Source,
         terms: Terms,
-        view: View | None,
+        view: Callable[[Host, Identity], Any] | None,
         labels: Mapping[str, str] | None,
     ) -> Reply:
         if self._hosts.identity(name) is not None:
@@ -294,22 +303,24 @@ class Service:
         self._cache.make_room(name, _bytes_of(source))
         call = Call(now_ns=self._clock())
         host = _make(source, call)
-        created_at = None if terms.dry_run else events.rfc3339(call.now_ns)
-        result = view(host, {"name": name, "created_at": created_at}) if view else {"name": name}
-        reply = Reply(result, None, 0, call.events)
+        identity = (
+            Identity(name, 0, None) if terms.dry_run else Identity(name, 1, events.rfc3339(call.now_ns))
+        )
+        reply = Reply(view(host, identity) if view else None, None, identity.revision, call.events)
         if not terms.dry_run:
-            reply.revision = 1
             change = self._change(reply, terms, call.now_ns)
             change.labels = labels
             self._cache.put(self._hosts.create(name, host, change, self.settings.hosts))
         return reply
 
-    def execute(self, name: str, command: Command, terms: Terms, view: View | None = None) -> Reply:
+    def execute(
+        self, name: str, command: Command, terms: Terms, view: Callable[[Host, Any], Any] | None = None
+    ) -> Reply:
         """Apply one command to a host.
 
         A refusal that leaves traces is a Reply with error and result, and kept; any other refusal is raised.
         A refusal given again for its key is a Reply with error, without result.
-        ``view`` makes the answer's result of the host as the command left it and the engine's result.
+        ``view`` makes the result of the host as the command left it and the engine's result.
 
         Raises:
             MMError: refused, nothing kept.  HostNotFound.  PreconditionFailed.  IdempotencyMismatch.
@@ -317,7 +328,9 @@ class Service:
         """
         return self._again(name, terms, lambda: self._execute(name, command, terms, view))
 
-    def _execute(self, name: str, command: Command, terms: Terms, view: View | None) -> Reply:
+    def _execute(
+        self, name: str, command: Command, terms: Terms, view: Callable[[Host, Any], Any] | None
+    ) -> Reply:
         loaded = self._current(name)
         _check_revision(loaded.revision, terms)
         now_ns = self._clock()
@@ -365,7 +378,7 @@ class Service:
     def _delete(self, name: str, terms: Terms) -> Reply:
         host_id, revision = self._identity(name)
         _check_revision(revision, terms)
-        reply = Reply({"name": name}, None, revision)
+        reply = Reply(None, None, revision)
         if not terms.dry_run:
             self._hosts.delete(host_id, revision, self._change(reply, terms, self._clock()))
             self._cache.drop(name)
@@ -415,10 +428,8 @@ class Service:
             raise WouldWait
         return loaded or self._current(name)
 
-    def show(
-        self, name: str, view: Callable[[Host], dict[str, Any]], *, wait: bool = True
-    ) -> tuple[dict[str, Any], int]:
-        """Name and time of creation of a host, what ``view`` adds to them, and the revision.
+    def show(self, name: str, view: Callable[[Host, Identity], T], *, wait: bool = True) -> tuple[T, int]:
+        """What ``view`` makes of a host and its name, revision and time of creation; and the revision.
 
         For a function of a module that is asked often: its value is made once a revision, and shared.  A
         summary takes several passes over arrays by section; its readers wait for each other meanwhile.
@@ -431,8 +442,8 @@ class Service:
             if known is None or known[0] != loaded.revision:
                 if not wait:
                     raise WouldWait
-                about = {"name": name, "created_at": loaded.created_at}
-                known = loaded.shown[view] = loaded.revision, {**about, **view(loaded.host)}
+                shown = view(loaded.host, Identity(name, loaded.revision, loaded.created_at))
+                known = loaded.shown[view] = loaded.revision, shown
             return known[1], known[0]
 
     def history(self, name: str, after: int = 0, limit: int = 100) -> list[Moment]:
@@ -465,15 +476,15 @@ class Service:
             return member
         return member._replace(figures=found)
 
-    def events(self, name: str, after: int = 0, limit: int = 100, kind: str | None = None) -> Rows:
-        """Events behind number ``after``, oldest first: id, revision, time, by, type, data.
+    def events(self, name: str, after: int = 0, limit: int = 100, kind: str | None = None) -> Events:
+        """Events behind number ``after``, oldest first.
 
         ``kind`` picks one type; the console is the type KernelMessagePrinted.
         """
         host_id, _ = self._identity(name)
         return events.after(self._database, host_id, after, limit, kind)
 
-    def wait_events(self, name: str, after: int, timeout_seconds: float, limit: int = 100) -> Rows:
+    def wait_events(self, name: str, after: int, timeout_seconds: float, limit: int = 100) -> Events:
         """The same, waiting for the first one; none after ``timeout_seconds``.
 
         Changes of this process wake it at once, those of other processes within ``events_poll_seconds``.
@@ -497,18 +508,18 @@ class Service:
             raise HostNotFound(name)
         return number
 
-    def audit(self, name: str) -> tuple[Rows, int]:
+    def audit(self, name: str) -> tuple[Audit, int]:
         """Every law held against the host as its rows say it, and that the one in memory is the same."""
         with self._alone(name):
             running = self._current(name)
             stored = self._hosts.load(name)
         if stored is None:
             raise HostNotFound(name)
-        laws = [asdict(law) for law in check.check(stored.host)]
+        laws = check.check(stored.host)
         same = stored.revision != running.revision or digest(stored.host) == digest(running.host)
-        findings = [] if same else [f"revision {stored.revision}: digests differ"]
-        laws.append({"law": "the stored host equals the running one", "ok": same, "findings": findings})
-        return laws, stored.revision
+        findings = () if same else (f"revision {stored.revision}: digests differ",)
+        laws.append(Law("the stored host equals the running one", same, findings))
+        return Audit(all(law.ok for law in laws), laws), stored.revision
 
     def ready(self) -> dict[str, dict[str, Any]]:
         """Whether the service can do its work, by part: each with ``ok`` and details."""
@@ -535,10 +546,10 @@ class Service:
                 self._database.probe()
                 self._probed = time.monotonic()
 
-    def list(self, limit: int, cursor: str | None = None) -> tuple[Rows, str | None]:
-        """Hosts by name (name, kernel, cmdline, revision, created_at), and the cursor of the next page."""
+    def list(self, limit: int, cursor: str | None = None) -> tuple[HostRows, str | None]:
+        """Hosts by name, and the cursor of the next page."""
         found = self._hosts.page(limit + 1, cursor)
-        return found[:limit], found[limit - 1]["name"] if len(found) > limit else None
+        return found[:limit], found[limit - 1].name if len(found) > limit else None
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` after each change that this process made; returns how to stop that."""
@@ -590,7 +601,7 @@ class Service:
         if terms.idempotency is None:
             return Change(now_ns, reply.events, terms.caller.name)
         kept = {
-            "result": reply.result,
+            "result": to_jsonable_python(reply.result),
             "error": reply.error,
             "revision": reply.revision,
             "events": reply.events,
@@ -627,7 +638,7 @@ class Service:
     def _copy(self, name: str) -> _Copy:
         host, revision = self.read(name, fork)
         lines = self.events(name, limit=MAX_DMESG_LINES, kind=Event.KERNEL_MESSAGE_PRINTED)
-        return _Copy(name, revision, host, [(line["type"], line["data"]) for line in lines])
+        return _Copy(name, revision, host, [(Event(line.type), line.data) for line in lines])
 
     def _tell(self, name: str) -> None:
         self._news.announce(name)

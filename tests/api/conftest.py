@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from hugepool.main import create_app
 from hugepool.settings import Settings
+from tests.api.closed import ClosedSchema
 
 NR = "hugepages/2048kB/nr_hugepages"
 FIXED = {"type", "title", "status", "detail", "instance", "errno", "errno_number"}
@@ -25,6 +26,7 @@ class Api:
 
     def __init__(self, portal: BlockingPortal, client: httpx.AsyncClient, app: Any) -> None:
         self.portal, self.client, self.app = portal, client, app
+        self.declared = ClosedSchema(app.openapi())
         self._names = count()
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
@@ -34,6 +36,7 @@ class Api:
         answer = self.portal.call(send)
         if answer.status_code >= 400:
             problem_of(answer)
+        self.declared.check(answer)
         return answer
 
     def get(self, path: str, **more: Any) -> httpx.Response:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hugepool.mm.machine.fault_inject import FaultPoint
 from tests.api.conftest import NR, Api, HostApi, refused
 
 TASK = {"kind": "hugetlb", "size": "2048kB", "count": 8, "touch": 8, "shared": False, "noreserve": False,
@@ -152,7 +153,7 @@ def test_an_armed_fault_is_seen_until_it_is_cleared(host: HostApi) -> None:
     assert armed == {"point": "hugepage-alloc", "armed": True, **words, "failures": 0}
     assert host.get("faults/hugepage-alloc") == armed
     assert host.get()["faults"] == [armed]
-    assert len(host.get("faults")["items"]) == 4
+    assert len(host.get("faults")["items"]) == len(FaultPoint)
     assert host.delete("faults/hugepage-alloc").status_code == 200
     assert host.get()["faults"] == []
     assert host.get("faults/hugepage-alloc")["armed"] is False

@@ -52,6 +52,7 @@ def test_a_page_walks_to_its_struct_page(host: HostApi) -> None:
     }  # fmt: skip
     assert page["hugepage"] == {
         "size": "2048kB", "head_pfn": page["pfn"], "free": True, "optimized": True, "queued": False, "pid": None,
+        "file": None, "cgroup": None,
     }  # fmt: skip
     head, tail = page["struct_page"], host.get(f"pages/{page['pfn'] + 511}")["struct_page"]
     assert int(head["virtual_address"], 16) == 0xFFFFEA0000000000 + page["pfn"] * 64

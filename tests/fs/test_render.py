@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hugepool.fs.machine import read_machine
-from hugepool.fs.render import is_directory, listdir, render
+from hugepool.fs.render import Entry, Symlink, is_directory, listdir, render
 from hugepool.fs.textfile import bitmap_list
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.import_machine import restore_machine
@@ -123,7 +123,7 @@ def test_the_folder_of_sizes_holds_nothing_but_sizes() -> None:
     host = booted("6.1")
     sizes = [("hugepages-2048kB", "directory"), ("hugepages-1048576kB", "directory")]
     for folder in ("/sys/kernel/mm/hugepages", "/sys/devices/system/node/node1/hugepages"):
-        assert sorted(entry[:2] for entry in listdir(host, folder)) == sorted(sizes)
+        assert sorted((entry.name, entry.type) for entry in listdir(host, folder)) == sorted(sizes)
 
 
 def test_demote_and_the_switch_are_there_on_kernels_that_have_them() -> None:
@@ -143,8 +143,8 @@ def test_blocks_link_to_their_node_and_nodes_to_their_blocks() -> None:
     host = booted("5.14")
     assert "memory3" in {entry.name for entry in listdir(host, "/sys/devices/system/node/node0")}
     up = "/sys/devices/system"
-    assert ("node0", "symlink", "0777", "../../node/node0") in listdir(host, f"{up}/memory/memory3")
-    assert ("memory3", "symlink", "0777", "../../memory/memory3") in listdir(host, f"{up}/node/node0")
+    assert Symlink("node0", "symlink", "0777", "../../node/node0") in listdir(host, f"{up}/memory/memory3")
+    assert Symlink("memory3", "symlink", "0777", "../../memory/memory3") in listdir(host, f"{up}/node/node0")
     assert render(host, "/sys/devices/system/node/node0/memory3/state") == "online\n"
     assert render(host, "/sys/devices/system/memory/memory3/node0/memory3/phys_index") == "00000003\n"
     with pytest.raises(NotFound):
@@ -197,8 +197,8 @@ def test_folders_are_listed_and_not_read_and_files_the_other_way() -> None:
     assert is_directory(host, "/proc/sys/vm")
     assert not is_directory(host, "/proc/meminfo")
     assert [entry.name for entry in listdir(host, "/")] == ["proc", "sys"]
-    assert ("nr_hugepages", "file", "0644", None) in listdir(host, POOL)
-    assert ("free_hugepages", "file", "0444", None) in listdir(host, POOL)
+    assert Entry("nr_hugepages", "file", "0644") in listdir(host, POOL)
+    assert Entry("free_hugepages", "file", "0444") in listdir(host, POOL)
     with pytest.raises(NotFound, match="is a directory"):
         render(host, "/proc/sys/vm")
     with pytest.raises(NotFound, match="not a directory"):

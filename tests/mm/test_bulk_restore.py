@@ -44,9 +44,9 @@ def test_pages_refused_and_free_memory_equal_the_reference(
     do(host, c.GrowTask(pid, "kernel", at_most=margin, partial=True))
     heads = _remove_pool_pages(host, hs, min(count, hs.nr_huge_pages), [0])[::-1]
     optimised = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
-    names = [host.zones[int(z) - 1].name for z in host.mem.zone[heads]]
+    names: list[str] = [host.zones[int(z) - 1].name for z in host.mem.zone[heads]]
     zones = _reference_zones(host)
-    order = [z.name for z in reversed(host.nodes[0].zones[:3]) if z.present]
+    order: list[str] = [z.name for z in reversed(host.nodes[0].zones[:3]) if z.present]
     pages = list(zip(names, optimised.tolist(), strict=True))
     bulk = host.profile.bulk
     went, free = restore_and_free(zones, order, pages, hs.nr_free_vmemmap_pages, bulk=bulk)

@@ -13,7 +13,7 @@ from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag, Migrate, Use
 from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.views.blockers import blockers
+from hugepool.mm.views.blockers import Unmovable, blockers
 from tests.mm.hosts import (
     GIB,
     ON,
@@ -232,8 +232,7 @@ def test_a_block_with_a_part_of_an_area_does_not_go_offline_nor_to_other_ranges(
         assert refused is not None
         assert (refused.errno, refused.reason) == ("EBUSY", "unmovable-page")
         assert "is cma memory and cannot be moved" in refused.detail
-    told = blockers(host, 8)["unmovable"]
-    assert told == [{"use": "cma", "pages": PAGES, "first_pfn": BASE, "pids": []}]
+    assert blockers(host, 8).unmovable == [Unmovable("cma", PAGES, BASE, [])]
     do(host, c.AllocContigRange(BASE, BASE + 512, "CMA"))
     assert host.mem.use[BASE // 512] == Use.CONTIG
     assert_laws(host)

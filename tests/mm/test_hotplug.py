@@ -12,9 +12,9 @@ from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import SectionState, Use
 from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.views.block_view import block as block_view
 from hugepool.mm.views.blockers import blockers
-from hugepool.mm.views.host_view import vmemmap_totals
-from hugepool.mm.views.page_view import block as block_view
+from hugepool.mm.views.pool_view import vmemmap_totals
 from tests.mm.hosts import (
     GIB,
     KERNELS,
@@ -83,10 +83,10 @@ def test_frames_that_got_lost_are_no_savings() -> None:
     host = plugged()
     told = resize(host, 10).result["vmemmap"]
     assert (told["pages_freed"], told["page_table_pages"]) == (0, 1)
-    assert vmemmap_totals(host)["pages_freed"] == 0
-    assert vmemmap_totals(host)["bytes_saved"] == -4096
+    assert vmemmap_totals(host).pages_freed == 0
+    assert vmemmap_totals(host).bytes_saved == -4096
     resize(host, 0)
-    assert vmemmap_totals(host)["bytes_saved"] == -61 * 4096  # 60 are lost for good
+    assert vmemmap_totals(host).bytes_saved == -61 * 4096  # 60 are lost for good
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -252,23 +252,23 @@ def test_what_cannot_be_plugged_is_refused_and_nothing_changes(command: c.Comman
 # -- what stops an offline ----------------------------------------------------------------------------------
 
 
-def test_blockers_tell_who_holds_the_pages() -> None:
+def test_blockers_say_who_holds_the_pages() -> None:
     host = machine(6 * GIB, cmdline=ON + " movablecore=2G")
     kernel = do(host, c.CreateTask("kernel", pages=1000))["pid"]
     block = next(
         n
         for n in (*range(24), *range(32, 48))
-        if any(row["pids"] == [kernel] for row in blockers(host, n)["unmovable"])
+        if any(row.pids == [kernel] for row in blockers(host, n).unmovable)
     )
-    told = blockers(host, block)
-    assert (told["can_offline"], told["errno"], told["reason"]) == (False, "EBUSY", "unmovable-page")
+    found = blockers(host, block)
+    assert (found.can_offline, found.errno, found.reason) == (False, "EBUSY", "unmovable-page")
     resize(host, 100)
     held = do(host, c.CreateTask("hugetlb", count=40, touch=40))["pid"]
-    told = blockers(host, 40)
-    assert told["hugepages"][0]["in_use"] + told["hugepages"][0]["free"] == 64
-    assert told["hugepages"][0]["pids"] == [held]
-    assert told["hugepages"][0]["vmemmap_pages_needed"] == 6 * told["hugepages"][0]["free"]
-    assert told["unmovable"] == []
+    found = blockers(host, 40)
+    assert found.hugepages[0].in_use + found.hugepages[0].free == 64
+    assert found.hugepages[0].pids == [held]
+    assert found.hugepages[0].vmemmap_pages_needed == 6 * found.hugepages[0].free
+    assert found.unmovable == []
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -285,7 +285,7 @@ def test_blockers_agree_with_the_attempt_and_change_nothing(kernel: str) -> None
         )
         block = int(rng.integers(0, 24))
         before = digest(host)
-        told = blockers(host, block)
+        found = blockers(host, block)
         assert digest(host) == before
         trial = fork(host)
         try:
@@ -294,8 +294,8 @@ def test_blockers_agree_with_the_attempt_and_change_nothing(kernel: str) -> None
             error = refused
         else:
             host = trial
-        assert told["can_offline"] == (error is None)
-        assert (told["errno"], told["reason"]) == ((error.errno, error.reason) if error else (None, None))
+        assert found.can_offline == (error is None)
+        assert (found.errno, found.reason) == ((error.errno, error.reason) if error else (None, None))
 
 
 def test_a_gigantic_page_in_use_leaves_a_block_that_holds_only_a_part_of_it() -> None:
@@ -307,8 +307,8 @@ def test_a_gigantic_page_in_use_leaves_a_block_that_holds_only_a_part_of_it() ->
     do(host, c.MapHugePages(pid, 18, 1, touch=1))
     head = next(iter(host.tasks[pid].maps[0].pages.values()))
     block = head // 64 + 1
-    told = blockers(host, block)
-    assert [(row["size"], row["in_use"], row["pids"]) for row in told["hugepages"] if row["in_use"]] == [
+    found = blockers(host, block)
+    assert [(row.size, row.in_use, row.pids) for row in found.hugepages if row.in_use] == [
         ("1048576kB", 1, [pid])
     ]
     result = do(host, c.SetBlockState(block, "offline"))
@@ -333,7 +333,7 @@ def test_a_block_goes_to_the_zone_that_overlaps_it_else_to_normal(
     host = machine(*nodes, cmdline=words)
     do(host, c.SetBlockState(block, "offline"))
     words_of_sysfs = render(host, f"/sys/devices/system/memory/memory{block}/valid_zones").split()
-    assert words_of_sysfs == block_view(host, block)["valid_zones"].split()
+    assert words_of_sysfs == block_view(host, block).valid_zones.split()
     assert zone == words_of_sysfs[0] if word == "online" else zone in words_of_sysfs
     assert do(host, c.SetBlockState(block, word))["zone"] == zone
     assert_laws(host)

@@ -11,7 +11,7 @@ from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.machine.fault_inject import POINTS
+from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import BlockFlag
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views.check import check
@@ -274,7 +274,7 @@ class RandomCommands(RuleBasedStateMachine):
         assert not self.host.deferred
 
     @rule(
-        point=st.sampled_from(POINTS),
+        point=st.sampled_from(FaultPoint),
         probability=st.sampled_from([30, 100]),
         times=st.sampled_from([-1, 1, 7]),
         space=st.sampled_from([0, 5, 1000]),
@@ -282,7 +282,7 @@ class RandomCommands(RuleBasedStateMachine):
     def arm(self, point: str, probability: int, times: int, space: int) -> None:
         self.apply(c.SetFault(point, probability, 1, times, space))
 
-    @rule(point=st.sampled_from(POINTS))
+    @rule(point=st.sampled_from(FaultPoint))
     def disarm(self, point: str) -> None:
         self.apply(c.ClearFault(point))
 

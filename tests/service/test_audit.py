@@ -103,7 +103,7 @@ def test_a_stored_field_that_was_changed_is_noticed(
 
 
 def _broken(service: Service) -> set[str]:
-    return {law["law"] for law in service.audit("lab")[0] if not law["ok"]}
+    return {law.law for law in service.audit("lab")[0].laws if not law.ok}
 
 
 def test_every_table_of_a_host_is_covered() -> None:

@@ -73,7 +73,7 @@ def test_more_hosts_than_are_kept_are_refused_even_as_a_dry_run(tmp_path: Path) 
                 with pytest.raises(QuotaReached) as caught:
                     service.create("c", source, terms)
                 assert (caught.value.errno, caught.value.facts) == ("EDQUOT", {"limit": 2})
-        assert [row["name"] for row in service.list(10)[0]] == ["a", "b"]
+        assert [row.name for row in service.list(10)[0]] == ["a", "b"]
         service.delete("a", Terms())
         again = Terms(idempotency=Idempotency("k", "f"))  # the refusal was not kept for the key
         assert service.create("c", SMALL, again).revision == 1
@@ -190,7 +190,7 @@ def test_a_hundred_idle_streams_are_not_woken_by_other_hosts_and_read_nothing(
         for stream in streams:
             stream.join(PATIENCE_SECONDS)
         assert len(found) == 100
-        assert {events[0]["id"] for events in found} == {last + 1}
+        assert {events[0].id for events in found} == {last + 1}
         assert not service._news._waiting
 
 

@@ -59,9 +59,9 @@ def test_queued_pages_are_freed_soon(service: Service) -> None:
         await until(lambda: queued(service) == 0)
 
     run(service, body)
-    drained = [e for e in service.events("lab", 0, 1000) if e["type"] == "DeferredFreesDrained"]
-    assert [e["data"] for e in drained] == [{"freed": 2, "refused": 0}]
-    assert all(law["ok"] for law in service.audit("lab")[0])
+    drained = [e for e in service.events("lab", 0, 1000) if e.type == "DeferredFreesDrained"]
+    assert [e.data for e in drained] == [{"freed": 2, "refused": 0}]
+    assert service.audit("lab")[0].ok
 
 
 def test_the_worker_is_woken_and_does_not_wait_for_its_poll(service: Service) -> None:

@@ -15,7 +15,7 @@ from hugepool.mm.commands.apply import apply
 from hugepool.mm.machine.cgroups import Cgroup, HugetlbCgroup, PageCharge
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.machine.fault_inject import POINTS, FaultAttr
+from hugepool.mm.machine.fault_inject import FaultAttr, FaultPoint
 from hugepool.mm.machine.mappings import HugeMap, HugetlbFile, Mount
 from hugepool.mm.machine.mmzone import Node, Zone
 from hugepool.mm.machine.profile import PROFILES
@@ -83,8 +83,10 @@ def random_command(rng: random.Random, host: Host) -> c.Command:
         lambda: c.SetCgroupLimit(group, 9, rng.choice(("pages", "reservations")), rng.choice((None, 3, 9))),
         lambda: c.MoveTask(pid, group),
         lambda: c.ExitTask(pid),
-        lambda: c.SetFault(rng.choice(POINTS), probability=rng.choice((30, 100)), times=rng.randrange(-1, 3)),
-        lambda: c.ClearFault(rng.choice(POINTS)),
+        lambda: c.SetFault(
+            rng.choice(list(FaultPoint)), probability=rng.choice((30, 100)), times=rng.randrange(-1, 3)
+        ),
+        lambda: c.ClearFault(rng.choice(list(FaultPoint))),
         lambda: c.SetDeferredMode(rng.choice(("auto", "manual"))),
         lambda: c.SetMinFreeKbytes(rng.choice((20_000, 90_000))),
         c.RunFreeHpageWork,

@@ -1,14 +1,18 @@
-"""From what the service says to an HTTP answer.  Answers are serialised once; nothing is validated again."""
+"""From what the service says to an HTTP answer.
+
+An answer is rendered once, as its class says; nothing is validated again.
+"""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import is_dataclass
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel
-from pydantic_core import to_json
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import SchemaSerializer, to_json
 
 from hugepool.api.errors import refusal
 from hugepool.api.routing import in_thread
@@ -26,9 +30,27 @@ def service_of(request: Request) -> Service:
     return service
 
 
+@cache
+def _serializer(model: Any) -> SchemaSerializer:
+    serializer = TypeAdapter(model).serializer
+    if not isinstance(serializer, SchemaSerializer):
+        raise TypeError(f"{model} names a type that is not there")
+    return serializer
+
+
+def rendered(value: Any, model: Any = None) -> bytes:
+    """JSON of an answer: of a dataclass as its class, or a model, declares it; of plain data as it is."""
+    if isinstance(value, bytes):
+        return value
+    if not is_dataclass(value):
+        return to_json(value)
+    declared: Any = model or type(value)
+    return _serializer(declared).to_json(value)
+
+
 def document(value: Any, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    return Response(to_json(value), status, headers, media_type=JSON)
+    """A JSON answer, which may be rendered already."""
+    return Response(rendered(value), status, headers, media_type=JSON)
 
 
 def read(request: Request, host: str, view: Callable[[Host], Any], *, wait: bool = True) -> Response:
@@ -54,7 +76,12 @@ def tagged(request: Request, value: Any, revision: int) -> Response:
     headers = {"ETag": etag(revision)}
     if unchanged(request.headers.get("if-none-match"), revision):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return document(value, headers=headers)
+    return document(rendered(value, _declared(request)), headers=headers)
+
+
+def _declared(request: Request) -> Any:
+    """What the route says that it answers with: it names the type of a list's items."""
+    return request.scope["route"].response_model
 
 
 def change(

@@ -9,12 +9,13 @@ from hugepool.api import contig_schemas, examples
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
-from hugepool.api.paging import Cursor, page, position
+from hugepool.api.paging import Cursor, ListPage, page, position
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import ContigBody
 from hugepool.mm.commands.commands import FreeContigRange
-from hugepool.mm.views import host_view as view
+from hugepool.mm.machine.outcomes import ContigRange
+from hugepool.mm.views.range_view import contig_range, ranges
 
 router = APIRouter(
     route_class=BlockingRoute, prefix="/v1/hosts/{host}/contig-ranges", tags=["contiguous ranges"]
@@ -42,7 +43,7 @@ def alloc_contig_range(
     return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/contig-ranges/{reply.result['id']}"})
 
 
-@router.get("", response_model=contig_schemas.ContigRangeList, responses=reading())
+@router.get("", response_model=ListPage[ContigRange], responses=reading())
 def list_contig_ranges(
     request: Request, host: HostInPath, limit: Limit = 100, cursor: Cursor = None, _: IfNoneMatch = None
 ) -> Response:
@@ -51,19 +52,19 @@ def list_contig_ranges(
     return read(
         request,
         host,
-        lambda machine: page(view.ranges(machine, after, limit + 1), limit, "id"),
+        lambda machine: page(ranges(machine, after, limit + 1), limit, lambda row: row.id),
     )
 
 
-@router.get("/{range_id}", response_model=contig_schemas.ContigRange, responses=reading())
+@router.get("/{range_id}", response_model=ContigRange, responses=reading())
 def get_contig_range(
     request: Request, host: HostInPath, range_id: RangeInPath, _: IfNoneMatch = None
 ) -> Response:
     """One range."""
-    return read(request, host, lambda machine: view.contig_range(machine, range_id))
+    return read(request, host, lambda machine: contig_range(machine, range_id))
 
 
-@router.delete("/{range_id}", response_model=contig_schemas.ContigRange, responses=changing(body=False))
+@router.delete("/{range_id}", response_model=ContigRange, responses=changing(body=False))
 def free_contig_range(
     request: Request, host: HostInPath, range_id: RangeInPath, conditions: Changing
 ) -> Response:

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from hugepool.api.schemas import Counters, VmemmapDelta
+from hugepool.api.schemas import Counters, Injected, VmemmapDelta
 
 
-class BlockChange(BaseModel):
+class BlockChange(Injected):
     """What writing a memory block's state did."""
 
     state: Literal["online", "offline"]
@@ -40,7 +40,7 @@ class RemovedMemory(BaseModel):
     page_table_pages_freed: int
 
 
-class Unplugged(BaseModel):
+class Unplugged(Injected):
     """What unplugging a part of a memory block did."""
 
     block: int
@@ -57,7 +57,7 @@ class Unplugged(BaseModel):
     vmemmap: VmemmapDelta
 
 
-class Poisoned(BaseModel):
+class Poisoned(Injected):
     """What became of a poisoned page."""
 
     pfn: int
@@ -67,64 +67,13 @@ class Poisoned(BaseModel):
     vmemmap: VmemmapDelta
 
 
-class Unmovable(BaseModel):
-    """Pages that cannot be moved, by use: how many, and the first."""
-
-    use: str
-    pages: int
-    first_pfn: int
-    pids: list[int]
-
-
-class HugePagesInBlock(BaseModel):
-    """Huge pages of a size in a block, and what dissolving the free ones takes."""
-
-    size: str
-    free: int
-    in_use: int
-    optimized: int
-    vmemmap_pages_needed: int
-    pids: list[int]
-    files: list[str]
-
-
-class Blockers(BaseModel):
-    """What would come of taking a memory block offline now, and all that stands in its way."""
-
-    block: int
-    can_offline: bool
-    errno: str | None
-    reason: str | None
-    detail: str | None
-    holes_pages: int
-    zones: list[str]
-    unmovable: list[Unmovable]
-    movable_pages: int
-    movable_pids: list[int]
-    hugepages: list[HugePagesInBlock]
-    vmemmap_pages_available: int
-    unreserved_hugepages: dict[str, int]
-
-
-class ContigRange(BaseModel):
-    """A range taken by alloc_contig_range, end excluded."""
+class AllocatedRange(Injected):
+    """A range just taken, and what had to move for it."""
 
     id: int
     start_pfn: int
     end_pfn: int
     nr_pages: int
-
-
-class ContigRangeList(BaseModel):
-    """All ranges of a host."""
-
-    items: list[ContigRange]
-    next_cursor: str | None
-
-
-class AllocatedRange(ContigRange):
-    """A range just taken, and what had to move for it."""
-
     migrated_pages: int
     migrated_hugepages: int
     replaced_hugepages: int
@@ -134,7 +83,7 @@ class AllocatedRange(ContigRange):
     vmemmap: VmemmapDelta
 
 
-class Demotion(BaseModel):
+class Demotion(Injected):
     """What demoting gigantic pages did."""
 
     requested: int

@@ -10,18 +10,18 @@ from hugepool.api.fields import HostInPath
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DeferredModeBody
-from hugepool.mm.commands.commands import RunFreeHpageWork
-from hugepool.mm.views import host_view as view
+from hugepool.mm.commands.commands import RunFreeHpageWork, SetDeferredMode
+from hugepool.mm.views.task_view import DeferredFrees, deferred_frees
 
 router = APIRouter(
     route_class=BlockingRoute, prefix="/v1/hosts/{host}/deferred-frees", tags=["deferred frees"]
 )
 
 
-@router.get("", response_model=activity_schemas.DeferredFrees, responses=reading())
+@router.get("", response_model=DeferredFrees, responses=reading())
 def get_deferred_frees(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """The queue, oldest first, and who works it off."""
-    return read(request, host, view.deferred_frees)
+    return read(request, host, deferred_frees)
 
 
 @router.put("", response_model=activity_schemas.DeferredMode, responses=changing())
@@ -29,7 +29,7 @@ def set_deferred_mode(
     request: Request, host: HostInPath, conditions: Changing, body: DeferredModeBody = examples.DEFERRED_MODE
 ) -> Response:
     """Who works off the queue: `auto` the service's worker soon after, `manual` only a drain or a resize."""
-    return change(request, host, body.command(), conditions, body)
+    return change(request, host, SetDeferredMode(body.mode), conditions, body)
 
 
 @router.post("/drain", response_model=activity_schemas.Drained, responses=changing(body=False))

@@ -6,11 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
+from hugepool.api.described import describe
 from hugepool.api.errors import PROBLEM_JSON
 from hugepool.api.schemas import Problem
 
@@ -140,7 +142,18 @@ def changing(*refusals: int, example: Any = None, status: int = 200, body: bool 
 
 
 class DocumentedAPI(FastAPI):
-    """An application whose schema has the problem document among its components."""
+    """An application whose schema has the problem document among its components, and describes every field."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self._models: list[Any] = []
+
+    def add(self, router: APIRouter) -> None:
+        """Include a router."""
+        self.include_router(router)
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                self._models += [route.response_model, *(r.get("model") for r in route.responses.values())]
 
     def openapi(self) -> dict[str, Any]:
         """The schema; built once."""
@@ -151,23 +164,31 @@ class DocumentedAPI(FastAPI):
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             parts.update(problem.pop("$defs", {}))
             parts["Problem"] = problem
+            describe(parts, self._models)
             schema["components"]["schemas"] = dict(sorted(parts.items()))
         return schema
 
 
 def _add_access(schema: dict[str, Any]) -> None:
-    """A token may be wanted everywhere but for health; whether it is, the one who runs the service says."""
+    """What is refused before a route is reached.
+
+    A token may be wanted everywhere but for health; whether it is, the one who runs the service says.
+    """
     schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     schema["security"] = [{}, {"token": []}]
-    refusals = {str(status): answer for status, answer in problems(401, 403).items()}
-    refusals["401"]["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     for path, operations in schema["paths"].items():
-        for operation in operations.values():
-            if path.startswith("/healthz/"):
+        for method, operation in operations.items():
+            public = path.startswith("/healthz/")
+            if public:
                 operation["security"] = []
-            else:
-                answers = operation["responses"]
-                operation["responses"] = dict(sorted((refusals | answers).items()))
+            known = {421, *(() if public else (401, 403)), *((415,) if method == "post" else ())}
+            known |= {408} if "requestBody" in operation else set()
+            refusals = {str(status): answer for status, answer in problems(*known).items()}
+            operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
+            if not public:
+                operation["responses"]["401"]["headers"] = {
+                    "WWW-Authenticate": {"schema": {"type": "string"}}
+                }
 
 
 # -- the page ----------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
-from typing import Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -11,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
+from hugepool.mm.views.history import EventRow
 from hugepool.service import Busy, HostNotFound, Service
 
 MAX_STREAMS = 100  # each holds a thread of its own while it waits
@@ -84,7 +84,7 @@ async def _tell(service: Service, streams: Streams, host: str, after: int) -> As
             return
         for event in events:
             yield _message(event)
-            after = event["id"]
+            after = event.id
         if events:
             told = monotonic()
         elif monotonic() - told >= HEARTBEAT_SECONDS:
@@ -92,5 +92,5 @@ async def _tell(service: Service, streams: Streams, host: str, after: int) -> As
             told = monotonic()
 
 
-def _message(event: dict[str, Any]) -> bytes:
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event["id"], event["type"].encode(), to_json(event))
+def _message(event: EventRow) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.type.encode(), to_json(event))

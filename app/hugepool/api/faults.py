@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import activity_schemas, examples, schemas
+from hugepool.api import activity_schemas, examples
 from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
@@ -13,30 +13,35 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import FaultBody
 from hugepool.mm.commands.commands import ClearFault
-from hugepool.mm.machine.fault_inject import POINTS
-from hugepool.mm.views import host_view as view
+from hugepool.mm.machine.fault_inject import FaultPoint
+from hugepool.mm.machine.outcomes import Fault
+from hugepool.mm.views.fault_view import FaultList, fault, faults
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/faults", tags=["faults"])
 PointInPath = Annotated[
     str,
-    Path(description="Where requests fail.", json_schema_extra={"enum": list(POINTS)}, examples=[POINTS[0]]),
+    Path(
+        description="Where requests fail.",
+        json_schema_extra={"enum": [point.value for point in FaultPoint]},
+        examples=[FaultPoint.VMEMMAP_RESTORE.value],
+    ),
 ]
 MAX_POINT = 40
 
 
-@router.get("", response_model=activity_schemas.FaultList, responses=reading())
+@router.get("", response_model=FaultList, responses=reading())
 def list_faults(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """All fault points, armed or not."""
-    return read(request, host, lambda machine: {"items": view.faults(machine)})
+    return read(request, host, faults)
 
 
-@router.get("/{point}", response_model=schemas.Fault, responses=reading())
+@router.get("/{point}", response_model=Fault, responses=reading())
 def get_fault(request: Request, host: HostInPath, point: PointInPath, _: IfNoneMatch = None) -> Response:
     """One fault point, and how often it has failed a request."""
-    return read(request, host, lambda machine: view.fault(machine, point))
+    return read(request, host, lambda machine: fault(machine, point))
 
 
-@router.put("/{point}", response_model=schemas.Fault, responses=changing())
+@router.put("/{point}", response_model=Fault, responses=changing())
 def set_fault(
     request: Request,
     host: HostInPath,

@@ -1,7 +1,7 @@
 """The file mirror: /proc and /sys of a host as text, and write(2) on them."""
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -32,7 +32,7 @@ OUTCOME = "Hugepool-Outcome"
 READ: Responses = reading()
 READ[200] = {
     "description": "The file as the kernel prints it, or what a folder holds.",
-    "content": {"text/plain": {"schema": {"type": "string"}}, "application/json": {}},
+    "content": {"text/plain": {"schema": {"type": "string"}}},
 }
 WRITE: Responses = changing(403, 409, 507, status=HTTPStatus.NO_CONTENT)
 WRITE[HTTPStatus.NO_CONTENT] = {
@@ -43,7 +43,7 @@ WRITE[HTTPStatus.NO_CONTENT] = {
 }
 
 
-@router.get("/{path:path}", responses=READ, response_class=PlainTextResponse)
+@router.get("/{path:path}", response_model=render.Listing, responses=READ)
 def read_file(request: Request, host: HostInPath, path: FileInPath, _: IfNoneMatch = None) -> Response:
     """One file as text, byte for byte in the kernel's format; of a folder, its entries as JSON."""
     value, revision = service_of(request).read(host, lambda machine: _show(machine, "/" + path.strip("/")))
@@ -55,16 +55,10 @@ def read_file(request: Request, host: HostInPath, path: FileInPath, _: IfNoneMat
     return document(value, headers=headers)
 
 
-def _show(machine: Host, path: str) -> str | dict[str, Any]:
+def _show(machine: Host, path: str) -> str | render.Listing:
     if not render.is_directory(machine, path):
         return render.render(machine, path)
-    return {"entries": [_entry(entry) for entry in render.listdir(machine, path)]}
-
-
-def _entry(entry: render.Entry) -> dict[str, str]:
-    """An entry of a folder; only a symlink has a target."""
-    shown = {"name": entry.name, "type": entry.type, "mode": entry.mode}
-    return shown if entry.target is None else {**shown, "target": entry.target}
+    return render.Listing(render.listdir(machine, path))
 
 
 @router.put("/{path:path}", status_code=HTTPStatus.NO_CONTENT, responses=WRITE)

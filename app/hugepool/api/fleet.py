@@ -102,9 +102,8 @@ def delete_hosts(request: Request, wanted: Which, dry_run: DryRun = False) -> Re
     """Forget all hosts that a filter names, and their histories.  A filter is required."""
     if wanted == Filter():
         raise BadInput("a filter is needed: name, kernel, label or state", where="query")
-    return document(
-        fleet_view.Deleted(service_of(request).delete_all(wanted, Conditions(dry_run).terms(request, None)))
-    )
+    nr_deleted = service_of(request).delete_all(wanted, Conditions(dry_run).terms(request, None))
+    return document(fleet_view.Deleted(nr_deleted))
 
 
 @router.get("/{host}/history", response_model=History, responses=HISTORY, tags=["history"])

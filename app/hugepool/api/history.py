@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
-from hugepool.api import activity_schemas
 from hugepool.api.answers import service_of, tagged
 from hugepool.api.documentation import Responses, reading
 from hugepool.api.event_stream import open_stream
@@ -14,6 +13,8 @@ from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import IfNoneMatch, etag
 from hugepool.mm.machine.state import Host
+from hugepool.mm.views.check import Audit
+from hugepool.mm.views.history import Dmesg, EventPage
 from hugepool.service import MAX_DMESG_LINES
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}", tags=["history"])
@@ -42,13 +43,13 @@ def _nothing(machine: Host) -> None:
     del machine
 
 
-@router.get("/dmesg", response_model=activity_schemas.Dmesg, responses=DMESG)
+@router.get("/dmesg", response_model=Dmesg, responses=DMESG)
 def get_dmesg(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """The lines the kernel would have printed; as JSON, or with `Accept: text/plain` as text."""
     service = service_of(request)
     _value, revision = service.read(host, _nothing)
-    lines = [event["data"]["line"] for event in service.events(host, 0, MAX_DMESG_LINES, CONSOLE)]
-    answer = tagged(request, {"lines": lines}, revision)
+    lines = [event.data["line"] for event in service.events(host, 0, MAX_DMESG_LINES, CONSOLE)]
+    answer = tagged(request, Dmesg(lines), revision)
     if _wants_text(request.headers.get("accept", "")) and answer.status_code != HTTPStatus.NOT_MODIFIED:
         answer = PlainTextResponse("".join(f"{line}\n" for line in lines), headers={"ETag": etag(revision)})
     answer.headers["Vary"] = "Accept"
@@ -66,7 +67,7 @@ def _wants_text(accept: str) -> bool:
     return False
 
 
-@router.get("/events", response_model=activity_schemas.EventPage, responses=reading())
+@router.get("/events", response_model=EventPage, responses=reading())
 def list_events(
     request: Request, host: HostInPath, after: After = 0, limit: Limit = 100, _: IfNoneMatch = None
 ) -> Response:
@@ -74,7 +75,7 @@ def list_events(
     service = service_of(request)
     _value, revision = service.read(host, _nothing)
     items = service.events(host, after, limit)
-    return tagged(request, {"items": items, "next_after": items[-1]["id"] if items else after}, revision)
+    return tagged(request, EventPage(items, items[-1].id if items else after), revision)
 
 
 @router.get("/events/stream", response_class=StreamingResponse, responses=STREAM)
@@ -89,8 +90,8 @@ async def stream_events(
     return await open_stream(request.app, service_of(request), host, begin)
 
 
-@router.get("/audit", response_model=activity_schemas.Audit, responses=reading())
+@router.get("/audit", response_model=Audit, responses=reading())
 def audit(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """Recount everything from the state of the pages, and compare with all counters."""
-    laws, revision = service_of(request).audit(host)
-    return tagged(request, {"ok": all(law["ok"] for law in laws), "laws": laws}, revision)
+    found, revision = service_of(request).audit(host)
+    return tagged(request, found, revision)

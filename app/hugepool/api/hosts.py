@@ -1,18 +1,18 @@
 """Hosts: create, import, list, show, delete."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 
-from hugepool.api import examples, schemas
-from hugepool.api.answers import at_hand, document, outcome, reply_headers, service_of, tagged
+from hugepool.api import examples
+from hugepool.api.answers import at_hand, document, outcome, rendered, reply_headers, service_of, tagged
 from hugepool.api.documentation import changing, reading
 from hugepool.api.errors import refusal
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.fleet import LISTED, View, Which, summaries
 from hugepool.api.fleet_view import HostSummaryPage
-from hugepool.api.paging import Cursor, name_cursor, name_of
+from hugepool.api.paging import Cursor, ListPage, name_cursor, name_of
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, Creating, IfNoneMatch
 from hugepool.forms.bodies import HostBody
@@ -22,8 +22,9 @@ from hugepool.fs.archive import read_archive
 from hugepool.fs.machine import read_machine
 from hugepool.mm.boot.image import MachineImage
 from hugepool.mm.boot.spec import HostSpec
-from hugepool.mm.machine.state import Host
-from hugepool.mm.views import host_view as view
+from hugepool.mm.machine import state
+from hugepool.mm.views import host_view
+from hugepool.mm.views.host_view import Host, HostRow, Identity
 from hugepool.service import Filter, ForkOf, Reply
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts", tags=["hosts"])
@@ -38,16 +39,16 @@ CREATED = changing(409, status=201)
 CREATED.pop(412)
 
 
-@router.post("", status_code=201, response_model=schemas.Host, responses=CREATED)
+@router.post("", status_code=201, response_model=Host, responses=CREATED)
 def create_host(request: Request, conditions: Creating, body: HostBody = examples.HOST) -> Response:
     """Boot a machine from a spec, read a real one from its files, or copy a host."""
     reply = service_of(request).create(
-        body.name, _source(body), conditions.terms(request, body), _summary, body.labels
+        body.name, _source(body), conditions.terms(request, body), host_view.host, body.labels
     )
     return _created(request, body.name, reply)
 
 
-@router.post("/import", status_code=201, response_model=schemas.Host, responses=CREATED)
+@router.post("/import", status_code=201, response_model=Host, responses=CREATED)
 def import_host(
     request: Request, conditions: Creating, name: Name, body: Archive, kernel: Kernel = None
 ) -> Response:
@@ -58,12 +59,12 @@ def import_host(
     """
     image = read_machine(read_archive(body), kernel)
     reply = service_of(request).create(
-        host_name(name, "query name"), image, conditions.terms(request, body), _summary
+        host_name(name, "query name"), image, conditions.terms(request, body), host_view.host
     )
     return _created(request, name, reply)
 
 
-@router.get("", response_model=schemas.HostPage | HostSummaryPage, responses=LISTED)
+@router.get("", response_model=ListPage[HostRow] | HostSummaryPage, responses=LISTED)
 def list_hosts(
     request: Request, which: Which, limit: Limit = 100, cursor: Cursor = None, view: View = None
 ) -> Response:
@@ -71,16 +72,16 @@ def list_hosts(
     if view is not None or which != Filter():
         return summaries(request, which, limit, cursor)
     items, last = service_of(request).list(limit, name_of(cursor))
-    return document({"items": items, "next_cursor": None if last is None else name_cursor(last)})
+    return document(ListPage(items, None if last is None else name_cursor(last)))
 
 
-@router.get("/{host}", response_model=schemas.Host, responses=reading())
+@router.get("/{host}", response_model=Host, responses=reading())
 async def get_host(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """A host: its memory, zones, huge pages, vmemmap, memory blocks, and every fault that is armed."""
 
     def answer(wait: bool) -> Response:  # at_hand gives it
-        shown, revision = service_of(request).show(host, view.host, wait=wait)
-        return tagged(request, {**shown, "revision": revision}, revision)
+        shown, revision = service_of(request).show(host, _rendered, wait=wait)
+        return tagged(request, shown, revision)
 
     return await at_hand(request, host, answer)
 
@@ -103,14 +104,12 @@ def _source(body: HostBody) -> HostSpec | MachineImage | ForkOf:
     return ForkOf(body.fork_of or "")
 
 
-def _summary(machine: Host, about: dict[str, Any]) -> dict[str, Any]:
-    """What creating answers: the same as reading the new host."""
-    return {**about, **view.host(machine)}
+def _rendered(machine: state.Host, identity: Identity) -> bytes:
+    """The summary of a host as it is sent; asked so often that it is kept."""
+    return rendered(host_view.host(machine, identity))
 
 
 def _created(request: Request, name: str, reply: Reply) -> Response:
-    if reply.error is not None or reply.result is None:
+    if reply.error is not None:
         return outcome(request, reply)
-    body = {**reply.result, "revision": reply.revision}
-    headers = {"Location": f"/v1/hosts/{name}", **reply_headers(reply)}
-    return document(body, 201, headers)
+    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{name}"})

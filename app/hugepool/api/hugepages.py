@@ -16,7 +16,7 @@ from hugepool.forms.bodies import DemoteBody, OvercommitBody, PoolSizeBody
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, ULONG_MAX, order_of, size_name
 from hugepool.mm.views import explain as explain_view
-from hugepool.mm.views import host_view as view
+from hugepool.mm.views.pool_view import HugePages, HugePagesList, hugepages, hugepages_of
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/hugepages", tags=["huge pages"])
 EXPLAINED: Responses = reading()
@@ -34,20 +34,20 @@ def order_in_path(size: str) -> int:
     return order
 
 
-@router.get("", response_model=schemas.HugePagesList, responses=reading())
+@router.get("", response_model=HugePagesList, responses=reading())
 def list_hugepages(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """All huge page sizes of a host with their counters."""
-    return read(request, host, lambda machine: {"items": view.hugepages(machine)})
+    return read(request, host, lambda machine: HugePagesList(hugepages(machine)))
 
 
-@router.get("/{size}", response_model=schemas.HugePages, responses=reading(examples.HUGEPAGES))
+@router.get("/{size}", response_model=HugePages, responses=reading(examples.HUGEPAGES))
 async def get_hugepages(
     request: Request, host: HostInPath, size: SizeInPath, _: IfNoneMatch = None
 ) -> Response:
     """One huge page size with its counters."""
 
     def answer(wait: bool) -> Response:  # at_hand gives it
-        return read(request, host, lambda machine: view.hugepages_of(machine, size), wait=wait)
+        return read(request, host, lambda machine: hugepages_of(machine, size), wait=wait)
 
     return await at_hand(request, host, answer)
 
@@ -88,7 +88,7 @@ def set_nr_overcommit_hugepages(
     return change(request, host, body.command(order_in_path(size)), conditions, body)
 
 
-@router.post("/{size}/demote", response_model=contig_schemas.Demotion, responses=changing(507))
+@router.post("/{size}/demote", response_model=contig_schemas.Demotion, responses=changing(409, 507))
 def demote(
     request: Request,
     host: HostInPath,

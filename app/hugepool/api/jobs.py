@@ -38,6 +38,10 @@ ENDED: Responses = {
         "description": "What the request that began the job would have answered.",
         "content": {"application/json": {"schema": {"type": "object"}}},
     },
+    201: {
+        "description": "The same of a request that makes something.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    },
     **problems(404, 409, 422, 500, 507),
 }
 STREAM: Responses = {

@@ -5,23 +5,25 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from hugepool.api import contig_schemas, examples, schemas
+from hugepool.api import contig_schemas, examples
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
-from hugepool.api.paging import Cursor, page, position
+from hugepool.api.paging import Cursor, ListPage, page, position
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import AddMemoryBody, BlockStateBody, UnplugBody
-from hugepool.mm.commands.commands import RemoveMemory
-from hugepool.mm.views import blockers, page_view
+from hugepool.mm.commands.commands import RemoveMemory, SetBlockState
+from hugepool.mm.views.block_view import MemoryBlock, blocks
+from hugepool.mm.views.block_view import block as block_of
+from hugepool.mm.views.blockers import Blockers, blockers
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/memory-blocks", tags=["memory blocks"])
 BlockLimit = Annotated[int, Query(ge=1, le=10_000, description="Most entries in one answer.")]
 BlockInPath = Annotated[int, Path(description="Number of the memory block.", examples=[8])]
 
 
-@router.get("", response_model=schemas.MemoryBlockPage, responses=reading())
+@router.get("", response_model=ListPage[MemoryBlock], responses=reading())
 def list_memory_blocks(
     request: Request, host: HostInPath, limit: BlockLimit = 1000, cursor: Cursor = None, _: IfNoneMatch = None
 ) -> Response:
@@ -30,22 +32,22 @@ def list_memory_blocks(
     return read(
         request,
         host,
-        lambda machine: page(page_view.blocks(machine, after, limit + 1), limit, "block"),
+        lambda machine: page(blocks(machine, after, limit + 1), limit, lambda row: row.block),
     )
 
 
-@router.get("/{block}", response_model=schemas.MemoryBlock, responses=reading())
+@router.get("/{block}", response_model=MemoryBlock, responses=reading())
 def get_memory_block(
     request: Request, host: HostInPath, block: BlockInPath, _: IfNoneMatch = None
 ) -> Response:
     """One memory block: its state, the zones it may go to, and what lies in it."""
-    return read(request, host, lambda machine: page_view.block(machine, block))
+    return read(request, host, lambda machine: block_of(machine, block))
 
 
-@router.get("/{block}/blockers", response_model=contig_schemas.Blockers, responses=reading())
+@router.get("/{block}/blockers", response_model=Blockers, responses=reading())
 def get_blockers(request: Request, host: HostInPath, block: BlockInPath, _: IfNoneMatch = None) -> Response:
     """Why a memory block would not go offline now, found without changing anything."""
-    return read(request, host, lambda machine: blockers.blockers(machine, block))
+    return read(request, host, lambda machine: blockers(machine, block))
 
 
 @router.post(
@@ -97,4 +99,4 @@ def set_memory_block_state(
     An offline that fails keeps what it did, told in `result`: pages migrated stay migrated, huge pages dissolved
     are gone from the pool.
     """
-    return change(request, host, body.command(block), conditions, body)
+    return change(request, host, SetBlockState(block, body.state), conditions, body)

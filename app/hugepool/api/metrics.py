@@ -1,7 +1,6 @@
 """/metrics for Prometheus: a registry per application, and gauges read from the hosts when asked."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -9,7 +8,8 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.views import host_view as view
+from hugepool.mm.views.gauges import Gauges, gauges
+from hugepool.mm.views.host_view import HostRow
 from hugepool.service import Busy, Service
 
 MAX_HOSTS = 100  # the first by name: more would make more series than a scrape should have
@@ -51,7 +51,7 @@ class HostCollector(Collector):
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._seen: dict[str, tuple[tuple[str, int], dict[str, Any]]] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Nothing in advance: registering must not read the database."""
@@ -64,7 +64,7 @@ class HostCollector(Collector):
         for row in rows:
             values = self._values(row)
             if values is not None:
-                seen[row["name"]] = values
+                seen[row.name] = values
         self._seen = seen
         families = _families()
         for name, (_key, found) in seen.items():
@@ -73,18 +73,21 @@ class HostCollector(Collector):
         families["hosts_left_out"].add_metric([], 0 if more is None else 1)
         return families.values()
 
-    def _values(self, row: dict[str, Any]) -> tuple[tuple[str, int], dict[str, Any]] | None:
-        key = (row["created_at"], row["revision"])
-        before = self._seen.get(row["name"])
+    def _values(self, row: HostRow) -> "_Seen | None":
+        key = (row.created_at, row.revision)
+        before = self._seen.get(row.name)
         if before is not None and before[0] == key:
             return before
         try:
-            values, _ = self._service.read(row["name"], view.gauges)
+            values, _ = self._service.read(row.name, gauges)
         except Busy:  # the scrape after this one finds out more
             return before
         except MMError:  # deleted meanwhile
             return None
         return key, values
+
+
+_Seen = tuple[tuple[str | None, int], Gauges]  # (created_at, revision), and what was found then
 
 
 def _families() -> dict[str, GaugeMetricFamily]:
@@ -107,11 +110,11 @@ def _families() -> dict[str, GaugeMetricFamily]:
     }
 
 
-def _fill(families: dict[str, GaugeMetricFamily], host: str, values: dict[str, Any]) -> None:
-    for size, kinds in values["hugepages"].items():
+def _fill(families: dict[str, GaugeMetricFamily], host: str, values: Gauges) -> None:
+    for size, kinds in values.hugepages.items():
         for kind, count in kinds.items():
             families["hugepages"].add_metric([host, size, kind], count)
-    families["saved"].add_metric([host], values["vmemmap"]["bytes_saved"])
-    families["deferred"].add_metric([host], values["deferred"])
-    families["free"].add_metric([host], values["memory"]["free_bytes"])
-    families["total"].add_metric([host], values["memory"]["total_bytes"])
+    families["saved"].add_metric([host], values.vmemmap.bytes_saved)
+    families["deferred"].add_metric([host], values.deferred)
+    families["free"].add_metric([host], values.memory.free_bytes)
+    families["total"].add_metric([host], values.memory.total_bytes)

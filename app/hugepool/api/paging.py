@@ -1,8 +1,9 @@
 """Lists in pages: ``limit``, and a ``cursor`` that says where the last page ended."""
 
 import base64
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
 
@@ -12,6 +13,7 @@ Cursor = Annotated[
     str | None,
     Query(max_length=200, description="`next_cursor` of the page before; leave it out for the first page."),
 ]
+T = TypeVar("T")
 START = -1
 MAX_DIGITS = 18
 MAX_NAME = 63
@@ -45,11 +47,22 @@ def name_cursor(name: str) -> str:
     return _encode("name", name)
 
 
-def page(rows: Sequence[dict[str, Any]], limit: int, key: str) -> dict[str, Any]:
-    """A page out of up to ``limit`` + 1 rows numbered by ``key``: the one too many tells of a next page."""
+@dataclass(frozen=True, slots=True)
+class ListPage(Generic[T]):
+    """A part of a list.
+
+    Attributes:
+        next_cursor: for `cursor` of the next request; null: there are no more.
+    """
+
+    items: list[T]
+    next_cursor: str | None
+
+
+def page(rows: list[T], limit: int, number: Callable[[T], int]) -> ListPage[T]:
+    """A page out of up to ``limit`` + 1 rows: with one too many there is a next page, behind ``number``."""
     items = rows[:limit]
-    more = len(rows) > limit
-    return {"items": items, "next_cursor": number_cursor(items[-1][key]) if more else None}
+    return ListPage(items, number_cursor(number(items[-1])) if len(rows) > limit else None)
 
 
 def _encode(kind: str, text: str) -> str:

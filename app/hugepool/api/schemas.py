@@ -1,14 +1,16 @@
 """What answers look like: hosts, pools, memory.  For /openapi.json and tests: none is validated when sent."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from hugepool.mm.machine.fault_inject import FaultPoint
+from hugepool.mm.machine.errors import Remedy
 
 
 class Problem(BaseModel):
-    """A refusal, as RFC 9457 writes it.  More facts may stand beside these."""
+    """A refusal, as RFC 9457 writes it.  There may be more facts than these."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str = Field(examples=["urn:hugepool:errno:ENOMEM"])
     title: str = Field(examples=["Cannot allocate memory"])
@@ -32,155 +34,6 @@ class FieldError(BaseModel):
 
     field: str
     message: str
-
-
-class Memory(BaseModel):
-    """Managed and free memory."""
-
-    total_bytes: int = Field(description="Managed memory: MemTotal.")
-    free_bytes: int
-    managed_pages: int
-    free_pages: int
-
-
-class Node(Memory):
-    """One NUMA node."""
-
-    node: int
-    cpus: list[int]
-    distance: list[int]
-    present_pages: int
-
-
-class Zone(BaseModel):
-    """One zone; all but names in pages of 4 KiB."""
-
-    node: int
-    name: Literal["DMA", "DMA32", "Normal", "Movable"]
-    start_pfn: int
-    spanned: int
-    present: int
-    managed: int
-    free: int
-    min: int
-    low: int
-    high: int
-    lowmem_reserve: list[int]
-
-
-class HugePagesOfNode(BaseModel):
-    """Counters of one node."""
-
-    node: int
-    nr_hugepages: int
-    free_hugepages: int
-    surplus_hugepages: int
-
-
-class HugePages(BaseModel):
-    """One huge page size."""
-
-    size: Literal["2048kB", "1048576kB"]
-    order: int
-    nr_hugepages: int
-    free_hugepages: int
-    resv_hugepages: int
-    surplus_hugepages: int
-    max_huge_pages: int
-    nr_overcommit_hugepages: int
-    nr_free_vmemmap_pages: int = Field(description="Vmemmap pages that one optimised huge page gives back.")
-    optimized_hugepages: int
-    nodes: list[HugePagesOfNode]
-
-
-class VmemmapTotals(BaseModel):
-    """What vmemmap freeing has done, in pages of 4 KiB."""
-
-    sections: int
-    sections_split: int
-    page_table_pages: int
-    pages_freed: int
-    bytes_saved: int = Field(description="Freed less the page tables that it took.")
-
-
-class MemoryBlocks(BaseModel):
-    """How many memory blocks there are."""
-
-    size_bytes: int
-    online: int
-    offline: int
-
-
-class DeferredCount(BaseModel):
-    """How many huge pages wait for the worker."""
-
-    mode: Literal["auto", "manual"]
-    queued: int
-
-
-class Fault(BaseModel):
-    """One fault point."""
-
-    point: FaultPoint
-    armed: bool
-    probability: int
-    interval: int
-    times: int
-    space: int
-    failures: int
-
-
-class HostRow(BaseModel):
-    """A host in a list."""
-
-    name: str
-    kernel: str
-    revision: int
-    created_at: str | None = Field(description="None in a dry run.")
-
-
-class CmaArea(BaseModel):
-    """Memory set aside for contiguous ranges; movable pages use it meanwhile.  Pages of 4 KiB."""
-
-    name: str
-    base_pfn: int
-    nr_pages: int
-    taken_pages: int
-    node: int
-
-
-class Host(HostRow):
-    """A host in full."""
-
-    cmdline: str
-    seed: int
-    memory: Memory
-    nodes: list[Node]
-    zones: list[Zone]
-    hugepages: list[HugePages]
-    vmemmap: VmemmapTotals
-    memory_blocks: MemoryBlocks
-    cma_areas: list[CmaArea]
-    deferred_frees: DeferredCount
-    faults: list[Fault]
-    tasks: int
-    assumptions: list[str] = Field(
-        description="Of an imported machine: what no file said, and what was taken instead, a sentence each."
-    )
-    approximate: bool = Field(description="Whether it stands for a machine of which only meminfo was given.")
-
-
-class HostPage(BaseModel):
-    """A page of hosts."""
-
-    items: list[HostRow]
-    next_cursor: str | None
-
-
-class HugePagesList(BaseModel):
-    """All huge page sizes."""
-
-    items: list[HugePages]
 
 
 class Counters(BaseModel):
@@ -224,9 +77,17 @@ class Shortfall(BaseModel):
     missing: int
     reason: str | None
     nodes: list[NodeReason]
+    summary: str = Field(description="Why, in sentences.")
+    remedies: list[Remedy] = Field(description="What would help.")
 
 
-class Resize(BaseModel):
+class Injected(BaseModel):
+    """What an armed fault point can have a part in."""
+
+    injected_fault: bool | None = Field(None, description="True: a fault point failed a request of it.")
+
+
+class Resize(Injected):
     """What a resize did."""
 
     requested: int
@@ -248,83 +109,3 @@ class Overcommit(BaseModel):
     requested: int
     before: Counters
     after: Counters
-
-
-class MemoryBlock(BaseModel):
-    """One memory block."""
-
-    block: int
-    phys_index: str
-    state: Literal["online", "offline"]
-    node: int | None
-    zone: str | None
-    valid_zones: str
-    removable: bool
-    start_pfn: int
-    nr_pages: int
-    free_pages: int
-    hugepages: dict[str, int]
-
-
-class MemoryBlockPage(BaseModel):
-    """A page of memory blocks."""
-
-    items: list[MemoryBlock]
-    next_cursor: str | None
-
-
-class SectionRow(BaseModel):
-    """One section of 128 MiB."""
-
-    section: int
-    mapping: Literal["pmd", "pte"]
-    optimized_hugepages: int
-    pages_freed: int
-
-
-class Vmemmap(VmemmapTotals):
-    """Totals, and a page of sections."""
-
-    items: list[SectionRow]
-    next_cursor: str | None
-
-
-class PteRun(BaseModel):
-    """Entries of a page table whose frames advance by `step`."""
-
-    first_page: int
-    nr_pages: int
-    pfn: int
-    step: Literal[0, 1]
-    writable: bool
-
-
-class Section(SectionRow):
-    """A section with its page table."""
-
-    node: int
-    block: int
-    page_table_pfn: int | None
-    runs: list[PteRun]
-
-
-class StructPage(BaseModel):
-    """Where a `struct page` lies."""
-
-    virtual_address: str
-    pfn: int
-    mapping: Literal["pmd", "pte"]
-    writable: bool
-
-
-class Page(BaseModel):
-    """One page; details by its use stand beside these."""
-
-    pfn: int
-    node: int
-    zone: str | None
-    section: int
-    block: int
-    pageblock_migratetype: str
-    use: str
-    struct_page: StructPage | None

@@ -11,13 +11,14 @@ from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.long_work import LATER, Prefer
-from hugepool.api.paging import Cursor, page, position
+from hugepool.api.paging import Cursor, ListPage, page, position
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody
 from hugepool.forms.groups import MoveBody, UnmapBody, WriteBody
 from hugepool.mm.commands.commands import ExitTask, ForkTask
-from hugepool.mm.views import host_view as view
+from hugepool.mm.machine.outcomes import Task
+from hugepool.mm.views.task_view import task, tasks
 from hugepool.service import Reply
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/tasks", tags=["tasks"])
@@ -55,7 +56,7 @@ def _started(request: Request, reply: Reply, host: str) -> Response:
     return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/tasks/{reply.result['pid']}"})
 
 
-@router.get("", response_model=activity_schemas.TaskPage, responses=reading())
+@router.get("", response_model=ListPage[Task], responses=reading())
 def list_tasks(
     request: Request, host: HostInPath, limit: Limit = 100, cursor: Cursor = None, _: IfNoneMatch = None
 ) -> Response:
@@ -64,14 +65,14 @@ def list_tasks(
     return read(
         request,
         host,
-        lambda machine: page(view.tasks(machine, after, limit + 1), limit, "pid"),
+        lambda machine: page(tasks(machine, after, limit + 1), limit, lambda row: row.pid),
     )
 
 
-@router.get("/{pid}", response_model=activity_schemas.Task, responses=reading())
+@router.get("/{pid}", response_model=Task, responses=reading())
 def get_task(request: Request, host: HostInPath, pid: PidInPath, _: IfNoneMatch = None) -> Response:
     """One process."""
-    return read(request, host, lambda machine: view.task(machine, pid))
+    return read(request, host, lambda machine: task(machine, pid))
 
 
 @router.post("/{pid}/touch", response_model=activity_schemas.Touched, responses={**changing(), **LATER})
@@ -120,7 +121,7 @@ def unmap_huge_pages(
 @router.post(
     "/{pid}/fork",
     status_code=201,
-    response_model=activity_schemas.Task,
+    response_model=Task,
     responses=changing(status=201, body=False),
 )
 def fork_task(request: Request, host: HostInPath, pid: PidInPath, conditions: Changing) -> Response:
@@ -129,7 +130,7 @@ def fork_task(request: Request, host: HostInPath, pid: PidInPath, conditions: Ch
     return _started(request, reply, host)
 
 
-@router.put("/{pid}/cgroup", response_model=activity_schemas.Task, responses=changing(409))
+@router.put("/{pid}/cgroup", response_model=Task, responses=changing(409))
 def move_task(
     request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: MoveBody = examples.MOVE
 ) -> Response:

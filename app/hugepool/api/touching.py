@@ -5,7 +5,7 @@ Idempotency-Key, is one piece: its answer has to be that of the whole.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from hugepool.jobs import Report
 from hugepool.mm.commands.commands import CreateTask, TouchHugePages
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
-from hugepool.mm.views import host_view as view
+from hugepool.mm.views.task_view import task
 from hugepool.service import (
     IdempotencyMismatch,
     PreconditionFailed,
@@ -79,7 +79,7 @@ def _with_task(before: dict[str, Any]) -> Callable[[Host, dict[str, Any]], dict[
     """The answer of all pieces so far: of the task as it is now, and the sums."""
 
     def answer(machine: Host, piece: dict[str, Any]) -> dict[str, Any]:
-        now = view.task(machine, before["pid"]) if "kind" in before else {}
+        now = asdict(task(machine, before["pid"])) if "kind" in before else {}
         vmemmap = {name: count + piece["vmemmap"][name] for name, count in before["vmemmap"].items()}
         touched = before["touched"] + piece["touched"]
         ended = {name: piece[name] for name in ("signal", "reason", "facts")}

@@ -16,7 +16,7 @@ from hugepool.fs.account import available_kb
 from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.state import Host, HState
 from hugepool.mm.machine.units import PAGE_SIZE, ULONG_MAX
-from hugepool.mm.views.host_view import vmemmap_totals
+from hugepool.mm.views.pool_view import vmemmap_totals
 
 Row = npt.NDArray[np.int64]
 HEAD = 9  # numbers before the first pool
@@ -90,8 +90,8 @@ def figures(host: Host, events: Iterable[Occurrence], before: Figures | None) ->
         total_pages=sum(zone.managed for zone in host.zones),
         free_pages=sum(zone.nr_free for zone in host.zones),
         available_pages=available_kb(host) // 4,
-        saved_pages=totals["pages_freed"] - totals["page_table_pages"],
-        table_pages=totals["page_table_pages"],
+        saved_pages=totals.pages_freed - totals.page_table_pages,
+        table_pages=totals.page_table_pages,
         faults_armed=sum(fault.armed for fault in host.faults.values()),
         queued=len(host.deferred),
         vmemmap_freeing=host.optimize_enabled,

@@ -1,7 +1,8 @@
 """Reading a host's files: ``render`` for a file, ``listdir`` for a folder."""
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Literal
 
 from hugepool.fs.tree import File, Folder, Item, Link, children, walk
 from hugepool.mm.machine.errors import MMError, NotFound
@@ -9,16 +10,35 @@ from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 
 
-class Entry(NamedTuple):
-    """One name in a folder; ``type``: file, directory or symlink; ``mode``: permissions in octal.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a folder.
 
-    ``target`` is where a symlink leads, as readlink(2) tells it: relative to the link's folder.
+    Attributes:
+        mode: permissions in octal digits.
     """
 
     name: str
-    type: str
+    type: Literal["file", "directory", "symlink"]
     mode: str
-    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink(Entry):
+    """A link in a folder.
+
+    Attributes:
+        target: where it leads, relative to its folder, as readlink(2) answers.
+    """
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a folder holds."""
+
+    entries: list[Symlink | Entry]
 
 
 def is_directory(host: Host, path: str) -> bool:
@@ -42,7 +62,7 @@ def render(host: Host, path: str) -> str:
     return item.show(host, args)
 
 
-def listdir(host: Host, path: str) -> list[Entry]:
+def listdir(host: Host, path: str) -> list[Symlink | Entry]:
     """The entries of a folder by name, numbers in names in their order.
 
     Raises:
@@ -55,12 +75,12 @@ def listdir(host: Host, path: str) -> list[Entry]:
     return sorted(found, key=_by_number)
 
 
-def _entry(name: str, item: Item) -> Entry:
+def _entry(name: str, item: Item) -> Symlink | Entry:
     if isinstance(item, File):
         return Entry(name, "file", f"{item.mode:04o}")
     if isinstance(item, Link):
         kind = PurePosixPath(item.target).parent.name  # nodes and memory blocks lie side by side
-        return Entry(name, "symlink", "0777", f"../../{kind}/{name}")
+        return Symlink(name, "symlink", "0777", f"../../{kind}/{name}")
     return Entry(name, "directory", "0755")
 
 

@@ -149,9 +149,9 @@ def _events(database: Database, host_id: int) -> Iterator[str]:
     after = 0
     while page := events.after(database, host_id, after, PAGE):
         for before, event in pairwise(page):
-            if event["revision"] < before["revision"]:
-                yield f"event {event['id']} has an earlier revision than the one before it"
-        after = page[-1]["id"]
+            if event.revision < before.revision:
+                yield f"event {event.id} has an earlier revision than the one before it"
+        after = page[-1].id
 
 
 def _shown(database: Database, host_id: int) -> Iterator[str]:

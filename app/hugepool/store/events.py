@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, insert, select
 
 from hugepool.mm.machine.events import Occurrence
+from hugepool.mm.views.history import EventRow
 from hugepool.store import seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.errors import Damaged
-
-SHOWN = ("id", "revision", "time", "by", "type", "data")
 
 
 def rfc3339(ns: int) -> str:
@@ -48,7 +46,7 @@ def append(
 
 def after(
     database: Database, host_id: int, number: int, limit: int, kind: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[EventRow]:
     """Up to ``limit`` events behind ``number``, oldest first; of one type only when ``kind`` names it.
 
     Old events may have been removed, from the first on.
@@ -70,11 +68,10 @@ def after(
             )
     for row in rows:
         seal.check_row(row, seal.EVENT, f"event {row['id']} of host number {host_id}")
-    return [_shown(row) for row in rows]
-
-
-def _shown(row: RowMapping) -> dict[str, Any]:
-    return {name: row["made_by" if name == "by" else name] for name in SHOWN}
+    return [
+        EventRow(row["id"], row["revision"], row["time"], row["made_by"], row["type"], row["data"])
+        for row in rows
+    ]
 
 
 Page = tuple[int, int, Sequence[RowMapping]]

@@ -14,6 +14,7 @@ from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
+from hugepool.mm.views.host_view import HostRow
 from hugepool.store import events as log
 from hugepool.store import fleet, history, idempotency, loading, rows, seal
 from hugepool.store import tables as t
@@ -141,7 +142,7 @@ class HostStore:
         loaded.figures = newest
         return loaded
 
-    def page(self, limit: int, after: str | None) -> list[dict[str, Any]]:
+    def page(self, limit: int, after: str | None) -> list[HostRow]:
         """Up to ``limit`` hosts by name, behind the name ``after``.  Raises Damaged."""
         query = seal.HEADS.order_by(t.hosts.c.name).limit(limit)
         if after is not None:
@@ -150,7 +151,7 @@ class HostStore:
             found = connection.execute(query).mappings().all()
         for row in found:
             seal.check_head(row)
-        return [{name: row[name] for name in LISTED} for row in found]
+        return [HostRow(**{name: row[name] for name in LISTED}) for row in found]
 
     # -- writing -----------------------------------------------------------------------------------------
 

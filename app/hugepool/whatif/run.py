@@ -1,7 +1,7 @@
 """Running a scenario on a host of its own: step by step, each answered, a refusal no end."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hugepool.fs.machine import read_machine
@@ -13,7 +13,8 @@ from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.views import host_view as view
+from hugepool.mm.views.host_view import memory, memory_blocks
+from hugepool.mm.views.pool_view import hugepages, vmemmap_totals
 from hugepool.whatif.expect import failures
 from hugepool.whatif.scenario import BootedHost, ReadHost, Scenario, Step
 from hugepool.whatif.steps import STEPS
@@ -126,13 +127,12 @@ def _drain(state: _State, now_ns: int) -> dict[str, Any] | None:
 
 def counters(machine: Host) -> dict[str, Any]:
     """What can be counted of a host: pools by size, memory of host and nodes, vmemmap, queue."""
-    pools = {pool["size"]: {k: v for k, v in pool.items() if k not in {"size", "order"}}
-             for pool in view.hugepages(machine)}  # fmt: skip
-    nodes = [{"node": node.nid, **view.memory([node])} for node in machine.nodes]
+    pools = {pool.pop("size"): pool for pool in map(asdict, hugepages(machine))}
+    nodes = [{"node": node.nid, **asdict(memory([node]))} for node in machine.nodes]
     return {
         **pools,
-        "memory": {**view.memory(machine.nodes), "nodes": nodes},
-        "vmemmap": view.vmemmap_totals(machine),
-        "memory_blocks": view.memory_blocks(machine),
+        "memory": {**asdict(memory(machine.nodes)), "nodes": nodes},
+        "vmemmap": asdict(vmemmap_totals(machine)),
+        "memory_blocks": asdict(memory_blocks(machine)),
         "deferred_frees": len(machine.deferred),
     }

@@ -1,14 +1,14 @@
 """What a step can do: one table, a row for each word.  ``STEPS`` has all that the API can do to a host."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from hugepool.forms import bodies, groups
 from hugepool.forms.fields import Body, Text, Whole, refuse
-from hugepool.fs.render import is_directory, listdir, render
+from hugepool.fs.render import Listing, is_directory, listdir, render
 from hugepool.fs.write import parse_write
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import Outcome, apply
@@ -196,7 +196,7 @@ def _nothing(value: Any) -> Any:
 def _read(machine: Host, step: Any, _names: Names, _now_ns: int) -> Outcome:
     path = step.read.rstrip("/") or "/"
     if is_directory(machine, path):
-        return Outcome({"entries": [entry._asdict() for entry in listdir(machine, path)]})
+        return Outcome(asdict(Listing(listdir(machine, path))))
     return Outcome({"content": render(machine, path)})
 
 

@@ -7,15 +7,18 @@ from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import hugetlb_page
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.state import Call, DeferredMode, Host
 from hugepool.mm.machine.tell import vmemmap_of
+
+MODES: dict[str, DeferredMode] = {"auto": "auto", "manual": "manual"}
 
 
 @handles(c.SetDeferredMode)
 def set_deferred_mode(host: Host, call: Call, cmd: c.SetDeferredMode) -> dict[str, Any]:
-    if cmd.mode not in ("auto", "manual"):
+    mode = MODES.get(cmd.mode)
+    if mode is None:
         raise BadInput(f"must be auto or manual, not {cmd.mode!r}", where="mode")
-    host.deferred_mode = cmd.mode
+    host.deferred_mode = mode
     call.emit(Event.DEFERRED_MODE_SET, mode=cmd.mode)
     return {"mode": cmd.mode}
 

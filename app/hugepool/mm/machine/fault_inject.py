@@ -21,7 +21,17 @@ class FaultPoint(StrEnum):
     VMEMMAP_HEAD_FRAME = "vmemmap-head-frame"
 
 
-POINTS = tuple(point.value for point in FaultPoint)
+MAX_NAME = 40
+
+
+def check_point(name: str) -> FaultPoint:
+    """The fault point of a name.  Raises ENOENT when there is none."""
+    try:
+        return FaultPoint(name)
+    except ValueError:
+        points = [point.value for point in FaultPoint]
+        known = ", ".join(points)
+        raise NotFound(f"no fault point {name[:MAX_NAME]!r}; points are {known}", points=points) from None
 
 
 @dataclass(slots=True)
@@ -92,8 +102,7 @@ def make_fault(point: str, probability: int, interval: int, times: int, space: i
     Raises:
         NotFound: no such point.  BadInput: a value out of range.
     """
-    if point not in POINTS:
-        raise NotFound(f"no fault point {point!r}; points are {', '.join(POINTS)}", points=list(POINTS))
+    number = list(FaultPoint).index(check_point(point))
     for name, value, low, high in (
         ("probability", probability, 0, 100),
         ("interval", interval, 1, 2**31 - 1),
@@ -102,5 +111,5 @@ def make_fault(point: str, probability: int, interval: int, times: int, space: i
     ):
         if not low <= value <= high:
             raise BadInput(f"must be {low}..{high}, not {value}", where=name)
-    state = (seed * 0x9E3779B97F4A7C15 + POINTS.index(point) * 0xBF58476D1CE4E5B9 + 1) & 0xFFFFFFFFFFFFFFFF
+    state = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 1) & 0xFFFFFFFFFFFFFFFF
     return FaultAttr(probability, interval, times, space, state=state or 1)

@@ -10,7 +10,7 @@ Source: include/linux/mmzone.h struct zone, struct pglist_data (5.14).
 import sys
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +106,8 @@ class SectionState(IntEnum):
     OFFLINE = 2
 
 
-ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
+ZoneName = Literal["DMA", "DMA32", "Normal", "Movable"]
+ZONE_NAMES: tuple[ZoneName, ...] = get_args(ZoneName)
 ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = range(4)
 
 _UNMANAGED = (
@@ -153,7 +154,7 @@ class Zone:
     nr_isolated: int = 0
 
     @property
-    def name(self) -> str:
+    def name(self) -> ZoneName:
         """The kernel's name: DMA, DMA32, Normal, Movable."""
         return ZONE_NAMES[self.type]
 

@@ -7,6 +7,7 @@ Source: mm/sparse-vmemmap.c (5.14): split_vmemmap_huge_pmd(), vmemmap_remap_free
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +139,7 @@ class StructPage:
 
     virtual_address: int
     pfn: int
-    mapping: str
+    mapping: Literal["pmd", "pte"]
     writable: bool
 
 
@@ -157,12 +158,19 @@ def walk(mem: MemoryMap, pfn: int) -> StructPage | None:
 
 @dataclass(frozen=True, slots=True)
 class PteRun:
-    """Entries ``first_page`` .. of a page table whose frames advance by ``step`` (0: one shared frame)."""
+    """Entries of a page table that follow each other, and so do their frames.
+
+    Attributes:
+        first_page: the first entry, 0..511.
+        nr_pages: how many entries.
+        pfn: the frame of the first entry.
+        step: by how much the frame of each next entry is further; 0: all share one.
+    """
 
     first_page: int
     nr_pages: int
     pfn: int
-    step: int
+    step: Literal[0, 1]
     writable: bool
 
 
@@ -175,7 +183,7 @@ def runs(mem: MemoryMap, section: int) -> list[PteRun]:
     out: list[PteRun] = []
     start = 0
     while start < PTRS_PER_PTE:
-        step = 1
+        step: Literal[0, 1] = 1
         if start + 1 < PTRS_PER_PTE and flags[start + 1] == flags[start]:
             step = 0 if frames[start + 1] == frames[start] else 1
         end = start + 1

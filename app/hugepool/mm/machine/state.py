@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from hugepool.mm.machine.mappings import HugeMap, HugetlbFile, Mount
 from hugepool.mm.machine.mmzone import LOWMEM_RESERVE_RATIO, NO_BLOCKS, Blocks, MemoryMap, Node, Zone
 from hugepool.mm.machine.profile import KernelProfile
 from hugepool.mm.machine.units import ORDER_1G, ULONG_MAX, size_name
+
+DeferredMode = Literal["auto", "manual"]
 
 
 class FreeList:
@@ -245,7 +247,7 @@ class Host:
     deferred: list[QueuedFree] = field(default_factory=list)
     contig_ranges: dict[int, ContigRange] = field(default_factory=dict)
     cma_areas: list[CmaArea] = field(default_factory=list)
-    deferred_mode: str = "auto"
+    deferred_mode: DeferredMode = "auto"
     faults: dict[str, FaultAttr] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)

@@ -63,9 +63,12 @@ def size_name(order: int) -> str:
     return f"{(PAGE_SIZE << order) // 1024}kB"
 
 
+_ORDERS = {size_name(order): order for order in (ORDER_2M, ORDER_1G)}
+
+
 def order_of(name: str) -> int | None:
     """The order of a sysfs size word, or None when no hstate of the machine has it."""
-    return {size_name(order): order for order in (ORDER_2M, ORDER_1G)}.get(name)
+    return _ORDERS.get(name)
 
 
 def pretty_size(order: int) -> str:

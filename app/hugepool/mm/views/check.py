@@ -41,12 +41,29 @@ VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.EARLY_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_CO
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """One law and what breaks it.  ``known_defect``: the profile's own defect explains the findings."""
+    """One law, held against the host.
+
+    Attributes:
+        findings: what is wrong where; empty when all is right.
+        known_defect: the kernel's own defect behind the findings, with which the law holds all the same.
+    """
 
     law: str
     ok: bool
     findings: tuple[str, ...] = ()
     known_defect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """All laws.
+
+    Attributes:
+        ok: every law holds.
+    """
+
+    ok: bool
+    laws: list[Law]
 
 
 def check(host: Host) -> list[Law]:

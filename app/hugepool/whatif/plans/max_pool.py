@@ -98,7 +98,7 @@ class _Search:
             reason=trial.reason,
             nodes=[{"node": nid, "nr_hugepages": hs.nr_node[nid]} for nid in machine.memory_nodes()],
             available_bytes=available(machine),
-            free_bytes=memory(machine.nodes)["free_bytes"],
+            free_bytes=memory(machine.nodes).free_bytes,
         )
 
     def _size(self, host: Host) -> int:

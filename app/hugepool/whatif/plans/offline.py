@@ -1,6 +1,7 @@
 """Which memory blocks can go offline: one by one, and together until so much memory is given back."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def offline(host: Host, body: OfflineBody, piece: list[int], told: Told) -> list
         return list(_together(host, body, told))
     rows = []
     for i, block in enumerate(piece, 1):
-        rows.append({"block": block, **_about(host, block), **verdict(host, block)})
+        rows.append({"block": block, **_about(host, block), **asdict(verdict(host, block))})
         told(i, len(piece))
     return rows
 

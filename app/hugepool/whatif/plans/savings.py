@@ -41,8 +41,7 @@ def savings(host: Host, body: SavingsBody, told: Told) -> dict[str, Any]:
         "page_table_bytes": tables,
         "net_bytes": gross - tables,
         "pool_bytes": count * hs.pages * PAGE_SIZE,
-        "total_gained_bytes": memory(freeing.host.nodes)["total_bytes"]
-        - memory(plain.host.nodes)["total_bytes"],
+        "total_gained_bytes": memory(freeing.host.nodes).total_bytes - memory(plain.host.nodes).total_bytes,
         "nodes": [_node(nid, plain, freeing) for nid in host.memory_nodes()],
     }
 
