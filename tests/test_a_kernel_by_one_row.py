@@ -154,7 +154,7 @@ def test_a_kernel_without_a_row_is_refused_and_those_with_one_are_named(api: Api
 
 
 def hugepool(environment: dict[str, str], *words: str) -> str:
-    command = [sys.executable, "-m", "hugepool.cli", *words]
+    command = [sys.executable, "-m", "hugepool", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -332,7 +332,3 @@ def _print_findings(report: "Report", show: int) -> None:
             f"{report.name}: step {row.step}: {row.counter}: kernel {row.kernel}, model {row.model}",
             highlight=False,
         )
-
-
-if __name__ == "__main__":
-    app(prog_name="hugepool")

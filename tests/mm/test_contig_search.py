@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hugepool.mm.commands import commands as c
-from hugepool.mm.kernel.contig import ContigProgress, alloc_contig_pages, alloc_contig_range
+from hugepool.mm.kernel.contig import alloc_contig_pages, alloc_contig_range
 from hugepool.mm.kernel.page_alloc import node_zonelist
+from hugepool.mm.kernel.replace_hugepages import ContigProgress
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import Migrate, Use, Zone
