@@ -18,6 +18,7 @@ from hugepool.api import (
     deferred_frees,
     errors,
     faults,
+    feed,
     files,
     fleet,
     history,
@@ -55,6 +56,7 @@ to change only what you have seen.  Refusals are `application/problem+json` with
 ROUTERS = (
     hosts,
     fleet,
+    feed,
     hugepages,
     memory_blocks,
     contig_ranges,

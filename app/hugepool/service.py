@@ -35,12 +35,13 @@ from hugepool.mm.views.history import EventRow
 from hugepool.mm.views.host_view import HostRow, Identity
 from hugepool.settings import Settings
 from hugepool.store import check as check_store
-from hugepool.store import events, fleet, history, idempotency, migrate
+from hugepool.store import events, feed, fleet, history, idempotency, migrate
 from hugepool.store.cache import HostCache, HostLocks
 from hugepool.store.claims import WorkQueue
 from hugepool.store.engine import Database
 from hugepool.store.errors import Busy, Damaged, HostsFull, KeyTaken, StaleRevision, StoreFailure, WouldWait
 from hugepool.store.events import rfc3339
+from hugepool.store.feed import ChangeOfHost
 from hugepool.store.fleet import Filter, Member
 from hugepool.store.history import Moment
 from hugepool.store.hosts import Change, HostStore, Loaded, host_bytes, map_bytes
@@ -50,6 +51,7 @@ from hugepool.store.news import News
 
 __all__ = [
     "Busy",
+    "ChangeOfHost",
     "Damaged",
     "Filter",
     "Forbidden",
@@ -78,6 +80,7 @@ ATTEMPTS = 50  # races lost in a row before a request is refused as busy
 HOUR_NS = 3600 * 1_000_000_000
 MAX_DMESG_LINES = 10_000
 PAGE_OF_MEMBERS = 1000
+ANY_HOST = ""  # who waits for it is woken by every change
 PROBE_SECONDS = (
     1.0  # a successful look at the database is good for so long: who asks for health writes nothing else
 )
@@ -380,7 +383,7 @@ class Service:
         _check_revision(revision, terms)
         reply = Reply(None, None, revision)
         if not terms.dry_run:
-            self._hosts.delete(host_id, revision, self._change(reply, terms, self._clock()))
+            self._hosts.delete(host_id, name, revision, self._change(reply, terms, self._clock()))
             self._cache.drop(name)
         return reply
 
@@ -501,6 +504,28 @@ class Service:
                 change.wait(min(left, self.settings.events_poll_seconds))
             finally:
                 self._news.forget(name, change)
+
+    def changes(self, after: int, limit: int = 100) -> list[ChangeOfHost]:
+        """Changes of all hosts behind number ``after``, oldest first."""
+        return feed.after(self._database, after, limit)
+
+    def newest_change(self) -> int:
+        """Number of the last change of any host; 0 before the first."""
+        return feed.newest(self._database)
+
+    def wait_changes(self, after: int, timeout_seconds: float, limit: int = 100) -> list[ChangeOfHost]:
+        """The same, waiting for the first one; none after ``timeout_seconds``."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            change = self._news.expect(ANY_HOST)
+            try:
+                found = self.changes(after, limit)
+                left = deadline - time.monotonic()
+                if found or left <= 0 or self._closed:
+                    return found
+                change.wait(min(left, self.settings.events_poll_seconds))
+            finally:
+                self._news.forget(ANY_HOST, change)
 
     def _last_event(self, name: str) -> int:
         number = self._hosts.last_event(name)
@@ -642,6 +667,7 @@ class Service:
 
     def _tell(self, name: str) -> None:
         self._news.announce(name)
+        self._news.announce(ANY_HOST)
         loaded = self._cache.peek(name)
         has_work = loaded is not None and loaded.host.deferred_mode == "auto" and bool(loaded.host.deferred)
         for listener in tuple(self._listeners):

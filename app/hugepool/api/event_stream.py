@@ -10,12 +10,12 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
-from hugepool.mm.views.history import EventRow
 from hugepool.service import Busy, HostNotFound, Service
 
 MAX_STREAMS = 100  # each holds a thread of its own while it waits
 WAIT_SECONDS = 1.0  # how long a thread waits; a stopping service is held up no longer
 HEARTBEAT_SECONDS = 15.0
+Message = tuple[int, str, Any]  # number, type, data
 HELLO = b": hugepool\nretry: 1000\n\n"
 HEARTBEAT = b": alive\n\n"
 
@@ -54,7 +54,24 @@ async def open_stream(app: FastAPI, service: Service, host: str, after: int) -> 
     """Begin a stream.  Raises HostNotFound; Busy when too many are open."""
     await run_sync(service.events, host, after, 1)
     streams = enter(app)
-    return EventStream(_tell(service, streams, host, after), streams)
+
+    def wait(behind: int) -> list[Message]:
+        events = service.wait_events(host, behind, WAIT_SECONDS)
+        return [(event.id, event.type, event) for event in events]
+
+    return EventStream(_send(streams, wait, after), streams)
+
+
+async def open_feed(app: FastAPI, service: Service, after: int | None) -> EventStream:
+    """Begin a stream of the changes of all hosts, behind the newest one by default.  Raises Busy."""
+    begin = await run_sync(service.newest_change) if after is None else after
+    streams = enter(app)
+
+    def wait(behind: int) -> list[Message]:
+        changes = service.wait_changes(behind, WAIT_SECONDS)
+        return [(change.seq, change.type, change._asdict()) for change in changes]
+
+    return EventStream(_send(streams, wait, begin), streams)
 
 
 def enter(app: FastAPI) -> Streams:
@@ -66,31 +83,20 @@ def enter(app: FastAPI) -> Streams:
     return streams
 
 
-async def _tell(service: Service, streams: Streams, host: str, after: int) -> AsyncIterator[bytes]:
-    """Events in order; the next are fetched when the client took the last, so none pile up."""
+async def _send(streams: Streams, wait: Callable[[int], list[Message]], after: int) -> AsyncIterator[bytes]:
+    """Messages in order; the next are fetched when the client took the last, so none pile up."""
     yield HELLO
-    told = monotonic()
+    sent = monotonic()
     while not streams.stopping():
         try:
-            events = await run_sync(
-                service.wait_events,
-                host,
-                after,
-                WAIT_SECONDS,
-                limiter=streams.threads,
-                abandon_on_cancel=True,
-            )
+            messages = await run_sync(wait, after, limiter=streams.threads, abandon_on_cancel=True)
         except HostNotFound:
             return
-        for event in events:
-            yield _message(event)
-            after = event.id
-        if events:
-            told = monotonic()
-        elif monotonic() - told >= HEARTBEAT_SECONDS:
+        for number, kind, data in messages:
+            yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), to_json(data))
+            after = number
+        if messages:
+            sent = monotonic()
+        elif monotonic() - sent >= HEARTBEAT_SECONDS:
             yield HEARTBEAT
-            told = monotonic()
-
-
-def _message(event: EventRow) -> bytes:
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.type.encode(), to_json(event))
+            sent = monotonic()

@@ -10,13 +10,13 @@ import sqlalchemy
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, select, update
 
 from hugepool.fs.figures import Figures, figures
-from hugepool.mm.machine.events import Occurrence
+from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
 from hugepool.mm.views.host_view import HostRow
 from hugepool.store import events as log
-from hugepool.store import fleet, history, idempotency, loading, rows, seal
+from hugepool.store import feed, fleet, history, idempotency, loading, rows, seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database, insert_rows
 from hugepool.store.errors import Damaged, HostsFull, StaleRevision
@@ -264,12 +264,13 @@ class HostStore:
             with self._database.writing() as connection:
                 idempotency.keep(connection, change.answer, change.now_ns)
 
-    def delete(self, host_id: int, revision: int, change: Change) -> None:
+    def delete(self, host_id: int, name: str, revision: int, change: Change) -> None:
         """Delete a host and all its rows.  Raises StaleRevision, KeyTaken."""
         guarded = delete(t.hosts).where(t.hosts.c.id == host_id, t.hosts.c.revision == revision)
         with self._database.writing() as connection:
             if connection.execute(guarded).rowcount != 1:
                 raise StaleRevision(str(host_id))
+            feed.append(connection, host_id, name, revision, change.now_ns, Event.HOST_DELETED)
             if change.answer is not None:
                 idempotency.keep(connection, change.answer, change.now_ns)
 
@@ -289,6 +290,9 @@ def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> Non
         now_ns=change.now_ns,
         by=change.by,
     )
+    cause = history.cause_of(change.events)
+    if cause:
+        feed.append(connection, loaded.host_id, loaded.name, loaded.revision, change.now_ns, cause)
     if change.labels is not None:
         fleet.set_labels(connection, loaded.host_id, change.labels)
     if change.answer is not None:

@@ -442,6 +442,19 @@ history = Table(
     **BY_KEY,
 )
 
+# Every change of every host in one order; no foreign key, so that a deleted host's changes stay.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    _count("host_id", Integer),
+    Column("name", String(63), nullable=False),
+    _count("revision"),
+    _count("at_ns"),
+    Column("cause", String(64), nullable=False),
+    sqlite_autoincrement=True,  # a number is never given out twice
+)
+
 labels = Table(
     "labels",
     metadata,

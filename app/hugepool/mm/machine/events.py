@@ -24,6 +24,7 @@ class Event(StrEnum):
     FILE_TRUNCATED = "FileTruncated"
     FILE_UNLINKED = "FileUnlinked"
     HOST_BOOTED = "HostBooted"
+    HOST_DELETED = "HostDeleted"
     HOST_FORKED = "HostForked"
     HUGETLBFS_MOUNTED = "HugetlbfsMounted"
     HUGETLBFS_UNMOUNTED = "HugetlbfsUnmounted"

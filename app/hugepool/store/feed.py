@@ -1,0 +1,54 @@
+"""Changes of all hosts in one order: what lists and pages of many hosts follow.
+
+The rows of hosts that are deleted stay, so that a reader learns of it.  The oldest rows are deleted with each
+``_PRUNE_EVERY`` new ones.
+"""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from hugepool.store import tables as t
+from hugepool.store.engine import Database
+from hugepool.store.events import rfc3339
+
+_KEPT = 100_000
+_PRUNE_EVERY = 1000
+
+
+class ChangeOfHost(NamedTuple):
+    """One change of one host.  ``seq`` rises over all hosts; ``type`` is the event that made the change."""
+
+    seq: int
+    host: str
+    revision: int
+    time: str
+    type: str
+
+
+def append(connection: Connection, host_id: int, name: str, revision: int, now_ns: int, cause: str) -> None:
+    """Write a change behind all others."""
+    row = {"host_id": host_id, "name": name, "revision": revision, "at_ns": now_ns, "cause": cause}
+    seq = connection.execute(insert(t.changes).values(row).returning(t.changes.c.seq)).scalar_one()
+    if seq % _PRUNE_EVERY == 0:
+        connection.execute(delete(t.changes).where(t.changes.c.seq <= seq - _KEPT))
+
+
+def after(database: Database, seq: int, limit: int) -> list[ChangeOfHost]:
+    """Up to ``limit`` changes behind number ``seq``, oldest first."""
+    c = t.changes.c
+    query = (
+        select(c.seq, c.name, c.revision, c.at_ns, c.cause).where(c.seq > seq).order_by(c.seq).limit(limit)
+    )
+    with database.reading() as connection:
+        return [
+            ChangeOfHost(row.seq, row.name, row.revision, rfc3339(row.at_ns), row.cause)
+            for row in connection.execute(query)
+        ]
+
+
+def newest(database: Database) -> int:
+    """Number of the last change; 0 before the first."""
+    with database.reading() as connection:
+        found: int | None = connection.execute(select(func.max(t.changes.c.seq))).scalar_one()
+    return found or 0
