@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
+from typing import Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
