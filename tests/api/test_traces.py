@@ -139,7 +139,7 @@ CASES = {
     "demote more": Case(
         "pool.demote", {"kernel": "6.12", **GIB_PAGES}, demote_more, 409, "EBUSY", "all-free-pages-reserved"
     ),
-    "task": Case("task._mmap_refused", {}, task, 507, "ENOMEM", "pool-exhausted"),
+    "task": Case("huge_maps._mmap_refused", {}, task, 507, "ENOMEM", "pool-exhausted"),
     "offline": Case("memory_offline.offline_pages", MOVABLE, offline, 507, "ENOMEM", "vmemmap-restore"),
     "by file": Case("memory_offline.offline_pages", MOVABLE, offline_file, 507, "ENOMEM", "vmemmap-restore"),
     "range": Case("contig_ranges.take_range", MOVABLE, take_range, 409, "EBUSY", "vmemmap-restore"),
@@ -153,7 +153,7 @@ CASES = {
         "memory_failure._give_up", {"kernel": "6.1"}, poison_used, 409, "EBUSY", "injected-fault"
     ),
 }
-WITHOUT_ROUTE = {"task.fallocate"}
+WITHOUT_ROUTE = {"files.fallocate", "files.make_segment"}
 
 
 def makers() -> Iterator[str]:
