@@ -185,6 +185,38 @@ def test_a_touch_in_pieces_answers_as_one_that_is_none(api: Api, monkeypatch: py
     assert api.get("/v1/jobs").json()["items"] == []
 
 
+@pytest.mark.parametrize("word", ["read", "write"])
+def test_reads_and_writes_in_pieces_answer_as_one(
+    api: Api, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    answers = []
+    for piece in (1000, 4):
+        monkeypatch.setattr(touching, "AT_ONCE", piece)
+        host = api.boot()
+        host.put(NR, {"count": 30})
+        pid = host.post("tasks", task(25, 0)).json()["pid"]
+        done = host.post(f"tasks/{pid}/{word}", {"from": 3, "count": 14})
+        beyond = host.post(f"tasks/{pid}/{word}", {"from": 20, "count": 14})
+        answers.append((done.json(), beyond.status_code, host.counters(), host.get("tasks")))
+        assert host.get("audit")["ok"]
+    assert answers[0] == answers[1]
+    assert answers[0][0]["touched"] == 14
+
+
+def test_a_large_fallocate_is_a_job_of_one_piece(api: Api, piecewise: None) -> None:
+    host = api.boot()
+    host.put(NR, {"count": 10})
+    path, body = "files/dev/hugepages/f", {"op": "fallocate", "count": 8}
+    job = host.post(path, body, headers={"Prefer": "respond-async"})
+    assert job.status_code == 202
+    until(lambda: api.get(job.headers["location"]).json()["state"] == "done")
+    assert api.get(f"{job.headers['location']}/result").json()["allocated"] == 8
+    full = refused(host.post(path, {**body, "count": 20}), 507, "ENOSPC")
+    assert full["result"]["allocated"] == 2
+    assert host.get(path)["count"] == 8
+    api.delete(job.headers["location"])
+
+
 def test_a_touch_in_pieces_ends_with_the_pool(api: Api, piecewise: None) -> None:
     host = api.boot()
     host.put(NR, {"count": 10})

@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from hugepool.api import examples, group_schemas
+from hugepool.api import examples, group_schemas, touching
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
+from hugepool.api.long_work import LATER, Prefer
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.groups import SEGMENT, FileBody, MountBody
@@ -74,16 +75,24 @@ def get_file(request: Request, host: HostInPath, path: FileInPath, _: IfNoneMatc
 
 
 @router.post(
-    "/files/{path:path}", response_model=group_schemas.ChangedFile, responses=changing(403, 409, 507)
+    "/files/{path:path}",
+    response_model=group_schemas.ChangedFile,
+    responses={**changing(403, 409, 507), **LATER},
 )
 def change_file(
-    request: Request, host: HostInPath, path: FileInPath, conditions: Changing, body: FileBody = examples.FILE
+    request: Request,
+    host: HostInPath,
+    path: FileInPath,
+    conditions: Changing,
+    body: FileBody = examples.FILE,
+    prefer: Prefer = None,
 ) -> Response:
     """fallocate, punch a hole, truncate or unlink a file; make a SysV segment.
 
     `fallocate` beyond the pool, the mount or a cgroup is refused with ENOSPC; what was filled before stays.
     """
-    return change(request, host, body.command(_name(path)), conditions, body)
+    command, terms = body.command(_name(path)), conditions.terms(request, body)
+    return touching.change(request, host, command, terms, prefer)
 
 
 def _name(path: str) -> str:

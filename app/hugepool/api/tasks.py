@@ -43,11 +43,8 @@ def create_task(
     mmap beyond the pool is refused with ENOMEM.  A fault on an exhausted pool is no refusal: the answer says
     `"signal": "SIGBUS"` and how many pages were touched.  A touch of more than 65,536 pages is a job.
     """
-    command, terms = body.command(), conditions.terms(request, body)
     render = partial(_started, host=host)
-    if command.touch > touching.AT_ONCE:
-        return touching.touch(request, host, command, terms, prefer, render)
-    return render(request, service_of(request).execute(host, command, terms))
+    return touching.change(request, host, body.command(), conditions.terms(request, body), prefer, render)
 
 
 def _started(request: Request, reply: Reply, host: str) -> Response:
@@ -88,26 +85,34 @@ def touch_huge_pages(
 
     More than 65,536 pages are a job.
     """
-    command, terms = body.command(pid), conditions.terms(request, body)
-    if command.count > touching.AT_ONCE:
-        return touching.touch(request, host, command, terms, prefer, outcome)
-    return outcome(request, service_of(request).execute(host, command, terms))
+    return touching.change(request, host, body.command(pid), conditions.terms(request, body), prefer)
 
 
-@router.post("/{pid}/write", response_model=activity_schemas.Touched, responses=changing())
+@router.post("/{pid}/write", response_model=activity_schemas.Touched, responses={**changing(), **LATER})
 def write_huge_pages(
-    request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: WriteBody = examples.WRITE
+    request: Request,
+    host: HostInPath,
+    pid: PidInPath,
+    conditions: Changing,
+    body: WriteBody = examples.WRITE,
+    prefer: Prefer = None,
 ) -> Response:
     """Write pages of a mapping: one that is shared since a fork, or is a file's, is copied first."""
-    return change(request, host, body.command(pid), conditions, body)
+    return touching.change(request, host, body.command(pid), conditions.terms(request, body), prefer)
 
 
-@router.post("/{pid}/read", response_model=activity_schemas.Touched, responses=changing())
+@router.post("/{pid}/read", response_model=activity_schemas.Touched, responses={**changing(), **LATER})
 def read_huge_pages(
-    request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: WriteBody = examples.WRITE
+    request: Request,
+    host: HostInPath,
+    pid: PidInPath,
+    conditions: Changing,
+    body: WriteBody = examples.WRITE,
+    prefer: Prefer = None,
 ) -> Response:
     """Read pages of a mapping: nothing is copied."""
-    return change(request, host, body.command(pid, read=True), conditions, body)
+    command, terms = body.command(pid, read=True), conditions.terms(request, body)
+    return touching.change(request, host, command, terms, prefer)
 
 
 @router.post("/{pid}/unmap", response_model=group_schemas.UnmappedPages, responses=changing())

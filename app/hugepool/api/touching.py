@@ -1,7 +1,8 @@
-"""Touches of very many huge pages: jobs that go on piece by piece, so that a host is nobody's for long.
+"""Changes of very many huge pages: jobs, so that no request holds a thread for long.
 
-A piece is a change like any other, durable when the next one begins.  A dry run, and a request with an
-Idempotency-Key, is one piece: its answer has to be that of the whole.
+A touch goes on piece by piece, so that others get at the host in between; a piece is a change like any other, durable
+when the next one begins.  A dry run, a request with an Idempotency-Key and a fallocate are one piece: their answer has
+to be that of the whole.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from hugepool.api.answers import outcome, service_of
 from hugepool.api.jobs import board_of
 from hugepool.api.long_work import LateAnswer, accepted
 from hugepool.jobs import Report
-from hugepool.mm.commands.commands import CreateTask, TouchHugePages
+from hugepool.mm.commands.commands import CreateTask, FallocateFile, TouchHugePages
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views.task_view import task
@@ -34,39 +35,66 @@ AT_ONCE = 1 << 16  # pages; a touch of more is a job, and this is its piece
 REFUSED = (MMError, PreconditionFailed, IdempotencyMismatch, StoreFailure)
 
 
+Command = CreateTask | TouchHugePages | FallocateFile
+
+
 @dataclass(slots=True)
 class Touch:
-    """One touch on its way.  ``made``: what the request's first piece has answered beside the pages."""
+    """One touch on its way.  ``reply``: what the pieces so far have come to."""
 
     service: Service
     host: str
     terms: Terms
+    command: Any
     reply: Reply | None = None
 
-    def begin(self, command: CreateTask | TouchHugePages) -> bool:
+    def begin(self) -> bool:
         """Do the first piece; whether there may be more to do."""
-        whole = self.terms.dry_run or self.terms.idempotency is not None
-        self.reply = self.service.execute(self.host, command if whole else _piece(command), self.terms)
+        at_once = self.terms.dry_run or self.terms.idempotency is not None
+        whole = at_once or isinstance(self.command, FallocateFile) or not self._is_mapped()
+        first = self.command if whole else _piece(self.command)
+        self.reply = self.service.execute(self.host, first, self.terms)
         return not whole and self.reply.error is None and (self.reply.result or {}).get("signal") is None
 
-    def go_on(self, asked: int, report: Report) -> None:
+    def _is_mapped(self) -> bool:
+        """Whether all of a range of pages is there; if not, the engine has to refuse it before anything is touched."""
+        asked = self.command
+        if not isinstance(asked, TouchHugePages) or asked.first is None:
+            return True
+        task, _ = self.service.read(self.host, lambda machine: view.task(machine, asked.pid))
+        counts = {mapping["map"]: mapping["count"] for mapping in task["maps"]}
+        return asked.first + asked.count <= int(counts.get(asked.map_id, 0))
+
+    def go_on(self, report: Report) -> None:
         """Touch until all is done, or there are no more pages.  A host or task that goes meanwhile ends it."""
+        asked = size(self.command)
         while self.reply is not None and self.reply.result is not None:
             done = self.reply.result
             report(done["touched"], asked)
             if done["signal"] is not None or done["touched"] >= asked:
                 return
-            command = TouchHugePages(done["pid"], done["map"], min(AT_ONCE, asked - done["touched"]))
+            terms = Terms(caller=self.terms.caller)
             try:
-                more = self.service.execute(
-                    self.host, command, Terms(caller=self.terms.caller), _with_task(done)
-                )
+                self.reply = self.service.execute(self.host, self._next(done), terms, _with_task(done))
             except MMError as refused:
                 self.reply = replace(self.reply, error=refused.data())
                 return
-            self.reply = more
-            if (more.result or {}).get("touched") == done["touched"]:
+            if (self.reply.result or {}).get("touched") == done["touched"]:
                 return
+
+    def _next(self, done: dict[str, Any]) -> TouchHugePages:
+        count = min(AT_ONCE, size(self.command) - done["touched"])
+        if isinstance(self.command, TouchHugePages):
+            first = self.command.first
+            return replace(
+                self.command, count=count, first=None if first is None else first + done["touched"]
+            )
+        return TouchHugePages(done["pid"], done["map"], count)
+
+
+def size(command: Command) -> int:
+    """How many huge pages a command touches at most."""
+    return command.touch if isinstance(command, CreateTask) else command.count
 
 
 def _piece(command: CreateTask | TouchHugePages) -> CreateTask | TouchHugePages:
@@ -101,22 +129,24 @@ class Done:
         return None if self.reply is None else self.reply.result
 
 
-def touch(
+def change(
     request: Request,
     host: str,
-    command: CreateTask | TouchHugePages,
+    command: Any,
     terms: Terms,
     prefer: str | None,
-    render: Callable[[Request, Reply], Response],
+    render: Callable[[Request, Reply], Response] = outcome,
 ) -> Response:
-    """Touch as a job; ``render`` makes the answer of the reply."""
-    asked = command.touch if isinstance(command, CreateTask) else command.count
-    work = Touch(service_of(request), host, terms)
+    """Send a command down the road, as a job when it touches very many pages; ``render`` makes the answer."""
+    service = service_of(request)
+    if not isinstance(command, Command) or size(command) <= AT_ONCE:
+        return render(request, service.execute(host, command, terms))
+    work = Touch(service, host, terms, command)
 
     def act(report: Report) -> Done:
         try:
-            if work.begin(command):
-                work.go_on(asked, report)
+            if work.begin():
+                work.go_on(report)
         except REFUSED as refused:
             return Done(None, refused)
         return Done(work.reply)
