@@ -61,9 +61,9 @@ class Touch:
         asked = self.command
         if not isinstance(asked, TouchHugePages) or asked.first is None:
             return True
-        task, _ = self.service.read(self.host, lambda machine: view.task(machine, asked.pid))
-        counts = {mapping["map"]: mapping["count"] for mapping in task["maps"]}
-        return asked.first + asked.count <= int(counts.get(asked.map_id, 0))
+        found, _ = self.service.read(self.host, lambda machine: task(machine, asked.pid))
+        counts = {mapping.map: mapping.count for mapping in found.maps}
+        return asked.first + asked.count <= counts.get(asked.map_id, 0)
 
     def go_on(self, report: Report) -> None:
         """Touch until all is done, or there are no more pages.  A host or task that goes meanwhile ends it."""
