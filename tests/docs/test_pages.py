@@ -111,6 +111,14 @@ def _outside_blocks(text: str) -> list[str]:
     return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
 
 
+def test_every_decision_has_a_number_that_no_other_has() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [int(page.name.partition("-")[0]) for page in pages]
+    assert sorted(set(numbers)) == numbers
+    headings = [page.read_text().partition("\n")[0] for page in pages]
+    assert [heading.partition(". ")[0] for heading in headings] == [f"# {number}" for number in numbers]
+
+
 # -- the table of rules ------------------------------------------------------------------------------------
 
 
