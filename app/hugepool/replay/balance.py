@@ -37,6 +37,12 @@ def free_pages(counters: dict[str, Any], threshold: int) -> int:
     return int((lists if abs(lists - zones) <= threshold else zones) + counters["pcp_pages"])
 
 
+def in_the_reader_s_hand(before: dict[str, Any], after: dict[str, Any]) -> int:
+    """A page that one of two snapshots found in use because it was being read, where nothing else moved."""
+    nr_free = [sum(zone["free"] for zone in counters["zones"].values()) for counters in (before, after)]
+    return int(nr_free[0] == nr_free[1] and abs(after["pcp_pages"] - before["pcp_pages"]) == 1)
+
+
 def _mapping_tables(before: dict[str, Any], after: dict[str, Any]) -> int:
     """Page tables of the kernel's own mapping: one for each GiB of new memory that is mapped in pieces of 2 MiB."""
     if before["memory_blocks"].keys() >= after["memory_blocks"].keys():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hugepool.mm.machine.profile import profile_of
-from hugepool.mm.machine.units import PAGEBLOCK_ORDER
+from hugepool.mm.machine.units import PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 from hugepool.replay import balance
 from hugepool.replay.played import Played
 from hugepool.replay.trace import Step, Trace
@@ -22,6 +22,9 @@ MAPPING_STEPS = (*TOUCHING_STEPS, "huge-map", "huge-unmap", "huge-file-allocate"
 PROCESS_SLACK = 64  # page tables and slab of a process
 TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
 EXHAUSTION = 0.01
+SWITCH = "/hugetlb_optimize_vmemmap"
+RANGE_FILE = "/alloc"  # of a CMA area in debugfs
+BOOST_SLACK = 2  # of each mark, from rounding
 POOL_WORDS = (
     "nr_hugepages",
     "nr_hugepages_mempolicy",
@@ -49,7 +52,9 @@ class Comparator:
     """Compares step after step; remembers what the rules need of the past.
 
     ``loose``: pages by which the pools may differ since a growth to exhaustion.
+    ``working``: huge pages that the deferred-free worker had to do when a snapshot last disagreed with the model.
     ``freed``: pages that a worker or the end of a process frees, maybe after the snapshot.
+    ``freeing``: huge pages made now give their vmemmap back.
     ``late``: pages of them that the last snapshot had not seen yet, give or take ``late_slack``.
     """
 
@@ -59,14 +64,17 @@ class Comparator:
     kernel: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     loose: int = 0
+    working: int = 0
     late: int = 0
     late_slack: int = 0
     freed: int = 0
     processes: int = 0
     threshold: int = 0
+    freeing: bool = False
 
     def __post_init__(self) -> None:
         """Read from the recording how far its counters may lag."""
+        self.freeing = self.trace.vmemmap_freeing
         self.threshold = balance.stat_threshold((self.trace.files or {})["/proc/zoneinfo"])
 
     def skip(self, step: Step, played: Played) -> None:
@@ -97,8 +105,8 @@ class Comparator:
         """Hold every counter of a snapshot."""
         kernel = step.after or {}
         self._exhaustion(step, kernel, model)
-        self._pools(step, kernel, model)
         self._free_later(step, played)
+        self._pools(step, kernel, model)
         placed = self._memory(step, kernel, model)
         self._zones(step, kernel, model, placed)
         for block, state in kernel["memory_blocks"].items():
@@ -113,31 +121,44 @@ class Comparator:
         """Asked for more than fits, both end within 1 %; until a number that both reach."""
         asked = _asked(step)
         if asked is None:
+            self._run_away(step, kernel, model)
             return
+        self.working = 0  # a write waits for the worker
         size, count, node = asked
         recorded, modelled = _nr(kernel, size, node), _nr(model, size, node)
         grew = recorded > _nr(self.kernel, size, node)
         if count > max(recorded, modelled) and (grew or self.loose):
-            self.loose = max(self.loose, -(-int(recorded * EXHAUSTION * 100) // 100), 1)
+            self.loose = max(self.loose, _exhausted(recorded))
         elif recorded == modelled == count:
             self.loose = 0
 
+    def _run_away(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
+        """A range whose huge pages are replaced until no page is left grows the pool until memory is exhausted, too."""
+        recorded = _all_nr(kernel)
+        grew = recorded > _all_nr(self.kernel) and _all_nr(model) > _all_nr(self.model)
+        if grew and any(path.endswith(RANGE_FILE) for path in _paths(step)):
+            self.loose = max(self.loose, _exhausted(recorded))
+
     def _pools(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
+        """Exact, but after a growth to exhaustion, and while the worker may still be at work."""
+        if _pool_files(kernel) in (_pool_files(model), _pool_files(self.kernel)):
+            self.working = 0  # it has finished
+        loose = max(self.loose, self.working)
         for size, files in kernel["hugepages"].items():
             for word, value in files.items():
-                slack = self.loose if word in POOL_WORDS else 0
+                slack = loose if word in POOL_WORDS else 0
                 self._add(step, f"{size}/{word}", value, model["hugepages"][size].get(word), slack)
         for nid, sizes in kernel.get("node_hugepages", {}).items():
             for size, files in sizes.items():
                 for word, value in files.items():
                     got = model["node_hugepages"][nid][size].get(word)
-                    self._add(step, f"node{nid}/{size}/{word}", value, got, self.loose)
+                    self._add(step, f"node{nid}/{size}/{word}", value, got, loose)
         for word in ("nr_hugepages", "nr_overcommit_hugepages"):
-            slack = self.loose if word == "nr_hugepages" else 0
+            slack = loose if word == "nr_hugepages" else 0
             self._add(step, f"sysctl {word}", kernel["sysctl"][word], model["sysctl"][word], slack)
         torn = _is_torn(kernel)
         for word, unit in (*((word, 1) for word in MEMINFO_POOL), ("Hugetlb", 2048)):
-            allowed = None if torn else self.loose * unit
+            allowed = None if torn else loose * unit
             self._add(step, word, kernel["meminfo_kb"][word], model["meminfo_kb"][word], allowed)
 
     def _told(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
@@ -161,7 +182,12 @@ class Comparator:
         differing = 512 * abs(now_nr - before_nr)
         recorded = balance.change(self.kernel, kernel, self.threshold)
         modelled = model["free_plus_pcp_pages"] - self.model["free_plus_pcp_pages"]
-        slack = self._noise(step, abs(recorded)) + self._tables(changed) + differing
+        slack = (
+            self._noise(step, abs(recorded))
+            + self._tables(max(changed, self._first_time(kernel)))
+            + differing
+        )
+        slack += balance.in_the_reader_s_hand(self.kernel, kernel)
         slack += self._unseen_slab(step, modelled - recorded) + self._owed(modelled - recorded, slack)
         slack = max(slack, self._between(kernel, recorded, modelled))
         self._add(step, "free_plus_pcp_pages change", recorded, modelled, slack)
@@ -173,7 +199,12 @@ class Comparator:
 
     def _free_later(self, step: Step, played: Played) -> None:
         """Count what is freed behind the caller's back: by the worker, and of a process that ended."""
+        if step.do == "write" and step.errno is None and _paths(step)[0].endswith(SWITCH):
+            self.freeing = step.op["data"].strip() != "0"
         self.freed += played.released + (PROCESS_SLACK if step.do == "exit" else 0)
+        self.working += played.released // PAGEBLOCK_PAGES
+        if step.do == "anon-shrink" and profile_of(self.trace.kernel).empty_page_tables_freed:
+            self.freed += (played.result or 0) // PAGEBLOCK_PAGES  # page tables wait for a grace period
 
     def _owed(self, gap: int, slack: int) -> int:
         """Frees that the guest does later: the model has them now."""
@@ -199,16 +230,16 @@ class Comparator:
 
     def _placement(self, step: Step, kernel: dict[str, Any], model: dict[str, Any], changed: int) -> int:
         """MemTotal: exact when all or none of the pages were optimised for the first time."""
-        if not self.trace.vmemmap_freeing:
-            return 0
         per = profile_of(self.trace.kernel).boot_frames_freed(PAGEBLOCK_ORDER)
         total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
         got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
+        if not self.freeing:
+            return 0
         made = max(changed, 0)
         all_or_none = (0, made * per)
         if total in all_or_none and got in all_or_none and step.do in ("write", "wait"):
             return 0 if total == got else made * per
-        return int(per * made + abs(total))
+        return int(per * (made + self.loose) + abs(total))
 
     def _zones(self, step: Step, kernel: dict[str, Any], model: dict[str, Any], placed: int) -> None:
         gap = max(_managed_gap(kernel, model), _managed_gap(self.kernel, self.model))
@@ -221,8 +252,9 @@ class Comparator:
             recorded = zone["managed"] - self.kernel["zones"][name]["managed"]
             modelled = mine["managed"] - self.model["zones"][name]["managed"]
             self._add(step, f"{name} managed change", recorded, modelled, placed)
+            boost = _boost(zone, mine)
             for word in WATERMARKS:
-                self._add(step, f"{name} {word}", zone[word], mine[word], 1 + gap // 16)
+                self._add(step, f"{name} {word}", zone[word], mine[word], 1 + gap // 16 + boost)
             pairs = list(zip(zone["protection"][:4], mine["protection"], strict=True))
             worst = max(abs(a - b) for a, b in pairs)
             self._add(step, f"{name} protection", zone["protection"][:4], mine["protection"],
@@ -245,9 +277,14 @@ class Comparator:
         before, now = self.kernel["meminfo_kb"], (step.after or self.kernel)["meminfo_kb"]
         return any(now.get(word, 0) < before.get(word, 0) for word in ("KernelStack", "PageTables"))
 
+    def _first_time(self, kernel: dict[str, Any]) -> int:
+        """Huge pages that were optimised for the first time, as MemTotal tells: pages that were replaced, too."""
+        total = int(kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
+        return max(0, total) // profile_of(self.trace.kernel).boot_frames_freed(PAGEBLOCK_ORDER)
+
     def _tables(self, changed: int) -> int:
         """Page tables of sections touched for the first time: which sections is placement."""
-        if not changed or not self.trace.vmemmap_freeing:
+        if not changed or not self.freeing:
             return 0
         return int(min(-(-changed // 64), max(1, self.sections // 50)))
 
@@ -271,6 +308,34 @@ def _is_torn(kernel: dict[str, Any]) -> bool:
     """Whether the worker ran while a snapshot was read: sysfs, read first, and meminfo are of different moments."""
     size = f"{kernel['meminfo_kb']['Hugepagesize']}kB"
     return bool(kernel["meminfo_kb"]["HugePages_Total"] != kernel["hugepages"][size]["nr_hugepages"])
+
+
+def _pool_files(counters: dict[str, Any]) -> Any:
+    return counters["hugepages"], counters.get("node_hugepages")
+
+
+def _exhausted(recorded: int) -> int:
+    """By how many huge pages two growths to exhaustion may differ."""
+    return max(1, int(recorded * EXHAUSTION))
+
+
+def _paths(step: Step) -> list[str]:
+    """Files that a step writes."""
+    written = step.op["writes"] if step.do == "writes" else [step.op]
+    return [str(one.get("path", "")) for one in written]
+
+
+def _boost(kernel: dict[str, Any], model: dict[str, Any]) -> int:
+    """By how much a zone's watermarks are boosted: whole pageblocks, or the most there is; 0: they are not.
+
+    The allocator boosts them when it steals a pageblock, until kswapd has worked, which here is no rule.
+    Source: mm/page_alloc.c boost_watermark() (5.14).
+    """
+    shifts = [kernel[word] - model[word] for word in WATERMARKS]
+    most = model["high"] * 3 // 2
+    blocks = shifts[0] + 1 >= PAGEBLOCK_PAGES and (shifts[0] + 1) % PAGEBLOCK_PAGES <= BOOST_SLACK
+    same = max(shifts) - min(shifts) <= BOOST_SLACK
+    return shifts[0] if same and (blocks or abs(shifts[0] - most) <= BOOST_SLACK) else 0
 
 
 def _managed_gap(kernel: dict[str, Any], model: dict[str, Any]) -> int:

@@ -29,6 +29,7 @@ REQUESTS_OF_ONE_PAGE = (
     FaultPoint.VMEMMAP_PAGE_TABLE,
     FaultPoint.VMEMMAP_HEAD_FRAME,
 )
+KILLED = "ECHILD"  # the recorder finds no such process any more
 FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
 HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
 QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
@@ -43,6 +44,7 @@ class Player:
     ``exhausted``: the last pool write found a node full.  ``pool``: unpromised free pages of each size that the
     recording last showed.  ``ends``: recorded and own length of the mappings that took all of a pool.
     ``refused``: mappings that were refused.  ``recorded_pids``: the model's process for a recorded pid.
+    ``dead``: recorded processes that were killed.
     ``inputs``: what was taken from the recording, and how often; none of it is an answer.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
@@ -60,6 +62,7 @@ class Player:
     places: dict[int, int] = field(default_factory=dict)
     refused: set[tuple[int, int]] = field(default_factory=set)
     recorded_pids: dict[str, int] = field(default_factory=dict)
+    dead: set[int] = field(default_factory=set)
     inputs: Counter[str] = field(default_factory=Counter)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
 
@@ -69,6 +72,8 @@ class Player:
         if handler is None:
             raise NotModelledError(step.do)
         self.now_ns += STEP_NS
+        if step.errno == KILLED:
+            return self._killed(step)
         try:
             played = self._handled(handler, step)
         except NotFound as error:
@@ -88,6 +93,16 @@ class Player:
                 for size, files in step.after["hugepages"].items()
             }
         return played
+
+    def _killed(self, step: Step) -> Played:
+        """Whom the guest's OOM killer picks is an input: the process is gone, and its memory with it."""
+        task = step.op["task"]
+        if task not in self.dead:
+            self.inputs["the OOM killer ended a process"] += 1
+            self.dead.add(task)
+            if task in self.pids:
+                self.apply(c.ExitTask(self.pids.pop(task)))
+        return Played(-1, KILLED)
 
     def _handled(self, handler: "Handler", step: Step) -> Played:
         """How far a worker got at the side is an input: where the recorded one had finished, so does the model's."""
@@ -241,7 +256,10 @@ class Player:
         return Played(pid)
 
     def exit(self, op: dict[str, Any]) -> Played:
-        """A process ends."""
+        """A process ends, unless it was killed before."""
+        if op["task"] in self.dead:
+            self.dead.remove(op["task"])
+            return Played(0)
         self.apply(c.ExitTask(self.pid_of(op["task"])))
         del self.pids[op["task"]]
         return Played(0)
