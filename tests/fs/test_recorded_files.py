@@ -189,8 +189,16 @@ CLOSE = dict.fromkeys(FIRMWARE.split(), 0.01) | {
     "promo": 0.04,
     "high_min": 0.025,
 }
-# The form differs: the recorder wrote these lines of meminfo anew, with one width for all.
-FORM_OF_RECORDER = {"HardwareCorrupted", "HugePages_Total", "HugePages_Free", "HugePages_Surp"}
+# The form differs: the recorder wrote these lines of meminfo anew, with one width for all; and some stable releases
+# of 6.1 print the last two one column narrower.
+FORM_OF_RECORDER = {
+    "HardwareCorrupted",
+    "HugePages_Total",
+    "HugePages_Free",
+    "HugePages_Surp",
+    "FileHugePages",
+    "FilePmdMapped",
+}
 
 
 def from_spec(trace: dict[str, Any]) -> Host:
