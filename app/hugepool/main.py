@@ -53,11 +53,12 @@ ABOUT = """Simulates one Linux host's hugetlb pool, page by page: vmemmap freein
 Every change is answered when it is durable.  Answers carry `ETag: "<revision>"`; send it back as `If-Match`
 to change only what you have seen.  Refusals are `application/problem+json` with the kernel's errno.
 """
-ROUTERS = (
+ROUTERS = (  # an address is looked for in this order: what is asked most comes first
+    hugepages,
     hosts,
+    files,
     fleet,
     feed,
-    hugepages,
     memory_blocks,
     contig_ranges,
     tasks,
@@ -67,7 +68,6 @@ ROUTERS = (
     memory_map,
     deferred_frees,
     faults,
-    files,
     history,
     what_if,
     plans,

@@ -8,9 +8,9 @@ not be foreign on methods that change something (403), and no body that a plain 
 import ipaddress
 from fnmatch import fnmatchcase
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hugepool.api.errors import problem
@@ -19,6 +19,7 @@ from hugepool.settings import Settings
 SAFE = {"GET", "HEAD", "OPTIONS"}
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}  # what needs no permission
 PORTS = {"http": "80", "https": "443"}
+MAX_KNOWN = 1000
 LOCAL_NAMES = ("localhost", "*.localhost")
 PAGE = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -33,6 +34,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 SECURITY = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+FOR_PAGES = [*SECURITY[:-1], (SECURITY[-1][0], PAGE.encode())]
 
 
 class Guard:
@@ -42,6 +44,7 @@ class Guard:
         self.app = app
         self._names = {name_of(settings.host)}
         self._patterns = (*LOCAL_NAMES, *(name.lower() for name in settings.allowed_hosts))
+        self._known: set[tuple[bytes, Any]] = set()
         self._origins = {origin.lower().rstrip("/") for origin in settings.cors_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,16 +67,30 @@ class Guard:
         await answer(scope, receive, guarded)
 
     def _why_not(self, scope: Scope) -> tuple[HTTPStatus, str, str] | None:
-        headers = {
-            name: value.decode("latin-1").lower() for name, value in scope["headers"] if name in _LOOKED_AT
-        }
+        sent = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
+        place = sent.get(b"host", b""), scope.get("server")
+        if scope["method"] in SAFE and place in self._known:
+            return None
+        headers = {name: value.decode("latin-1").lower() for name, value in sent.items()}
+        return self._host_refused(scope, place, headers) or self._change_refused(scope, headers)
+
+    def _host_refused(
+        self, scope: Scope, place: tuple[bytes, Any], headers: dict[bytes, str]
+    ) -> tuple[HTTPStatus, str, str] | None:
+        """That a name is ours is looked up once: it comes with every request."""
         host = headers.get(b"host", "")
-        if not self._is_ours(name_of(host), scope):
-            detail = f"{host[:80]!a} is no name of this service; HUGEPOOL_ALLOWED_HOSTS lists further ones for `Host`"
-            return HTTPStatus.MISDIRECTED_REQUEST, "EHOSTUNREACH", detail
+        if self._is_ours(name_of(host), scope):
+            if len(self._known) < MAX_KNOWN:
+                self._known.add(place)
+            return None
+        shown = host[:80]
+        detail = f"{shown!a} is no name of this service; HUGEPOOL_ALLOWED_HOSTS lists further ones for `Host`"
+        return HTTPStatus.MISDIRECTED_REQUEST, "EHOSTUNREACH", detail
+
+    def _change_refused(self, scope: Scope, headers: dict[bytes, str]) -> tuple[HTTPStatus, str, str] | None:
         if scope["method"] in SAFE:
             return None
-        if not self._may_change(headers, host):
+        if not self._may_change(headers, headers.get(b"host", "")):
             detail = (
                 "a page of another origin may change nothing here; HUGEPOOL_CORS_ORIGINS lists those that may"
             )
@@ -129,12 +146,11 @@ def _place(origin: str) -> tuple[str, str]:
 
 
 def _add_headers(message: Message) -> None:
-    given = MutableHeaders(raw=message.setdefault("headers", []))
-    known = set(given)
-    if given.get("content-type", "").startswith("text/html") and "content-security-policy" not in known:
-        given["Content-Security-Policy"] = PAGE
-        known.add("content-security-policy")
-    given.raw.extend((name, value) for name, value in SECURITY if name.decode() not in known)
+    """Add what an answer does not say itself; the policy of a page is another one than that of data."""
+    given = dict(message.get("headers", ()))
+    page = given.get(b"content-type", b"").startswith(b"text/html")
+    added = [header for header in (FOR_PAGES if page else SECURITY) if header[0] not in given]
+    message["headers"] = [*message.get("headers", ()), *added]
 
 
 def reaches_beyond(host: str) -> bool:
