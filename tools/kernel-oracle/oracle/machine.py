@@ -6,8 +6,9 @@ from oracle.kernels import OracleError
 
 CMDLINE = (
     "console=ttyS0,115200 loglevel=5 nokaslr mitigations=off panic=-1 "
-    "transparent_hugepage=madvise numa_balancing=disable "
-    "log_buf_len=1M nmi_watchdog=0 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 random.trust_cpu=on init_on_alloc=0"
+    "transparent_hugepage=madvise numa_balancing=disable log_buf_len=1M nmi_watchdog=0 nowatchdog "
+    "no_timer_check rcupdate.rcu_cpu_stall_suppress=1 "  # on a busy machine interrupts come late
+    "random.trust_cpu=on init_on_alloc=0"
 )
 
 
