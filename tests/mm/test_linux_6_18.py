@@ -67,6 +67,18 @@ def test_free_surplus_pages_do_not_keep_a_shrink_from_freeing(kernel: str, expec
     assert_laws(host)
 
 
+# -- 18.3 where huge pages come from -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "nid"), [("5.14", 1), ("6.1", 1), ("6.12", 0), ("6.18", 1)])
+def test_surplus_pages_of_a_reservation_come_from_the_task_s_node_but_on_6_12(kernel: str, nid: int) -> None:
+    host = machine(1 * GIB, 1 * GIB, kernel=kernel)
+    do(host, c.SetOvercommit(9, 10))
+    pid = do(host, c.StartTask(cpu=1))["pid"]
+    do(host, c.MapHugePages(pid, 9, 10))
+    assert host.hstates[9].surplus_node == [10 * (nid == 0), 10 * (nid == 1)]
+
+
 # -- 18.4 vmemmap ------------------------------------------------------------------------------------------
 
 

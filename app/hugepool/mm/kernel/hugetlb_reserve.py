@@ -76,7 +76,7 @@ def _gather_surplus_pages(host: Host, call: Call, hs: HState, delta: int, policy
     if needed <= 0:
         hs.resv_huge_pages += delta
         return True
-    anywhere = Policy(tuple(_by_distance(host, policy.local)), policy.local)
+    anywhere = _gathering(host, policy)
     parts: list[Blocks] = []
     while needed > 0:
         heads = alloc_surplus_pages(host, call, hs, anywhere, needed)
@@ -89,6 +89,17 @@ def _gather_surplus_pages(host: Host, call: Call, hs: HState, delta: int, policy
     hs.resv_huge_pages += delta
     enqueue(host, hs, np.concatenate(parts))
     return True
+
+
+def _gathering(host: Host, policy: Policy) -> Policy:
+    """The nodes that surplus pages of a reservation come from: any, the preferred one first.
+
+    Source: mm/hugetlb.c gather_surplus_pages() (5.14, 6.12, 6.18).
+    """
+    first = policy.local
+    if host.profile.gathers_from_lowest_node:
+        first = min(policy.order if policy.strict else host.memory_nodes())
+    return Policy(tuple(_by_distance(host, first)), policy.local)
 
 
 def return_unused_surplus_pages(host: Host, call: Call, hs: HState, unused: int) -> None:

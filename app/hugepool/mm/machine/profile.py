@@ -71,6 +71,8 @@ class KernelProfile:
         empty_page_tables_freed: a process that gives memory back gives its empty page tables back as well (6.14+).
         cma_folder: what precedes an area's name in the name of its folder in debugfs (``cma-`` until 6.0).
         cma_ranges: that folder has one below for each range of the area (6.15+).
+        gathers_from_lowest_node: surplus pages of a reservation come from the lowest node that is allowed (6.11+); else
+            from the node that the task runs on (until 6.10, and 6.18).
         early_vmemmap: gigantic pages of the command line have a small vmemmap from the start (6.15+).
         isolation_keeps_types: pageblocks have their own type again after they were isolated (6.18).
         range_replaces_freed: huge pages of a range that became free when they moved are replaced as well (6.18).
@@ -144,6 +146,7 @@ class KernelProfile:
     alloc_threads_line: bool
     cma_names_range: bool
     cma_counts_available: bool
+    gathers_from_lowest_node: bool
     kernel_image_pages: int
 
     def vmemmap_pages(self, order: int) -> int:
@@ -221,6 +224,7 @@ _5_14 = KernelProfile(
     alloc_threads_line=False,
     cma_names_range=False,
     cma_counts_available=False,
+    gathers_from_lowest_node=False,
     kernel_image_pages=2561,
 )
 _6_1 = replace(
@@ -277,6 +281,7 @@ _6_12 = replace(
     movable_min_clamped=True,
     pcp_flush_counts=True,
     restore_gfp_text="0x4cc0(GFP_KERNEL|__GFP_RETRY_MAYFAIL)",
+    gathers_from_lowest_node=True,
     kernel_image_pages=9400,
 )
 
@@ -302,6 +307,7 @@ _6_18 = replace(
     cma_names_range=True,
     param_parser="early-kstrtobool",
     cma_counts_available=True,
+    gathers_from_lowest_node=False,
     reserves_follow_managed=True,
     empty_page_tables_freed=True,
     shrink_counts_free_surplus=True,
