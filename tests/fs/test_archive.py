@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hugepool.fs.archive import Limits, TooLarge, make_archive, read_archive
+from hugepool.fs.archive import Limits, make_archive, read_archive
 from hugepool.fs.collect import collect
 from hugepool.fs.paths import is_link, relevant
-from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.errors import BadInput, TooLarge
 
 FILES = {
     "/proc/meminfo": "MemTotal: 1 kB\n",

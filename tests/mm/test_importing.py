@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 
 from hugepool.fs.machine import read_machine
-from hugepool.mm.boot.buddy_fill import Filler, fill_zone
 from hugepool.mm.boot.image import MachineImage, ZoneImage
 from hugepool.mm.boot.import_machine import restore_machine
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.kernel.huge_blocks import find_huge_blocks
 from hugepool.mm.kernel.page_alloc import find_free_blocks, free_area
+from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import BadInput
-from hugepool.mm.machine.mmzone import MemoryMap, Migrate, Use, Zone
+from hugepool.mm.machine.mmzone import BlockFlag, Migrate, Use
 from hugepool.mm.machine.state import Call
 from hugepool.mm.views.vmstat import block_states, mem_total_pages
+from tests.fs.machines import SMALL, ZoneOf
+from tests.fs.machines import machine as files_of
 from tests.mm.hosts import assert_laws, machine
 
 TRACES = sorted((Path(__file__).parents[1] / "data" / "traces").glob("*.json.gz"))
@@ -73,13 +75,13 @@ def test_movable_blocks_of_order_9_go_before_a_pair_is_split_and_others_do_not()
     assert blocks[2] ^ 1 == blocks[3]
     everything = find_huge_blocks(mem, zone, mem.nr_blocks)
     assert sorted(everything.tolist()) == find_free_blocks(mem, zone, mem.nr_blocks).tolist()
-    assert (mem.mt[everything[-2:]] == Migrate.UNMOVABLE).all()
+    assert (mem.mt[everything[-2:]] != Migrate.MOVABLE).all()
 
 
 def test_unmovable_free_blocks_of_zone_movable_lie_beside_early_memory() -> None:
     image, zone_image = _zone_of("g_offline_inuse-6.1-HVOoff", "Movable")
     assert zone_image.free_by_type is not None
-    unmovable = sum(n << order for order, n in enumerate(zone_image.free_by_type[Migrate.UNMOVABLE]))
+    unmovable = sum((n or 0) << order for order, n in enumerate(zone_image.free_by_type[Migrate.UNMOVABLE]))
     assert unmovable == 451
     host = restore_machine(image, Call())
     mem, zone = host.mem, host.nodes[0].zones[3]
@@ -115,54 +117,38 @@ def test_an_imported_host_can_be_worked_with() -> None:
         assert_laws(host)
 
 
-def _open_zone(pages: int) -> tuple[MemoryMap, Zone]:
-    mem = MemoryMap(-(-pages // (1 << 15)), 2)
-    zone = Zone(0, 0, 2, 0, pages, pages)
-    mem.add_zone(zone)
-    mem.zone[: pages // 512] = 1
-    mem.use[: pages // 512] = Use.RESERVED
-    return mem, zone
+def test_new_head_frames_lie_close_and_all_eight_boot_frames_of_a_huge_page_are_free() -> None:
+    recorded = _boot(next(p for p in TRACES if p.name.startswith("i_boot_2m-6.12.113-HVOon")))
+    assert recorded is not None
+    host = restore_machine(read_machine(recorded["files"]), Call())
+    mem, hs = host.mem, host.hstates[9]
+    heads = np.flatnonzero(mem.flags & BlockFlag.OPTIMIZED)
+    assert heads.size == hs.nr_optimized == hs.nr_huge_pages > 0
+    entries = heads % 64 * 8
+    old = (mem.vmemmap_pfn[heads // 64] + entries)[:, None] + np.arange(8)
+    assert not np.isin(mem.uses_of(old.ravel()), (Use.BOOT_VMEMMAP, Use.VMEMMAP)).any()
+    new = sparse_vmemmap.pte_pfn(sparse_vmemmap.tables(mem, heads // 64)[np.arange(heads.size), entries])
+    assert int(new.max() - new.min()) < 2 * heads.size
+    assert (mem.uses_of(new) == Use.VMEMMAP).all()
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        [0] * 10 + [7],
-        [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3],
-        [400, 200, 3, 0, 0, 0, 0, 0, 0, 0, 1],
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0],
-        [3, 0, 9, 0, 0, 2, 0, 0, 4, 0, 2],
-    ],
-)
-def test_free_blocks_are_placed_so_that_no_two_buddies_meet(wanted: list[int]) -> None:
-    pages = 1 << 13
-    mem, zone = _open_zone(pages)
-    free = sum(n << order for order, n in enumerate(wanted))
-    assert fill_zone(mem, zone, wanted, [Filler(Use.SYSTEM, pages - free)], {}, [])
-    assert free_area(mem, zone) == wanted
+@pytest.mark.parametrize(("kernel", "use"), [("5.14", Use.VMEMMAP_COMPOUND), ("6.1", Use.VMEMMAP)])
+def test_the_memmap_of_memory_that_was_added_later_comes_from_the_buddy(kernel: str, use: Use) -> None:
+    added = ZoneOf(0, "Movable", 3 << 19, 1 << 18, 1 << 18, 1 << 18, (0,) * 10 + (256,))
+    host = restore_machine(read_machine(files_of((*SMALL, added)), kernel), Call())
+    assert_laws(host)
+    mem = host.mem
+    later = np.flatnonzero(mem.hot_added)
+    assert later.tolist() == list(range(48, 56))
+    assert (mem.use[mem.vmemmap_pfn[later] // 512] == use).all()
+    early = (mem.vmemmap_pfn >= 0) & ~mem.hot_added
+    assert (mem.use[mem.vmemmap_pfn[early] // 512] == Use.BOOT_VMEMMAP).all()
 
 
-def test_blocks_of_the_kernel_are_placed_beside_what_fills_the_top() -> None:
-    pages, beside = 1 << 13, 586
-    mem, zone = _open_zone(pages)
-    wanted, kernel = [1, 1, 0, 0, 1, 0, 1, 1, 2, 0, 6], {Migrate.UNMOVABLE: [1, 1, 0, 0, 0, 0, 1, 1, 1]}
-    free = sum(n << order for order, n in enumerate(wanted))
-    top = [Filler(Use.PAGE_CACHE, beside - 451), Filler(Use.RESERVED, 1024 - beside)]
-    rest = [Filler(Use.SYSTEM, pages - free - sum(filler.pages for filler in top))]
-    assert fill_zone(mem, zone, wanted, rest, kernel, top, beside)
-    assert free_area(mem, zone) == wanted
-    assert (mem.page_uses(14, 2) == Use.BUDDY).sum() == 451
-    assert mem.mt[14] == Migrate.UNMOVABLE
-    untouched, same_zone = _open_zone(pages)
-    too_few = [Filler(Use.PAGE_CACHE, 0), Filler(Use.RESERVED, 1024 - 451)]
-    assert not fill_zone(untouched, same_zone, wanted, rest, kernel, too_few, 100)
-    assert (untouched.use[: pages // 512] == Use.RESERVED).all()
-
-
-def test_what_cannot_be_placed_is_refused() -> None:
-    mem, zone = _open_zone(1 << 13)
-    assert not fill_zone(mem, zone, [0] * 9 + [16, 0], [], {}, [])  # 16 blocks of order 9 must meet
-    assert not fill_zone(mem, zone, [0] * 10 + [1], [Filler(Use.SYSTEM, 5)], {}, [])  # numbers do not add up
+def test_a_zone_below_early_memory_was_there_at_boot_though_all_of_it_is_managed() -> None:
+    image, normal = _zone_of("g_offline_free-5.14", "Normal")
+    assert normal.present == normal.managed
+    assert not restore_machine(image, Call()).mem.hot_added.any()
 
 
 def test_contradictory_files_are_refused() -> None:

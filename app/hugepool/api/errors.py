@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from hugepool.api.middleware import BodyRefused
 from hugepool.forms.validation import describe
-from hugepool.fs.archive import TooLarge
 from hugepool.jobs import NoRoom, NoSuchJob
 from hugepool.mm.machine.errors import ERRNO_NUMBER, ERRNO_TEXT, MMError
 from hugepool.service import Busy, Damaged, IdempotencyMismatch, PreconditionFailed, StoreFailure
@@ -34,6 +33,7 @@ STATUS = {
     "EBUSY": HTTPStatus.CONFLICT,
     "EEXIST": HTTPStatus.CONFLICT,
     "EINVAL": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "EFBIG": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "ERANGE": HTTPStatus.UNPROCESSABLE_ENTITY,
     "EOPNOTSUPP": HTTPStatus.UNPROCESSABLE_ENTITY,
     "EIO": HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -59,7 +59,6 @@ ERRNO_OF_STATUS = {
 NUMBER = {
     **ERRNO_NUMBER,
     "EAGAIN": 11,
-    "EFBIG": 27,
     "ETIMEDOUT": 110,
     "ESTALE": 116,
     "EHOSTUNREACH": 113,
@@ -68,7 +67,6 @@ NUMBER = {
 TITLE = {
     **ERRNO_TEXT,
     "EAGAIN": "Resource temporarily unavailable",
-    "EFBIG": "File too large",
     "ESTALE": "Stale file handle",
     "ETIMEDOUT": "Connection timed out",
     "EHOSTUNREACH": "No route to host",
@@ -138,7 +136,6 @@ def install(app: FastAPI) -> None:
         IdempotencyMismatch: _mismatch,
         StoreFailure: _unavailable,
         Damaged: _damaged,
-        TooLarge: _too_large,
         NoSuchJob: _no_such_job,
         NoRoom: _no_room,
         RequestValidationError: _invalid,
@@ -184,11 +181,6 @@ async def _damaged(request: Request, exc: Damaged) -> Response:
 async def _mismatch(request: Request, exc: IdempotencyMismatch) -> Response:
     errors = [{"field": "header Idempotency-Key", "message": str(exc)}]
     return problem(request, "EINVAL", str(exc), facts={"errors": errors})
-
-
-async def _too_large(request: Request, exc: TooLarge) -> Response:
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    return problem(request, ERRNO_OF_STATUS[status], str(exc), status=status)
 
 
 async def _no_such_job(request: Request, exc: NoSuchJob) -> Response:

@@ -11,17 +11,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from hugepool.fs.paths import MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, is_link, path_trick, relevant
-from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.errors import BadInput, TooLarge
 
 # Where the machine's root begins in a member's name: "", "./", "/", or one top folder such as "prod-17/".
 _ROOT = re.compile(r"(?:\./|/)?(?:(?!(?:proc|sys)/)[^/]{1,255}/)?(?=(?:proc|sys)/)")
 # The last three: tarfile takes the numbers of hostile headers as they come.
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError,
            ValueError, OverflowError, IndexError)  # fmt: skip
-
-
-class TooLarge(Exception):
-    """The archive is above a limit: nothing was read of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from hugepool.fs.consistency import (
 )
 from hugepool.fs.foreign import check_architecture, check_page_size, default_order, is_modelled
 from hugepool.fs.kernels import choose_kernel
-from hugepool.fs.pagetypeinfo import CAP, TypesText, parse_pagetypeinfo
+from hugepool.fs.pagetypeinfo import TypesText, parse_pagetypeinfo
 from hugepool.fs.paths import checked
 from hugepool.fs.pools import add_pools
 from hugepool.fs.procfs import (
@@ -30,7 +30,6 @@ from hugepool.fs.sysfs import BlockFiles, NodeFiles, read_blocks, read_nodes
 from hugepool.fs.textfile import MAX_PAGES, single, value
 from hugepool.mm.boot.image import MachineImage, ZoneImage
 from hugepool.mm.machine.errors import BadInput
-from hugepool.mm.machine.mmzone import Migrate
 from hugepool.mm.machine.units import NR_ORDERS, pages_by_order, size_name
 
 SYSCTL = "/proc/sys/vm"
@@ -144,7 +143,6 @@ def _zone(zone: ZoneText, parsed: _Parsed) -> ZoneImage:
         free_area = [0] * NR_ORDERS
     free = pages_by_order(free_area)
     check_zone(zone, free)
-    lists = parsed.types.free.get(key)
     return ZoneImage(
         nid=zone.nid,
         name=zone.name,
@@ -161,22 +159,8 @@ def _zone(zone: ZoneText, parsed: _Parsed) -> ZoneImage:
         pcp=min(zone.pcp, level["managed"] - free),
         free_area=free_area,
         type_blocks=parsed.types.blocks.get(key),
-        free_by_type=None if lists is None else _as_in_buddyinfo(lists, free_area),
+        free_by_type=parsed.types.free.get(key),
     )
-
-
-def _as_in_buddyinfo(lists: list[list[int | None]], free_area: Sequence[int]) -> list[list[int]]:
-    """Free blocks by type and order that add up to buddyinfo: a capped count, else the largest, gives or takes."""
-    rows = [[CAP if count is None else count for count in row] for row in lists]
-    for order, total in enumerate(free_area):
-        column = [row[order] for row in lists]
-        takers = [mt for mt, count in enumerate(column) if count is None] or [Migrate.MOVABLE]
-        left = total - sum(row[order] for row in rows)
-        for mt in (*takers, *sorted(range(len(rows)), key=lambda mt: -rows[mt][order])):
-            change = max(left, -rows[mt][order])
-            rows[mt][order] += change
-            left -= change
-    return rows
 
 
 # -- settings --------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from hugepool.fs.account import unsigned
 from hugepool.fs.textfile import bitmap_list
 from hugepool.mm.kernel import memory_hotplug
 from hugepool.mm.kernel.cma import taken_pages
-from hugepool.mm.machine.mmzone import ZONE_NORMAL, SectionState, Use, Zone
+from hugepool.mm.machine.mmzone import ZONE_NORMAL, SectionState
 from hugepool.mm.machine.state import Host, HState
-from hugepool.mm.machine.units import ORDER_2M, PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES, size_name
+from hugepool.mm.machine.units import ORDER_2M, PAGE_SIZE, SECTION_PAGES, size_name
 
 UINT_MAX = (1 << 32) - 1
 
@@ -162,19 +162,11 @@ def valid_zones(host: Host, block: int) -> str:
     Source: drivers/base/memory.c valid_zones_show(), mm/memory_hotplug.c zone_for_pfn_range() (5.14).
     """
     if is_online(host, block):
-        zone = _only_zone(host, block)
+        zone = memory_hotplug.zone_of_block(host, block)
         return f"{zone.name if zone else 'none'}\n"
     start = block * host.memory_block_pages
     nid = nodes_of_block(host, block)[0]
     return " ".join(memory_hotplug.valid_zones(host, nid, start, start + host.memory_block_pages)) + "\n"
-
-
-def _only_zone(host: Host, block: int) -> Zone | None:
-    per_block = host.memory_block_pages // PAGEBLOCK_PAGES
-    part = slice(block * per_block, (block + 1) * per_block)
-    zone_ids = np.unique(host.mem.zone[part][host.mem.use[part] != Use.HOLE])
-    zone_ids = zone_ids[zone_ids > 0]
-    return host.zones[int(zone_ids[0]) - 1] if zone_ids.size == 1 else None
 
 
 # -- CMA areas -------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hugepool.fs import account
 from hugepool.fs.pagetypeinfo import CAP, MIGRATE_NAMES
+from hugepool.mm.boot.pageblock_types import counted
 from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
 from hugepool.mm.kernel.pcp import batch_size, pcp_high
-from hugepool.mm.machine.mmzone import ZONE_NAMES, Use, Zone
+from hugepool.mm.machine.mmzone import ZONE_NAMES, Zone
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
@@ -66,17 +68,28 @@ def _node_types(host: Host, nid: int, types: tuple[str, ...]) -> str:
         f"{'Free pages count per migrate type at order':<43} {_columns(range(NR_ORDERS), 6)}",
     ]
     for zone in zones:
-        counts = free_area_by_type(host.mem, zone)
+        counts = _with_lag(host, zone, "free", free_area_by_type(host.mem, zone))
         for name in types:
-            row = counts[MIGRATE_NAMES.index(name)].tolist()
-            cells = "".join(_capped(count, exact=exact) for count in row)
+            cells = "".join(
+                _capped(count, exact=exact) for count in counts[MIGRATE_NAMES.index(name)].tolist()
+            )
             lines.append(f"Node {nid:4d}, zone {zone.name:>8}, type {name:>12} {cells}")
     lines += ["", f"{'Number of blocks type ':<23}{''.join(f'{name:>12} ' for name in types)}"]
     for zone in zones:
-        blocks = _blocks_by_type(host, zone)
-        row = [blocks[MIGRATE_NAMES.index(name)] for name in types]
-        lines.append(f"Node {nid}, zone {zone.name:>8} {_columns(row, 12)}")
+        of_zone = host.mem.mt[counted(host.mem, zone)]
+        blocks = np.bincount(of_zone, minlength=len(MIGRATE_NAMES))[None, :]
+        row = _with_lag(host, zone, "blocks", blocks)[0]
+        lines.append(
+            f"Node {nid}, zone {zone.name:>8} {_columns((row[MIGRATE_NAMES.index(n)] for n in types), 12)}"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _with_lag(host: Host, zone: Zone, part: str, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Counts by type, with what the file of an imported machine said and its placed pages do not."""
+    lag = account.lag(host, "pagetypeinfo").get(f"{zone.nid}/{zone.name}", {})
+    shown: npt.NDArray[np.int64] = np.maximum(0, counts + np.array(lag.get(part, 0)))
+    return shown
 
 
 def _capped(count: int, *, exact: bool) -> str:
@@ -85,14 +98,6 @@ def _capped(count: int, *, exact: bool) -> str:
     Source: mm/vmstat.c pagetypeinfo_showfree_print() (5.14).
     """
     return f"{count:6d} " if exact or count < CAP else f">{CAP:6d} "
-
-
-def _blocks_by_type(host: Host, zone: Zone) -> list[int]:
-    mem, span = host.mem, host.mem.blocks_of(zone)
-    uses = mem.use[span]
-    there = (mem.zone[span] == zone.index + 1) & (uses != Use.HOLE) & (uses != Use.OFFLINE)
-    counts: list[int] = np.bincount(mem.mt[span][there], minlength=len(MIGRATE_NAMES)).tolist()
-    return counts
 
 
 # -- zoneinfo --------------------------------------------------------------------------------------------

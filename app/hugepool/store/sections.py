@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Migrate, SectionState, Use
+from hugepool.mm.machine.mmzone import FIRST_ROWS, BlockFlag, MemoryMap, Migrate, SectionState, Use
 from hugepool.mm.machine.sparse_vmemmap import REGULAR
 from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
 from hugepool.store.packing import LEVEL, extern, intern
@@ -110,15 +110,16 @@ def _encode_blocks(
 
 
 def _encode_pages(mem: MemoryMap, sections: Sections) -> list[bytes | None]:
-    mixed = _by_section(mem.use, sections) == Use.MIXED
-    row, place = np.nonzero(mixed)
-    slots = mem.slot[sections[row] * BLOCKS_PER_SECTION + place]
-    raw = mem.detail[slots].tobytes()
-    ends = np.cumsum(mixed.sum(axis=1)) * PAGEBLOCK_PAGES
+    """Uses of the pages of mixed pageblocks; sections that are cut alike, as those of an import, are packed once."""
     out: list[bytes | None] = [None] * sections.size
-    for i in np.unique(row).tolist():
-        begin = int(ends[i - 1]) if i else 0
-        out[i] = zlib.compress(raw[begin : int(ends[i])], LEVEL)
+    packed: dict[bytes, bytes] = {}
+    mixed = _by_section(mem.use, sections) == Use.MIXED
+    slots = _by_section(mem.slot, sections)
+    for i in np.flatnonzero(mixed.any(axis=1)).tolist():
+        raw = mem.detail[slots[i, mixed[i]]].tobytes()
+        if raw not in packed:
+            packed[raw] = zlib.compress(raw, LEVEL)
+        out[i] = packed[raw]
     return out
 
 
@@ -228,21 +229,20 @@ def _decode_blocks(
 
 
 def _decode_pages(mem: MemoryMap, sections: Sections, blobs: Sequence[bytes | None]) -> None:
-    _, present = _present(blobs)
-    raw = b"".join([zlib.decompress(blob) for blob in present])
-    detail = np.frombuffer(raw, np.uint8).reshape(-1, PAGEBLOCK_PAGES)
     blocks = (sections[:, None] * BLOCKS_PER_SECTION + np.arange(BLOCKS_PER_SECTION)).ravel()
     mixed = blocks[mem.use[blocks] == Use.MIXED]
     if not mixed.size:
         return
-    count = len(mem.detail)
-    while count <= mixed.size:
-        count *= 2
+    count = max(len(mem.detail), mixed.size + FIRST_ROWS)
     mem.detail = np.zeros((count, PAGEBLOCK_PAGES), np.uint8)
-    mem.detail[1 : mixed.size + 1] = detail
+    begin = 1
+    for blob in filter(None, blobs):
+        rows = np.frombuffer(zlib.decompress(blob), np.uint8).reshape(-1, PAGEBLOCK_PAGES)
+        mem.detail[begin : begin + len(rows)] = rows
+        mem.nfree[mixed[begin - 1 : begin - 1 + len(rows)]] = (rows == Use.BUDDY).sum(axis=1)
+        begin += len(rows)
     mem.slot[mixed] = np.arange(1, mixed.size + 1)
     mem.spare_slots = list(range(count - 1, mixed.size, -1))
-    mem.nfree[mixed] = (detail == Use.BUDDY).sum(axis=1)
 
 
 def _decode_page_tables(mem: MemoryMap, sections: Sections, blobs: Sequence[bytes | None]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hugepool.mm.boot.cmdline import BootParams
-from hugepool.mm.boot.image import ZoneImage
+from hugepool.mm.boot.import_zones import Budget
 from hugepool.mm.kernel.cma import AREA_ALIGN, HUGETLB, RESERVED
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import Blocks, Migrate, Use
@@ -68,21 +68,31 @@ def _lines(host: Host, wish: _Wish, where: int | None, mib: int) -> list[str]:
     return [done, f"hugetlb_cma: reserved {mib} MiB on node {wish.nid}"]
 
 
-def adopt_areas(host: Host, zones: Sequence[ZoneImage], params: BootParams) -> None:
-    """Areas of an imported machine, where its kernel put them: free, as they are unless something runs there.
+def adopt_areas(host: Host, budgets: Sequence[Budget], params: BootParams) -> None:
+    """Areas of an imported machine, where its kernel put them.
 
-    An area that its zone's counters or free blocks do not allow for is left out.
+    What is free in them says pagetypeinfo; without it they are free as a whole, as they are unless something runs
+    there.  An area that its zone's counters or free blocks do not allow for is left out.
     """
     for wish in _wishes(host, params, lambda _line: None):
         where = free_place(host, wish, Use.RESERVED)
         if where is None:
             continue
-        zone = host.zones[int(host.mem.zone[where // PAGEBLOCK_PAGES]) - 1]
-        image = next(z for z in zones if (z.nid, z.name) == (zone.nid, zone.name))
-        if min(image.cma - zone.cma, image.free_area[MAX_BUDDY_ORDER] * AREA_ALIGN) < wish.pages:
+        blocks = _blocks(where, wish.pages)
+        budget = next(b for b in budgets if b.zone.index + 1 == host.mem.zone[blocks[0]])
+        z, listed = budget.image, budget.lists[Migrate.MOVABLE]
+        free_unknown = z.free_by_type is None or z.type_blocks is None
+        known = 0 if z.type_blocks is None else z.type_blocks[Migrate.CMA] * PAGEBLOCK_PAGES
+        room = int(listed[MAX_BUDDY_ORDER]) * AREA_ALIGN if free_unknown else known - budget.zone.cma
+        if (host.mem.zone[blocks] != budget.zone.index + 1).any() or min(
+            z.cma - budget.zone.cma, room
+        ) < wish.pages:
             continue
-        image.free_area[MAX_BUDDY_ORDER] -= wish.pages // AREA_ALIGN
-        host.mem.assign_blocks(_blocks(where, wish.pages), Use.BUDDY)
+        if free_unknown:
+            listed[MAX_BUDDY_ORDER] -= wish.pages // AREA_ALIGN
+            host.mem.assign_blocks(blocks, Use.BUDDY)
+        else:
+            budget.area = np.concatenate((budget.area, blocks))
         declare(host, wish.name, where, wish.pages)
 
 
@@ -138,7 +148,7 @@ def free_place(host: Host, wish: _Wish, use: Use) -> int | None:
     far, and from the top downwards below.
     """
     mem, pages = host.mem, wish.pages
-    free = mem.use == use
+    free = (mem.use == use) & (mem.mt != Migrate.CMA)
     if wish.nid is not None:
         free &= np.isin(mem.zone, [zone.index + 1 for zone in host.nodes[wish.nid].zones])
     end = mem.nr_blocks * PAGEBLOCK_PAGES

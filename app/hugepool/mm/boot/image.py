@@ -10,7 +10,7 @@ class ZoneImage:
 
     ``pcp``: pages on the per-CPU lists; ``free_area``: free blocks per order 0..10; ``type_blocks``:
     pageblocks per migratetype of /proc/pagetypeinfo in the order of ``Migrate``, or None; ``free_by_type``:
-    ``free_area`` by migratetype, or None.
+    free blocks by migratetype and order as that file has them, None for a count that it caps; or None.
     """
 
     nid: int
@@ -28,7 +28,7 @@ class ZoneImage:
     pcp: int = 0
     free_area: list[int] = field(default_factory=list)
     type_blocks: list[int] | None = None
-    free_by_type: list[list[int]] | None = None
+    free_by_type: list[list[int | None]] | None = None
 
 
 class PoolOfNode(NamedTuple):

@@ -24,6 +24,7 @@ from hugepool.mm.machine.units import (
     DMA32_END,
     DMA_END,
     GIB_PAGES,
+    MAX_ORDER_PAGES,
     PAGEBLOCK_PAGES,
     PTRS_PER_PTE,
     SECTION_PAGES,
@@ -34,7 +35,6 @@ SPLIT_FROM = 7 * GIB_PAGES // 2
 FIRMWARE_HOLES = ((0, 1), (0x9F, 0x100))  # real-mode page, EBDA and video memory
 FIRMWARE_TOP = 32  # ACPI tables below the end of low RAM
 KERNEL_START = 4096  # the image begins at 16 MiB
-MAX_ORDER_PAGES = 1024
 ZONE_BOUNDS = ((0, DMA_END), (DMA_END, DMA32_END), (DMA32_END, 1 << 40))
 
 PfnRange = tuple[int, int]

@@ -37,7 +37,7 @@ def block_sections(host: Host, block: int) -> Blocks:
 
 def is_online(host: Host, sections: Blocks) -> bool:
     """Whether a memory block's memory is in use by the kernel."""
-    return int(host.mem.section_state[sections[0]]) == SectionState.ONLINE
+    return int(host.mem.section_state[sections].max()) == SectionState.ONLINE
 
 
 # -- state -----------------------------------------------------------------------------------------------

@@ -155,14 +155,14 @@ def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> P
         return NO_PFNS
     mem, kept = host.mem, host.mem.kept
     sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, heads))
-    ptes = _ptes(mem, hs, heads)
+    ptes = ptes_of(mem, hs, heads)
     freed = pte_pfn(ptes[:, kept:]).ravel()
     if fresh is not None:  # the head's frame goes as well, where there is another one for it
         renewed = fresh >= 0
         freed = np.concatenate((pte_pfn(ptes[renewed, 0]), freed))
         ptes[renewed, 0] = make_pte(fresh[renewed], PTE_RW)
     ptes[:, kept:] = make_pte(pte_pfn(ptes[:, kept - 1 : kept]), PTE_RO)
-    _set_ptes(mem, hs, heads, ptes)
+    set_ptes(mem, hs, heads, ptes)
     return freed
 
 
@@ -247,9 +247,9 @@ def restore(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns | No
         by_zone = np.bincount(mem.zone[taken >> 9]).tolist()
         call.restored_frames.update({zone_id - 1: count for zone_id, count in enumerate(by_zone) if count})
         sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, mine))
-        ptes = _ptes(mem, hs, mine)
+        ptes = ptes_of(mem, hs, mine)
         ptes[:, kept:] = make_pte(taken.reshape(mine.size, per_page), PTE_RW)
-        _set_ptes(mem, hs, mine, ptes)
+        set_ptes(mem, hs, mine, ptes)
     mem.flags[heads] &= 255 - BlockFlag.OPTIMIZED
     hs.nr_optimized -= int(heads.size)
     call.vmemmap.pages_restored += int(heads.size) * per_page
@@ -289,7 +289,8 @@ def warn_alloc(host: Host, call: Call) -> None:
 # -- PTEs of a huge page, whatever its size ---------------------------------------------------------------
 
 
-def _ptes(mem: MemoryMap, hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
+def ptes_of(mem: MemoryMap, hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
+    """The PTEs that map the struct pages of huge pages, a row each; their sections own their tables."""
     if not hs.gigantic:
         return sparse_vmemmap.block_ptes(mem, heads)
     sections = heads[:, None] // BLOCKS_PER_SECTION + np.arange(SECTIONS_PER_1G)
@@ -297,7 +298,8 @@ def _ptes(mem: MemoryMap, hs: HState, heads: Blocks) -> npt.NDArray[np.int64]:
     return words
 
 
-def _set_ptes(mem: MemoryMap, hs: HState, heads: Blocks, ptes: npt.NDArray[np.int64]) -> None:
+def set_ptes(mem: MemoryMap, hs: HState, heads: Blocks, ptes: npt.NDArray[np.int64]) -> None:
+    """Store them."""
     if not hs.gigantic:
         sparse_vmemmap.set_block_ptes(mem, heads, ptes)
         return

@@ -55,6 +55,26 @@ def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str
     return zone
 
 
+def zone_of_block(host: Host, number: int) -> Zone | None:
+    """The zone of an online memory block; None where its pages lie in several, or some behind the zone (5.14).
+
+    A block of an imported machine that had none has none here.  Holes alone change nothing; they forbid to go offline.
+    Source: mm/memory_hotplug.c test_pages_in_a_zone() (5.14); drivers/base/memory.c
+    early_node_zone_for_memory_block() (6.1).
+    """
+    mem, per_block = host.mem, host.memory_block_pages // PAGEBLOCK_PAGES
+    blocks = np.arange(number * per_block, min((number + 1) * per_block, mem.nr_blocks))
+    zone_ids = np.unique(mem.zone[blocks[mem.use[blocks] != Use.HOLE]])
+    zone_ids = zone_ids[zone_ids > 0]
+    if zone_ids.size != 1 or number in host.carried.get("blocks_without_zone", ()):
+        return None
+    zone = mem.zones[int(zone_ids[0]) - 1]
+    there = blocks[mem.section_state[blocks // BLOCKS_PER_SECTION] != SectionState.ABSENT]
+    looked_at = there[there % 2 == 0] * PAGEBLOCK_PAGES
+    outside = (looked_at < zone.start_pfn) | (looked_at >= zone.end_pfn)
+    return None if host.profile.block_zone_from_pages and outside.any() else zone
+
+
 def zone_for_online(host: Host, nid: int, start_pfn: int, end_pfn: int, word: str) -> Zone:
     """The zone that onlining puts a range of pages into.
 

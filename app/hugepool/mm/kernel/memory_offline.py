@@ -6,11 +6,9 @@ Source: mm/memory_hotplug.c offline_pages() (5.14).
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_pages
 from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
-from hugepool.mm.kernel.memory_hotplug import pageblocks, shrink_span
+from hugepool.mm.kernel.memory_hotplug import pageblocks, shrink_span, zone_of_block
 from hugepool.mm.kernel.migrate import (
     free_huge_pages,
     migrate_huge_page,
@@ -55,7 +53,7 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[
     """
     blocks = pageblocks(sections)
     blocks = blocks[host.mem.use[blocks] != Use.OWN_VMEMMAP]
-    zone = _one_zone(host, block, blocks)
+    zone = _one_zone(host, block, sections, blocks)
     progress = OfflineProgress("online")
     drain_pcp(host.mem, [zone])
     try:
@@ -80,15 +78,16 @@ def told(call: Call, progress: OfflineProgress) -> dict[str, Any]:
     return {**asdict(progress), "vmemmap": vmemmap_of(call)}
 
 
-def _one_zone(host: Host, block: int, blocks: Blocks) -> Zone:
-    if pages_of_use(host.mem, blocks, Use.HOLE).size:
+def _one_zone(host: Host, block: int, sections: Blocks, blocks: Blocks) -> Zone:
+    there = int((host.mem.section_state[sections] != SectionState.ABSENT).sum())
+    if there * SECTION_PAGES != host.memory_block_pages or pages_of_use(host.mem, blocks, Use.HOLE).size:
         raise BadInput(f"memory block {block} has holes", where="state", reason=Reason.MEMORY_HOLES)
-    zones = np.unique(host.mem.zone[blocks])
-    if zones.size != 1 or zones[0] == 0:
+    zone = zone_of_block(host, block)
+    if zone is None or (host.mem.zone[blocks] == 0).any():
         raise BadInput(
-            f"memory block {block} lies in several zones", where="state", reason=Reason.MULTIZONE_RANGE
+            f"memory block {block} lies in no single zone", where="state", reason=Reason.MULTIZONE_RANGE
         )
-    return host.zones[int(zones[0]) - 1]
+    return zone
 
 
 def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: OfflineProgress) -> None:

@@ -7,7 +7,7 @@ from hugepool.mm.machine.reasons import Reason
 
 ERRNO_NUMBER = {
     "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EINTR": 4, "EIO": 5, "ENXIO": 6, "ENOMEM": 12, "EACCES": 13, "EBUSY": 16,
-    "EEXIST": 17, "EINVAL": 22, "ENOSPC": 28, "ERANGE": 34, "EOPNOTSUPP": 95,
+    "EEXIST": 17, "EINVAL": 22, "EFBIG": 27, "ENOSPC": 28, "ERANGE": 34, "EOPNOTSUPP": 95,
 }  # fmt: skip
 ERRNO_TEXT = {
     "EPERM": "Operation not permitted",
@@ -21,6 +21,7 @@ ERRNO_TEXT = {
     "EBUSY": "Device or resource busy",
     "EEXIST": "File exists",
     "EINVAL": "Invalid argument",
+    "EFBIG": "File too large",
     "ENOSPC": "No space left on device",
     "ERANGE": "Numerical result out of range",
     "EOPNOTSUPP": "Operation not supported",
@@ -103,6 +104,13 @@ class BadInput(MMError):
     def errors(self) -> list[dict[str, str]]:
         """The place and the message as a row of ``errors``."""
         return [{"field": self.where, "message": self.message}] if self.where is not None else []
+
+
+class TooLarge(MMError):
+    """Input above a limit: EFBIG, nothing touched."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("EFBIG", detail)
 
 
 class NotFound(MMError):

@@ -368,6 +368,23 @@ class MemoryMap:
         self._collapse(blocks)
         self._touched(blocks, use)
 
+    def assign_rows(self, blocks: Blocks, row: npt.NDArray[np.uint8]) -> None:
+        """Give pageblocks (unique, none of them mixed) the same 512 page uses; zone counters follow."""
+        before, zone_ids = self.use[blocks], self.zone[blocks].astype(np.int64)
+        free, managed = int((row == Use.BUDDY).sum()), int(IS_MANAGED[row].sum())
+        self._account(
+            zone_ids,
+            free - self.nfree[blocks].astype(np.int64),
+            managed - IS_MANAGED[before] * PAGEBLOCK_PAGES,
+        )
+        self._account_pcp(
+            zone_ids, int((row == Use.PCP).sum()) - (before == Use.PCP).astype(np.int64) * PAGEBLOCK_PAGES
+        )
+        rows = self._take_rows(blocks)
+        self.detail[rows] = row
+        self.nfree[blocks] = free
+        self._touched(blocks, Use.MIXED)
+
     def set_type(self, blocks: Blocks, mt: Migrate) -> None:
         """Change the migratetype of pageblocks."""
         self.mt[blocks] = mt
@@ -516,19 +533,25 @@ class MemoryMap:
 
     def _expand(self, blocks: Blocks) -> None:
         fresh = blocks[self.slot[blocks] == 0]
-        if fresh.size == 0:
-            return
-        while len(self.spare_slots) < fresh.size:
+        if fresh.size:
+            uses, rows = self.use[fresh], self._take_rows(fresh)
+            self.detail[rows] = uses[:, None]
+
+    def _take_rows(self, blocks: Blocks) -> npt.NDArray[np.int64]:
+        """Make pageblocks mixed: the rows of ``detail`` that are theirs from now on, to be written."""
+        missing = blocks.size - len(self.spare_slots)
+        if missing > 0:
             rows = len(self.detail)
-            grown = np.zeros((rows * 2, PAGEBLOCK_PAGES), np.uint8)
+            enough = max(2 * rows, rows + missing)
+            grown = np.zeros((enough, PAGEBLOCK_PAGES), np.uint8)
             grown[:rows] = self.detail
             self.detail = grown
-            self.spare_slots[:0] = range(rows * 2 - 1, rows - 1, -1)
-        taken = self.spare_slots[-fresh.size :][::-1]
-        del self.spare_slots[-fresh.size :]
-        self.slot[fresh] = taken
-        self.detail[taken] = self.use[fresh][:, None]
-        self.use[fresh] = Use.MIXED
+            self.spare_slots[:0] = range(enough - 1, rows - 1, -1)
+        taken = np.array(self.spare_slots[-blocks.size :][::-1], np.int64)
+        del self.spare_slots[-blocks.size :]
+        self.slot[blocks] = taken
+        self.use[blocks] = Use.MIXED
+        return taken
 
     def _collapse(self, blocks: Blocks) -> None:
         rows = self.detail[self.slot[blocks]]

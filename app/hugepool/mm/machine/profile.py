@@ -48,6 +48,7 @@ class KernelProfile:
         memmap_on_memory_any_size: memmap_on_memory serves memory of several blocks at once (6.8+).
         contig_skips_hugepages: the search for a gigantic page skips ranges that hold huge pages (6.3+, backported).
         isolation_pages: what alloc_contig_range isolates around its range (4 MiB until 5.18, then a pageblock).
+        block_zone_from_pages: a memory block that ends behind its zone has none (until 5.17); else what it was at boot.
         deferred_init: struct pages of boot memory are initialised late, as Debian's 6.x do: pageblocks that were taken
             before stay Unmovable; else all begin as Movable.
         fault_asks_size_first: a touch beyond a file's end is a SIGBUS even if a page is there (until 6.0).
@@ -116,6 +117,7 @@ class KernelProfile:
     memmap_on_memory_any_size: bool
     contig_skips_hugepages: bool
     isolation_pages: int
+    block_zone_from_pages: bool
     deferred_init: bool
     fault_asks_size_first: bool
     cgroup_numa_stat: bool
@@ -194,6 +196,7 @@ _5_14 = KernelProfile(
     memmap_on_memory_any_size=False,
     contig_skips_hugepages=False,
     isolation_pages=1024,
+    block_zone_from_pages=True,
     deferred_init=False,
     fault_asks_size_first=True,
     cgroup_numa_stat=False,
@@ -252,6 +255,7 @@ _6_1 = replace(
     poison_takes_failure_for_success=False,
     contig_skips_hugepages=True,
     isolation_pages=512,
+    block_zone_from_pages=False,
     deferred_init=True,
     fault_asks_size_first=False,
     cgroup_numa_stat=True,

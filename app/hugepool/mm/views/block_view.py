@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from hugepool.mm.kernel.memory_hotplug import valid_zones
+from hugepool.mm.kernel.memory_hotplug import valid_zones, zone_of_block
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, SectionState, Use
 from hugepool.mm.machine.state import Host
@@ -71,10 +71,9 @@ def _block(host: Host, number: int, state: int) -> MemoryBlock:
     first = number * per_block
     part = slice(first * BLOCKS_PER_SECTION, min(first + per_block, mem.nr_sections) * BLOCKS_PER_SECTION)
     nids = mem.section_nid[first : first + per_block]
-    zone_ids = np.unique(mem.zone[part])
-    zones = [mem.zones[i - 1] for i in zone_ids.tolist() if i]
     online = state == SectionState.ONLINE
-    zone = zones[0].name if online and len(zones) == 1 and zone_ids[0] else None
+    only = zone_of_block(host, number) if online else None
+    zone = only.name if only else None
     return MemoryBlock(
         block=number,
         phys_index=f"{number:08x}",
