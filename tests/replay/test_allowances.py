@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from hugepool.mm.machine.errors import MMError
+from hugepool.replay import run
 from hugepool.replay.balance import in_the_reader_s_hand
 from hugepool.replay.compare import Row
 from hugepool.replay.run import replay_trace
@@ -109,3 +111,14 @@ def test_a_switch_at_run_time_makes_places_of_first_optimisations_matter() -> No
     assert step.after is not None
     step.after["meminfo_kb"]["MemTotal"] += 8  # the switch is still off there
     assert (5, "MemTotal change (pages)") in {(row.step, row.counter) for row in off(trace)}
+
+
+def test_memory_that_the_model_does_not_let_go_is_counted_as_not_modelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise MMError("EBUSY", "in the way")
+
+    monkeypatch.setattr(run, "plug", refuse)
+    report = replay_trace(recording("i_boot_none-6.18-HVOon"))
+    assert dict(report.not_modelled) == {"memory plugged or unplugged from outside: EBUSY": 2}

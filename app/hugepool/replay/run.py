@@ -8,6 +8,7 @@ from hugepool.fs.machine import read_machine
 from hugepool.mm.boot.import_machine import restore_machine
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import SetLowmemReserveRatio
+from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views.vmstat import counters
@@ -76,7 +77,10 @@ def replay_trace(trace: Trace) -> Report:
             comparator.skip(step, played)
             continue
         if step.do in ("wait", "observe"):
-            plug(host, comparator.kernel, step.after)
+            try:
+                plug(host, comparator.kernel, step.after)
+            except MMError as refused:
+                report.not_modelled[f"memory plugged or unplugged from outside: {refused.errno}"] += 1
         comparator.compare(step, played, counters(host))
         player.adopting = False
         _settle(host)
