@@ -20,7 +20,7 @@ seen: Counter[str] = Counter()
 class CountingCommands(RandomCommands):
     """The same machine, counting what it does."""
 
-    def apply(self, command: c.Command) -> dict[str, Any] | None:
+    def apply(self, command: c.Command[Any]) -> dict[str, Any] | None:
         """Apply and count."""
         result = super().apply(command)
         seen[f"{type(command).__name__} {'refused' if result is None else 'applied'}"] += 1

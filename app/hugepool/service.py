@@ -132,6 +132,11 @@ class Reply:
     events: list[Occurrence] = field(default_factory=list)
     replayed: bool = False
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The result as plain data; empty when there is none."""
+        return to_jsonable_python(self.result) or {}
+
 
 class HostNotFound(MMError):
     """No host of this name."""
@@ -317,7 +322,7 @@ class Service:
         return reply
 
     def execute(
-        self, name: str, command: Command, terms: Terms, view: Callable[[Host, Any], Any] | None = None
+        self, name: str, command: Command[Any], terms: Terms, view: Callable[[Host, Any], Any] | None = None
     ) -> Reply:
         """Apply one command to a host.
 
@@ -332,7 +337,7 @@ class Service:
         return self._again(name, terms, lambda: self._execute(name, command, terms, view))
 
     def _execute(
-        self, name: str, command: Command, terms: Terms, view: Callable[[Host, Any], Any] | None
+        self, name: str, command: Command[Any], terms: Terms, view: Callable[[Host, Any], Any] | None
     ) -> Reply:
         loaded = self._current(name)
         _check_revision(loaded.revision, terms)
@@ -626,7 +631,7 @@ class Service:
         if terms.idempotency is None:
             return Change(now_ns, reply.events, terms.caller.name)
         kept = {
-            "result": to_jsonable_python(reply.result),
+            "result": reply.data or None,
             "error": reply.error,
             "revision": reply.revision,
             "events": reply.events,

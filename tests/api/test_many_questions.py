@@ -256,7 +256,7 @@ def test_a_touch_can_be_a_job_and_the_host_is_free_between_its_pieces(
 
     def slowly(name: str, *args: Any, **more: Any) -> Any:
         reply = execute(name, *args, **more)
-        if (reply.result or {}).get("touched") == 50:
+        if reply.data.get("touched") == 50:
             reached.set()
             go.wait(PATIENCE_SECONDS)
         return reply
@@ -290,9 +290,9 @@ def test_a_task_that_ends_meanwhile_is_told_with_what_was_touched(
 
     def ends_the_task(name: str, *args: Any, **more: Any) -> Any:
         reply = execute(name, *args, **more)
-        if (reply.result or {}).get("touched") == 4:
+        if reply.data.get("touched") == 4:
             monkeypatch.setattr(service, "execute", execute)
-            assert host.delete(f"tasks/{reply.result['pid']}").status_code == 200
+            assert host.delete(f"tasks/{reply.data['pid']}").status_code == 200
         return reply
 
     monkeypatch.setattr(service, "execute", ends_the_task)

@@ -155,7 +155,7 @@ CASES = {
     "fallocate": Case("files.fallocate", {}, fallocate, 507, "ENOSPC", "pool-exhausted"),
     "segment": Case("files.make_segment", {}, segment, 507, "ENOMEM", "cgroup-limit"),
     "offline": Case("memory_offline.offline_pages", MOVABLE, offline, 507, "ENOMEM", "vmemmap-restore"),
-    "by file": Case("memory_offline.offline_pages", MOVABLE, offline_file, 507, "ENOMEM", "vmemmap-restore"),
+    "by file": Case("memory_block.set_block_state", MOVABLE, offline_file, 507, "ENOMEM", "vmemmap-restore"),
     "range": Case("contig_ranges.take_range", MOVABLE, take_range, 409, "EBUSY", "vmemmap-restore"),
     "search": Case("contig_ranges.find_and_take", MOVABLE, find_range, 507, "ENOMEM", "no-contiguous-memory"),
     "cma": Case(

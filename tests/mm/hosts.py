@@ -1,11 +1,13 @@
 """Small machines for the engine's tests, and short ways to drive them."""
 
+from dataclasses import asdict
 from typing import Any
 
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.commands.commands import ClearFault, Command, SetFault, SetMaxHugePages
+from hugepool.mm.machine.pool_outcomes import Resize, Shortfall
 from hugepool.mm.machine.profile import PROFILES
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views.check import check
@@ -29,7 +31,7 @@ def boot_lines(kernel: str, cmdline: str, **more: Any) -> list[str]:
     return [data["line"] for event, data in call.events if event == "KernelMessagePrinted"]
 
 
-def resize(host: Host, count: int, nid: int | None = None, order: int = 9) -> Outcome:
+def resize(host: Host, count: int, nid: int | None = None, order: int = 9) -> Outcome[Resize]:
     """Write a pool size."""
     return apply(host, SetMaxHugePages(order, count, nid))
 
@@ -66,11 +68,18 @@ def let_restores_pass(host: Host) -> None:
     apply(host, ClearFault("vmemmap-restore"))
 
 
-def do(host: Host, command: Command) -> dict[str, Any]:
-    """Apply a command that must not be refused."""
+def shortfall_of(outcome: Outcome[Resize]) -> Shortfall:
+    """What a resize that fell short says."""
+    assert outcome.result.shortfall is not None
+    return outcome.result.shortfall
+
+
+def do(host: Host, command: Command[Any]) -> dict[str, Any]:
+    """Apply a command that must not be refused; its answer as plain data."""
     outcome = apply(host, command)
     assert outcome.error is None, outcome.error
-    return outcome.result
+    answer: dict[str, Any] = asdict(outcome.result)
+    return answer
 
 
 def assert_laws(host: Host) -> None:

@@ -1,5 +1,7 @@
 """The hugetlb controller: limits, charges, events; what goes with whom."""
 
+from typing import Any
+
 import pytest
 
 from hugepool.fs.render import listdir, render
@@ -37,7 +39,7 @@ def counts(host: Host, path: str) -> tuple[int, int, int, int]:
     return group.pages[9].usage, group.reservations[9].usage, group.events[9], group.events_local[9]
 
 
-def refused(host: Host, command: c.Command) -> MMError:
+def refused(host: Host, command: c.Command[Any]) -> MMError:
     """The refusal of a command that leaves no trace."""
     before = digest(host)
     trial = fork(host)
@@ -241,7 +243,7 @@ def test_a_cgroup_with_the_controller_on_below_takes_no_task() -> None:
     ],
     ids=str,
 )
-def test_what_the_kernel_refuses_changes_nothing(command: c.Command, errno: str) -> None:
+def test_what_the_kernel_refuses_changes_nothing(command: c.Command[Any], errno: str) -> None:
     host = pool()
     do(host, c.MakeCgroup("a/b", parents=True))
     task(host, "a/b", 1)

@@ -1,5 +1,7 @@
 """CMA areas: reserving, who may use them, and taking ranges out, held against the recorded kernel."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -180,12 +182,12 @@ def test_pages_of_a_freed_range_rest_on_the_list_of_the_cpu() -> None:
     # n_cma without the feature: 928 huge pages fit after 16384 pages were freed one by one, 954 would before.
     host = machine(2 * GIB, cmdline="cma=64M@0x40000000-0x44000000")
     zone = host.nodes[0].zones[1]
-    fits = apply(fork(host), c.SetMaxHugePages(9, 100_000)).result["allocated"]
+    fits = apply(fork(host), c.SetMaxHugePages(9, 100_000)).result.allocated
     do(host, c.AllocCma("reserved", PAGES))
     assert zone.nr_cached == 0
     do(host, c.FreeCma("reserved", PAGES))
     assert zone.nr_cached == zone.low
-    fewer = apply(fork(host), c.SetMaxHugePages(9, 100_000)).result["allocated"]
+    fewer = apply(fork(host), c.SetMaxHugePages(9, 100_000)).result.allocated
     assert fits - fewer in (zone.low // 512, zone.low // 512 + 1)
     pid = do(host, c.StartTask("balloon"))["pid"]
     do(host, c.GrowTask(pid, "kernel", 100))
@@ -248,7 +250,7 @@ def test_a_block_with_a_part_of_an_area_does_not_go_offline_nor_to_other_ranges(
     ],
     ids=repr,
 )
-def test_what_an_area_cannot_give_is_refused_and_nothing_changes(command: c.Command, errno: str) -> None:
+def test_what_an_area_cannot_give_is_refused_and_nothing_changes(command: c.Command[Any], errno: str) -> None:
     host = with_area()
     before = digest(host)
     with pytest.raises(MMError) as refused:

@@ -20,6 +20,7 @@ from tests.mm.hosts import (
     machine,
     resize,
     row,
+    shortfall_of,
 )
 
 
@@ -151,7 +152,7 @@ def test_growing_past_the_target_is_no_shortfall() -> None:
     let_restores_pass(host)
     outcome = resize(host, 10, nid=0)
     assert host.hstates[9].nr_node == [12, 5]
-    assert outcome.result["shortfall"] is None
+    assert outcome.result.shortfall is None
 
 
 def test_raising_the_target_under_surplus_in_use_is_no_shortfall() -> None:
@@ -162,7 +163,7 @@ def test_raising_the_target_under_surplus_in_use_is_no_shortfall() -> None:
     do(host, c.CreateTask("hugetlb", count=40, touch=40))
     outcome = resize(host, 30)
     assert row(host) == (40, 0, 0, 10, 30)
-    assert outcome.result["shortfall"] is None
+    assert outcome.result.shortfall is None
 
 
 def test_a_head_frame_of_6_12_may_come_from_another_node() -> None:
@@ -196,7 +197,7 @@ def test_a_mempolicy_shrink_says_other_node_for_nodes_it_may_not_touch() -> None
     do(host, c.CreateTask("hugetlb", count=4, touch=4, policy_mode="bind", policy_nodes=(0,)))
     outcome = apply(host, c.SetMaxHugePages(9, 0, mempolicy=(1,)))
     assert host.hstates[9].nr_node == [10, 0]
-    assert outcome.result["shortfall"]["reason"] == "other-node"
+    assert shortfall_of(outcome).reason == "other-node"
 
 
 def test_watermark_scale_factor_ends_at_1000_on_5_14() -> None:
@@ -229,7 +230,7 @@ def test_a_refusal_names_every_node_it_happened_on() -> None:
     do(host, c.GrowTask(hog, "kernel", at_most=0, partial=True))
     outcome = resize(host, 0)
     assert host.hstates[9].surplus_node == [50, 50]
-    reasons = {r["node"]: r["reason"] for r in outcome.result["shortfall"]["nodes"]}
+    reasons = {r.node: r.reason for r in shortfall_of(outcome).nodes}
     assert reasons == {0: "vmemmap-restore", 1: "vmemmap-restore"}
     assert outcome.error is not None
     assert "0, 1" in outcome.error.detail

@@ -6,6 +6,7 @@ from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.pool_outcomes import Demotion
 from hugepool.mm.machine.state import Host
 from tests.mm.hosts import (
     GIB,
@@ -18,6 +19,7 @@ from tests.mm.hosts import (
     machine,
     resize,
     row,
+    shortfall_of,
 )
 
 
@@ -54,12 +56,12 @@ def test_a_refused_shrink_says_enomem_with_the_result_and_a_repeated_one_does_no
     first = resize(host, 0)
     assert first.error is not None
     assert (first.error.errno, first.error.reason) == ("ENOMEM", "injected-fault")
-    assert first.result["refused"] == 16
+    assert first.result.refused == 16
     fault = host.faults["vmemmap-restore"]
     before = fault.failures
     again = resize(host, 0)
     assert again.error is None
-    assert again.result["shortfall"]["reason"] == "surplus-not-retried"
+    assert shortfall_of(again).reason == "surplus-not-retried"
     assert fault.failures == before
 
 
@@ -83,7 +85,7 @@ def test_a_failed_page_costs_one_failing_request() -> None:
     resize(host, 0)
     assert row(host) == (3, 3, 0, 3, 0)
     result = resize(host, 20).result
-    assert (row(host), result["allocated"]) == ((20, 20, 0, 0, 20), 17)
+    assert (row(host), result.allocated) == ((20, 20, 0, 0, 20), 17)
 
 
 def test_table_2_5_reserved_and_used_pages_are_kept() -> None:
@@ -97,7 +99,7 @@ def test_table_2_5_reserved_and_used_pages_are_kept() -> None:
     do(other, c.CreateTask("hugetlb", count=3))
     outcome = resize(other, 0)
     assert row(other) == (3, 3, 3, 3, 0)
-    assert outcome.result["shortfall"]["reason"] == "reserved"
+    assert shortfall_of(outcome).reason == "reserved"
 
 
 def test_table_11_2_a_failing_surplus_free_by_the_application() -> None:
@@ -265,7 +267,7 @@ def test_a_demote_that_cannot_restore_changes_no_counter() -> None:
     assert_laws(host)
 
 
-def demote_with_one_reserved(kernel: str, count: int) -> tuple[Host, int, Outcome]:
+def demote_with_one_reserved(kernel: str, count: int) -> tuple[Host, int, Outcome[Demotion]]:
     """A host with two free pages of 1 GiB, one of them reserved by a task, after a demotion."""
     host = machine(6 * GIB, kernel=kernel, cmdline="hugetlb_free_vmemmap=on hugepagesz=1G hugepages=2")
     pid = do(host, c.StartTask("owner"))["pid"]
@@ -298,7 +300,7 @@ def test_6_12_demotes_reserved_pages_and_their_owner_gets_sigbus() -> None:
 def test_6_12_is_busy_after_demoting_less_than_asked_for() -> None:
     host, _, outcome = demote_with_one_reserved("6.12", 5)
     assert outcome.error is not None
-    assert (outcome.error.errno, outcome.result["demoted"]) == ("EBUSY", 2)
+    assert (outcome.error.errno, outcome.result.demoted) == ("EBUSY", 2)
     assert (row(host, 18), row(host)) == ((0, 0, 1, 0, 0), (1024, 1024, 0, 0, 1024))
 
 

@@ -1,5 +1,8 @@
 """Growing the pool: arithmetic to the page, distribution, limits.  Golden numbers carry their source."""
 
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,19 @@ from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.mmzone import Use
 from hugepool.mm.machine.sparse_vmemmap import walk
-from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, free_pages, machine, resize, row, total_pages
+from tests.mm.hosts import (
+    GIB,
+    KERNELS,
+    MIB,
+    assert_laws,
+    do,
+    free_pages,
+    machine,
+    resize,
+    row,
+    shortfall_of,
+    total_pages,
+)
 
 # Recorded guests: net cost and MemTotal per first-time page.
 NET = {"5.14": 506, "6.1": 505, "6.12": 505, "6.18": 505}
@@ -23,7 +38,7 @@ def test_a_page_costs_512_less_its_vmemmap_plus_a_table_per_section(kernel: str)
     host = machine(4 * GIB, kernel=kernel)
     free, total = free_pages(host), total_pages(host)
     result = resize(host, 64).result
-    tables = result["vmemmap"]["page_table_pages"]
+    tables = result.vmemmap.page_table_pages
     assert tables in (1, 2)  # 64 pages fill one section or straddle two
     assert free - free_pages(host) == 64 * NET[kernel] + tables
     assert total_pages(host) - total == 64 * FRESH[kernel]
@@ -38,7 +53,7 @@ def test_the_second_cycle_costs_no_tables_and_leaves_memtotal_alone(kernel: str)
     resize(host, 0)
     free, total = free_pages(host), total_pages(host)
     result = resize(host, 100).result
-    assert result["vmemmap"]["page_table_pages"] == 0
+    assert result.vmemmap.page_table_pages == 0
     assert free - free_pages(host) == 100 * NET[kernel]
     assert total_pages(host) == total
     assert_laws(host)
@@ -49,7 +64,7 @@ def test_a_gigantic_page_splits_eight_pmds(kernel: str) -> None:
     host = machine(6 * GIB, kernel=kernel)
     free, total = free_pages(host), total_pages(host)
     result = resize(host, 1, order=18).result
-    assert result["vmemmap"] == {
+    assert asdict(result.vmemmap) == {
         "pages_freed": 4096 - (2 if kernel == "5.14" else 1),
         "pages_restored": 0,
         "page_table_pages": 8,
@@ -105,7 +120,7 @@ def test_a_mempolicy_write_has_a_global_target_and_frees_on_its_nodes_only() -> 
         outcome = apply(host, c.SetMaxHugePages(9, count, mempolicy=nodes))
         seen.append(tuple(host.hstates[9].nr_node))
     assert seen == [(0, 30), (20, 30), (26, 35), (26, 0)]
-    assert outcome.result["shortfall"]["missing"] == 26
+    assert shortfall_of(outcome).missing == 26
     assert_laws(host)
 
 
@@ -115,12 +130,12 @@ def test_growth_to_exhaustion_is_a_success_that_says_what_stopped_each_node(kern
     outcome = resize(host, 2**64 - 1)
     assert outcome.error is None
     got = row(host)[0]
-    shortfall = outcome.result["shortfall"]
-    assert shortfall["missing"] == 2**64 - 1 - got
-    assert [r["node"] for r in shortfall["nodes"]] == [0, 1]
-    assert {r["reason"] for r in shortfall["nodes"]} <= {"watermark", "no-contiguous-memory"}
+    shortfall = shortfall_of(outcome)
+    assert shortfall.missing == 2**64 - 1 - got
+    assert [r.node for r in shortfall.nodes] == [0, 1]
+    assert {r.reason for r in shortfall.nodes} <= {"watermark", "no-contiguous-memory"}
     assert row(host) == (got, got, 0, 0, got)
-    assert resize(host, 2**64 - 1).result["allocated"] == 0
+    assert resize(host, 2**64 - 1).result.allocated == 0
     assert_laws(host)
 
 
@@ -155,10 +170,10 @@ def test_surplus_is_converted_before_anything_is_allocated() -> None:
     resize(host, 2)
     assert row(host) == (6, 0, 0, 4, 2)
     result = resize(host, 5).result
-    assert (row(host), result["allocated"], result["converted_surplus"]) == ((6, 0, 0, 1, 5), 0, 3)
+    assert (row(host), result.allocated, result.converted_surplus) == ((6, 0, 0, 1, 5), 0, 3)
     resize(host, 2)
     result = resize(host, 9).result
-    assert (row(host), result["allocated"], result["converted_surplus"]) == ((9, 3, 0, 0, 9), 3, 4)
+    assert (row(host), result.allocated, result.converted_surplus) == ((9, 3, 0, 0, 9), 3, 4)
 
 
 def test_a_failed_split_leaves_the_page_unoptimised_and_says_nothing() -> None:
@@ -168,7 +183,7 @@ def test_a_failed_split_leaves_the_page_unoptimised_and_says_nothing() -> None:
     free, total = free_pages(host), total_pages(host)
     outcome = resize(host, 1)
     assert outcome.error is None
-    assert outcome.result["shortfall"] is None
+    assert outcome.result.shortfall is None
     assert (free - free_pages(host), total_pages(host) - total) == (512, 0)
     free = free_pages(host)
     resize(host, 2)  # the section is split now
@@ -215,7 +230,7 @@ def test_the_walk_of_an_optimised_page_ends_at_the_shared_tail_read_only() -> No
         (c.SetMinFreeKbytes(-1), "EINVAL"),
     ],
 )
-def test_bad_commands_are_refused(command: c.Command, errno: str) -> None:
+def test_bad_commands_are_refused(command: c.Command[Any], errno: str) -> None:
     with pytest.raises(MMError) as refusal:
         apply(machine(), command)
     assert refusal.value.errno == errno

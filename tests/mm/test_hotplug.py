@@ -1,5 +1,7 @@
 """Memory blocks plugged in and out, held against the arithmetic of the recorded kernels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -81,8 +83,8 @@ def test_only_5_14_loses_the_frames_of_the_first_optimisation(kernel: str) -> No
 
 def test_frames_that_got_lost_are_no_savings() -> None:
     host = plugged()
-    told = resize(host, 10).result["vmemmap"]
-    assert (told["pages_freed"], told["page_table_pages"]) == (0, 1)
+    said = resize(host, 10).result.vmemmap
+    assert (said.pages_freed, said.page_table_pages) == (0, 1)
     assert vmemmap_totals(host).pages_freed == 0
     assert vmemmap_totals(host).bytes_saved == -4096
     resize(host, 0)
@@ -240,7 +242,7 @@ def test_without_memory_for_the_vmemmap_nothing_is_added() -> None:
     ],
     ids=repr,
 )
-def test_what_cannot_be_plugged_is_refused_and_nothing_changes(command: c.Command, errno: str) -> None:
+def test_what_cannot_be_plugged_is_refused_and_nothing_changes(command: c.Command[Any], errno: str) -> None:
     host = machine(1 * GIB)
     before = digest(host)
     with pytest.raises(MMError) as refused:

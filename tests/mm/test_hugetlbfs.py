@@ -1,5 +1,7 @@
 """Mounts with size= and min_size=, files that several tasks map, SysV segments."""
 
+from typing import Any
+
 import pytest
 
 from hugepool.fs.render import render
@@ -31,7 +33,7 @@ def mapped(host: Host, count: int, path: str | None = F, **more: object) -> int:
     return int(do(host, command)["pid"])
 
 
-def refused(host: Host, command: c.Command) -> MMError:
+def refused(host: Host, command: c.Command[Any]) -> MMError:
     before = digest(host)
     trial = fork(host)
     with pytest.raises(MMError) as refusal:
@@ -120,7 +122,7 @@ def test_a_file_that_cannot_be_filled_keeps_what_it_got_and_not_the_size() -> No
     outcome = apply(host, c.FallocateFile(F, 12))
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("ENOSPC", "mount-full")
-    assert (outcome.result["allocated"], outcome.result["count"], outcome.result["blocks"]) == (10, 0, 40960)
+    assert (outcome.result.allocated, outcome.result.count, outcome.result.blocks) == (10, 0, 40960)
     assert row(host)[1] == 40
     assert_laws(host)
 
@@ -325,7 +327,7 @@ def test_a_page_behind_the_end_of_a_file(kernel: str) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_done_with_files_changes_nothing(command: c.Command, errno: str) -> None:
+def test_what_cannot_be_done_with_files_changes_nothing(command: c.Command[Any], errno: str) -> None:
     host = machine(4 * GIB, cmdline="hugepagesz=1G hugepages=1", kernel="6.1")
     mounted(host)
     assert refused(host, command).errno == errno

@@ -1,5 +1,7 @@
 """What 6.18 does otherwise than 6.12, rule by rule; docs/kernel-rules.md 18 has the words and the numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ CMA = f"{ON} cma=64M@0x40000000-0x44000000"
 GIGANTIC = "hugepagesz=1G hugepages=2"
 
 
-def refused(host: Host, command: c.Command) -> MMError:
+def refused(host: Host, command: c.Command[Any]) -> MMError:
     """The refusal of a command that must not work, whether or not it left traces."""
     try:
         error = apply(host, command).error
@@ -139,7 +141,7 @@ def test_without_a_frame_for_its_head_a_page_is_optimised_all_the_same(kernel: s
     resize(host, 4)
     total, free = total_pages(host), free_pages(host)
     do(host, c.SetFault("vmemmap-head-frame"))
-    tables = resize(host, 57).result["vmemmap"]["page_table_pages"]
+    tables = resize(host, 57).result.vmemmap.page_table_pages
     assert host.hstates[9].nr_optimized == 57
     assert (total_pages(host) - total, free_pages(host) - free) == (53 * 7, -53 * 505 - tables)
     assert_laws(host)

@@ -1,5 +1,7 @@
 """Memory blocks going offline and coming back, held against the behaviour file's table and recordings."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,7 @@ def test_table_11_3_a_failing_dissolve_keeps_what_was_dissolved() -> None:
     first = apply(host, c.SetBlockState(BLOCK, "offline"))
     assert first.error is not None
     assert (first.error.errno, first.error.reason) == ("ENOMEM", "injected-fault")
-    assert first.result["dissolved"] == {"2048kB": 20}
+    assert first.result.dissolved == {"2048kB": 20}
     assert row(host) == (80, 80, 0, 0, 80)
     assert host.mem.section_state[BLOCK] == 1
     again = apply(host, c.SetBlockState(BLOCK, "offline"))
@@ -96,7 +98,7 @@ def test_enomem_although_zone_movable_has_plenty_of_free_memory() -> None:
     outcome = apply(host, c.SetBlockState(BLOCK, "offline"))
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("ENOMEM", "vmemmap-restore")
-    assert outcome.result["dissolved"] == {"2048kB": 4}  # 25 pages pay for four of six
+    assert outcome.result.dissolved == {"2048kB": 4}  # 25 pages pay for four of six
     assert outcome.error.facts["pages_needed"] == 6
     assert_laws(host)
 
@@ -147,8 +149,8 @@ def test_6_12_finds_moved_pages_with_the_worker_and_gives_up_when_none_is_unprom
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("EBUSY", "in-flight")
     assert outcome.error.result is not None
-    assert outcome.error.result["migrated_hugepages"] == 64
-    assert outcome.error.result["state"] == "online"
+    assert outcome.error.result.migrated_hugepages == 64
+    assert outcome.error.result.state == "online"
     assert row(host) == (64, 0, 0, 0, 64)
     assert len(host.deferred) == huge_in_block(host) == 64
     assert_laws(host)
@@ -180,7 +182,7 @@ def test_used_pages_and_free_ones_in_one_block_never_end() -> None:
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("EINTR", "livelock")
     assert row(host) == (64, 44, 0, 0, 64)
-    assert outcome.result["passes"] < 20
+    assert outcome.result.passes < 20
     assert_laws(host)
 
 
@@ -223,7 +225,7 @@ def test_an_unmovable_page_is_told_on_the_console(block: int) -> None:
     refused = apply(host, c.SetBlockState(block, "offline"))
     assert refused.error is not None
     assert (refused.error.errno, refused.error.reason) == ("EBUSY", "unmovable-page")
-    assert refused.result["state"] == "online"
+    assert refused.result.state == "online"
     assert ("KernelMessagePrinted", {"line": "page dumped because: unmovable page"}) in refused.events
     assert_laws(host)
 
@@ -287,7 +289,7 @@ def test_table_11_4_a_failing_replacement_grows_the_pool_by_one_page_a_try() -> 
         outcome = apply(host, command)
         assert outcome.error is not None
         assert (outcome.error.errno, outcome.error.reason) == ("EBUSY", "vmemmap-restore")
-        assert outcome.result["after"]["nr_hugepages"] == 61 + tries
+        assert outcome.result.after.nr_hugepages == 61 + tries
         assert row(host) == (61 + tries, 61 + tries, 0, tries, 61)
         assert_laws(host)
     let_restores_pass(host)
@@ -348,7 +350,7 @@ def test_5_14_searches_through_huge_pages_and_grows_their_pool() -> None:
         (c.FreeContigRange(3), "ENOENT"),
     ],
 )
-def test_bad_ranges_are_refused(command: c.Command, errno: str) -> None:
+def test_bad_ranges_are_refused(command: c.Command[Any], errno: str) -> None:
     with pytest.raises(MMError) as refusal:
         apply(machine(), command)
     assert refusal.value.errno == errno
@@ -407,7 +409,7 @@ def test_free_pages_of_the_block_itself_make_no_room_for_what_must_leave_it() ->
 
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("EINTR", "livelock")
-    assert outcome.result["migrated_pages"] <= left + 1
-    assert outcome.result["passes"] < 20
+    assert outcome.result.migrated_pages <= left + 1
+    assert outcome.result.passes < 20
     assert all(zone.nr_isolated == 0 for zone in host.zones)
     assert_laws(host)

@@ -146,7 +146,7 @@ def test_later_kernels_keep_what_a_refused_page_in_use_went_through(kernel: str,
     refused = apply(host, c.PoisonPage(old * 512 + 3, mode))
     assert refused.error is not None
     assert (refused.error.errno, refused.error.reason) == ("EBUSY", "injected-fault")
-    assert refused.result["action"] == ("migrated" if mode == "soft" else "unmapped")
+    assert refused.result.action == ("migrated" if mode == "soft" else "unmapped")
     assert host.poisoned_pages == (mode == "hard")
     assert host.tasks[pid].maps[0].pages.get(0) != old
     assert bool(host.tasks[pid].maps[0].pages) == (mode == "soft")

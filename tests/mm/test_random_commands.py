@@ -1,5 +1,6 @@
 """Random command sequences against the laws: a state machine over everything a host can be asked."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class RandomCommands(RuleBasedStateMachine):
             *nodes, kernel=kernel, cmdline=f"hugetlb_free_vmemmap={feature}{words}", seed=seed
         )
 
-    def apply(self, command: c.Command) -> dict[str, Any] | None:
+    def apply(self, command: c.Command[Any]) -> dict[str, Any] | None:
         self.now += 1_000_000_000
         trial = fork(self.host)
         try:
@@ -55,7 +56,8 @@ class RandomCommands(RuleBasedStateMachine):
         except MMError:
             return None  # the service throws such a host away
         self.host = trial
-        return outcome.result
+        answer: dict[str, Any] = asdict(outcome.result)
+        return answer
 
     # -- pools -------------------------------------------------------------------------------------------
 

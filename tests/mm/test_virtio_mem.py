@@ -1,5 +1,7 @@
 """Unplugging parts of a memory block: sub-blocks, tries, and the growth that failing restores cause."""
 
+from typing import Any
+
 import pytest
 
 from hugepool.mm.boot.boot import boot
@@ -74,7 +76,7 @@ def test_runaway_growth_five_surplus_pages_for_each_huge_page_that_cannot_be_res
     refused = apply(host, c.UnplugMemory(BLOCK, 4096))
     assert refused.error is not None
     assert refused.error.errno == "ENOMEM"
-    assert refused.result["unplugged_pages"] < 4096
+    assert refused.result.unplugged_pages < 4096
     nr, free, resv, surplus, most = row(host)
     assert (free, resv, most) == (nr, 0, 61)
     assert surplus == nr - 61 > 100
@@ -87,7 +89,7 @@ def test_kernel_memory_in_the_way_is_passed_over_and_told() -> None:
     refused = apply(host, c.UnplugMemory(block, 32768))
     assert refused.error is not None
     assert refused.error.errno == "EBUSY"
-    assert refused.result["busy_sub_blocks"] > 0
+    assert refused.result.busy_sub_blocks > 0
     assert_laws(host)
 
 
@@ -101,7 +103,7 @@ def test_kernel_memory_in_the_way_is_passed_over_and_told() -> None:
     ],
     ids=repr,
 )
-def test_what_cannot_be_unplugged_is_refused_and_nothing_changes(command: c.Command, errno: str) -> None:
+def test_what_cannot_be_unplugged_is_refused_and_nothing_changes(command: c.Command[Any], errno: str) -> None:
     host = plugged()
     before = digest(host)
     with pytest.raises(MMError) as refused:

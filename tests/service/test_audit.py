@@ -38,7 +38,7 @@ FIELDS: list[tuple[Table, str]] = [
     (t.contig_ranges, "end_pfn"),
     (t.cma_areas, "base_pfn"),
 ]
-NOW: list[c.Command] = [
+NOW: list[c.Command[Any]] = [
     c.SetMaxHugePages(9, 40),
     c.CreateTask("hugetlb", count=6, touch=4),
     c.CreateTask("hugetlb", count=6, touch=4),

@@ -27,7 +27,7 @@ service = Service(Settings(database_url=sys.argv[1]))
 service.start()
 for count in range(1, 100_000):
     reply = service.execute("lab", c.SetMaxHugePages(9, count % 300), Terms())
-    print(reply.revision, reply.result["after"]["nr_hugepages"], flush=True)
+    print(reply.revision, reply.result.after.nr_hugepages, flush=True)
 """
 
 
@@ -40,7 +40,7 @@ def test_200_concurrent_writers_over_two_services_lose_nothing(service: Service,
     with ThreadPoolExecutor(20) as pool:
         replies = list(pool.map(lambda i: start_task(services[i % 2]), range(200)))
     assert sorted(reply.revision for reply in replies) == list(range(2, 202))
-    pids = {reply.result["pid"] for reply in replies if reply.result}
+    pids = {reply.result.pid for reply in replies if reply.result}
     assert len(pids) == 200
     for each in services:
         tasks, revision = each.read("lab", lambda host: set(host.tasks))

@@ -131,7 +131,7 @@ def test_a_change_advances_the_revision_and_the_history(service: Service, anothe
     reply = service.execute("lab", c.SetMaxHugePages(9, 10), Terms())
     assert (reply.revision, reply.error) == (2, None)
     assert reply.result is not None
-    assert reply.result["after"]["nr_hugepages"] == 10
+    assert reply.result.after.nr_hugepages == 10
     assert nr(another()) == 10
     events = service.events("lab", 0, 1000)
     assert [e.id for e in events] == list(range(1, len(events) + 1))
@@ -170,7 +170,7 @@ def test_a_refusal_that_touched_nothing_keeps_the_host_in_memory(service: Servic
 
 def test_a_refusal_that_came_half_way_throws_the_host_in_memory_away(service: Service) -> None:
     service.execute("lab", c.SetMinFreeKbytes(128), Terms())
-    pid = service.execute("lab", c.StartTask("kernel"), Terms()).result["pid"]
+    pid = service.execute("lab", c.StartTask("kernel"), Terms()).result.pid
     service.execute("lab", c.GrowTask(pid, "kernel", at_most=0, partial=True), Terms())
     before, host = state(service), in_memory(service)
     with pytest.raises(MMError) as refused:  # the map has grown when there is no memory for its page table
@@ -292,7 +292,7 @@ def test_the_same_key_gives_the_stored_answer_again(service: Service, another: M
     service.execute("lab", c.SetMaxHugePages(9, 0), Terms())
     for each in (service, another()):
         again = each.execute("lab", c.SetMaxHugePages(9, 10), keyed("k"))
-        assert (again.result, again.error, again.revision) == (first.result, None, 2)
+        assert (again.data, again.error, again.revision) == (first.data, None, 2)
         assert again.replayed
     assert nr(service) == 0
 

@@ -22,9 +22,9 @@ def queue_a_page(service: Service, name: str = "lab") -> None:
     service.execute(name, c.SetOvercommit(9, 5), Terms())
     reply = service.execute(name, c.CreateTask("hugetlb", count=2, touch=2), Terms())
     assert reply.result is not None
-    ended = service.execute(name, c.ExitTask(reply.result["pid"]), Terms())
+    ended = service.execute(name, c.ExitTask(reply.result.pid), Terms())
     assert ended.result is not None
-    assert ended.result["queued"] == 2
+    assert ended.result.queued == 2
 
 
 def queued(service: Service, name: str = "lab") -> int:

@@ -41,7 +41,7 @@ def reloaded(store: HostStore, name: str = "lab") -> Loaded:
     return loaded
 
 
-def random_command(rng: random.Random, host: Host) -> c.Command:
+def random_command(rng: random.Random, host: Host) -> c.Command[Any]:
     pid = rng.choice([*host.tasks, 1])
     path, group = (
         rng.choice(("/dev/hugepages/a", "/dev/hugepages/b", "/mnt/h/f")),

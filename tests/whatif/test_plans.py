@@ -90,15 +90,16 @@ def test_the_largest_pool_leaves_what_is_to_be_kept_and_one_more_does_not(
         nid, count = target.get("node"), target["nr_hugepages"]
         written, more = fork(host), fork(host)
         outcome = resize(written, count, nid, order)
-        assert (outcome.error, outcome.result["shortfall"]) == (None, None)
+        assert (outcome.error, outcome.result.shortfall) == (None, None)
         assert mem_available(written) == target["available_bytes"] >= keep
         assert [row["nr_hugepages"] for row in target["nodes"]] == written.hstates[order].nr_node
         one_more = resize(more, count + 1, nid, order).result
         if target["limited_by"] == "keep":
-            assert one_more["shortfall"] is None
+            assert one_more.shortfall is None
             assert mem_available(more) == target["one_more"]["available_bytes"] < keep
         else:
-            assert one_more["shortfall"]["reason"] == target["limited_by"]
+            assert one_more.shortfall is not None
+            assert one_more.shortfall.reason == target["limited_by"]
 
 
 def test_a_pool_that_is_too_large_already_is_made_smaller() -> None:
@@ -191,7 +192,7 @@ def _shrunk_with(host: Host, node: int | None, left: int, count: int) -> int:
     pid = do(trial, c.StartTask("kernel", "driver", node=node))["pid"]
     do(trial, c.GrowTask(pid, "kernel", node=node, at_most=left, until_node=node))
     outcome = resize(trial, trial.hstates[ORDER].max_huge_pages - count)
-    return int(outcome.result["freed"])
+    return int(outcome.result.freed)
 
 
 @by_kernel
@@ -339,7 +340,7 @@ def test_a_machine_that_fits_until_others_touch_their_memory_is_found_out() -> N
     with pytest.raises(MMError, match="79 free"):
         apply(fork(trial), start)
     resize(trial, 140, 1)
-    assert apply(trial, start).result["signal"] is None
+    assert apply(trial, start).result.signal is None
 
 
 def test_the_least_to_write_counts_on_overcommit_and_with_what_others_have_not_reserved() -> None:
@@ -357,7 +358,7 @@ def test_the_least_to_write_counts_on_overcommit_and_with_what_others_have_not_r
         resize(trial, count, 0)
         apply(trial, c.TouchHugePages(1000, 0, 4))
         try:
-            fits = apply(trial, start).result["signal"] is None
+            fits = apply(trial, start).result.signal is None
         except MMError:
             fits = False
         assert fits is starts

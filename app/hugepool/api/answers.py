@@ -87,7 +87,7 @@ def _declared(request: Request) -> Any:
 def change(
     request: Request,
     host: str,
-    command: Command,
+    command: Command[Any],
     conditions: Conditions,
     body: BaseModel | None = None,
 ) -> Response:
@@ -100,11 +100,11 @@ def strictly(
     request: Request, reply: Reply, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
     """The same for a caller who wants an error when a pool did not reach what was asked; the change is kept."""
-    short = (reply.result or {}).get("shortfall")
+    short = reply.data.get("shortfall")
     if reply.error is not None or short is None:
         return outcome(request, reply, status, headers)
     error = {"errno": "EBUSY", "detail": short["summary"], **short}
-    return refusal(request, error, reply.result, {**(headers or {}), **reply_headers(reply)})
+    return refusal(request, error, reply.data, {**(headers or {}), **reply_headers(reply)})
 
 
 def outcome(
@@ -113,7 +113,7 @@ def outcome(
     """A change's result, or its refusal with what was kept; either with the revision after it."""
     headers = {**(headers or {}), **reply_headers(reply)}
     if reply.error is not None:
-        return refusal(request, reply.error, reply.result, headers)
+        return refusal(request, reply.error, reply.data or None, headers)
     return document(reply.result, status, headers)
 
 

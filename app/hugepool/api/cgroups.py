@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import examples, group_schemas
+from hugepool.api import examples
 from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
@@ -13,17 +13,18 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.groups import CgroupBody
 from hugepool.mm.commands.commands import RemoveCgroup
-from hugepool.mm.machine.group_outcomes import Cgroup
+from hugepool.mm.machine.group_outcomes import Cgroup, RemovedCgroup
 from hugepool.mm.views import group_view
+from hugepool.mm.views.group_view import Cgroups
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/cgroups", tags=["cgroups"])
 PathInPath = Annotated[str, Path(description="A path below /sys/fs/cgroup.", examples=["pods/a"])]
 
 
-@router.get("", response_model=group_schemas.Cgroups, responses=reading())
+@router.get("", response_model=Cgroups, responses=reading())
 def list_cgroups(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """All cgroups by path, the root first."""
-    return read(request, host, lambda machine: group_schemas.Cgroups(group_view.cgroups(machine)))
+    return read(request, host, group_view.cgroups)
 
 
 @router.get("/{path:path}", response_model=Cgroup, responses=reading())
@@ -47,9 +48,7 @@ def put_cgroup(
     return change(request, host, body.command(path), conditions, body)
 
 
-@router.delete(
-    "/{path:path}", response_model=group_schemas.RemovedCgroup, responses=changing(409, body=False)
-)
+@router.delete("/{path:path}", response_model=RemovedCgroup, responses=changing(409, body=False))
 def remove_cgroup(request: Request, host: HostInPath, path: PathInPath, conditions: Changing) -> Response:
     """Remove a cgroup without tasks and cgroups in it; what is charged to it goes to the one above."""
     return change(request, host, RemoveCgroup(path), conditions)

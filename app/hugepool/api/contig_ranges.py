@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import contig_schemas, examples
+from hugepool.api import examples
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
@@ -14,7 +14,7 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import ContigBody
 from hugepool.mm.commands.commands import FreeContigRange
-from hugepool.mm.machine.outcomes import ContigRange
+from hugepool.mm.machine.memory_outcomes import AllocatedRange, ContigRange
 from hugepool.mm.views.range_view import contig_range, ranges
 
 router = APIRouter(
@@ -26,7 +26,7 @@ RangeInPath = Annotated[int, Path(description="Number of the range.", examples=[
 @router.post(
     "",
     status_code=201,
-    response_model=contig_schemas.AllocatedRange,
+    response_model=AllocatedRange,
     responses=changing(409, 507, status=201),
 )
 def alloc_contig_range(
@@ -40,7 +40,7 @@ def alloc_contig_range(
     reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
     if reply.error is not None or reply.result is None:
         return outcome(request, reply)
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/contig-ranges/{reply.result['id']}"})
+    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/contig-ranges/{reply.data['id']}"})
 
 
 @router.get("", response_model=ListPage[ContigRange], responses=reading())

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from hugepool.api import activity_schemas, examples
+from hugepool.api import examples
 from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
@@ -11,6 +11,7 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import DeferredModeBody
 from hugepool.mm.commands.commands import RunFreeHpageWork, SetDeferredMode
+from hugepool.mm.machine.outcomes import Drained, WorkerMode
 from hugepool.mm.views.task_view import DeferredFrees, deferred_frees
 
 router = APIRouter(
@@ -24,7 +25,7 @@ def get_deferred_frees(request: Request, host: HostInPath, _: IfNoneMatch = None
     return read(request, host, deferred_frees)
 
 
-@router.put("", response_model=activity_schemas.DeferredMode, responses=changing())
+@router.put("", response_model=WorkerMode, responses=changing())
 def set_deferred_mode(
     request: Request, host: HostInPath, conditions: Changing, body: DeferredModeBody = examples.DEFERRED_MODE
 ) -> Response:
@@ -32,7 +33,7 @@ def set_deferred_mode(
     return change(request, host, SetDeferredMode(body.mode), conditions, body)
 
 
-@router.post("/drain", response_model=activity_schemas.Drained, responses=changing(body=False))
+@router.post("/drain", response_model=Drained, responses=changing(body=False))
 def drain_deferred_frees(request: Request, host: HostInPath, conditions: Changing) -> Response:
     """Work off the queue now: what was freed, and what came back into the pool as surplus."""
     return change(request, host, RunFreeHpageWork(), conditions)

@@ -20,7 +20,11 @@ def describe(schemas: dict[str, Any], models: Iterable[Any]) -> None:
         found = classes.get(schema.get("title", "").partition("[")[0])
         if found is not None:
             schema["description"] = summary_of(found)
-            schema["required"] = list(schema["properties"])  # an answer has all its fields
+            schema["required"] = list(
+                schema["properties"]
+            )  # an answer has all its fields, so none has a default
+            for field in schema["properties"].values():
+                field.pop("default", None)
             for name, text in attributes_of(found).items():
                 schema["properties"][name]["description"] = text
 

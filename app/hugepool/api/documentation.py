@@ -14,7 +14,8 @@ from fastapi.staticfiles import StaticFiles
 
 from hugepool.api.described import describe
 from hugepool.api.errors import PROBLEM_JSON
-from hugepool.api.schemas import Problem
+from hugepool.api.problem import Problem, Result
+from hugepool.mm.machine.errors import Remedy
 
 TAGS = [
     {
@@ -164,7 +165,7 @@ class DocumentedAPI(FastAPI):
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             parts.update(problem.pop("$defs", {}))
             parts["Problem"] = problem
-            describe(parts, self._models)
+            describe(parts, [*self._models, Result, Remedy])
             schema["components"]["schemas"] = dict(sorted(parts.items()))
         return schema
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
@@ -111,7 +112,7 @@ def problem(
 def refusal(
     request: Request,
     error: Mapping[str, Any],
-    result: Mapping[str, Any] | None,
+    result: Any,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The problem of a refusal told as data; ``result`` when changes are kept."""
@@ -121,7 +122,7 @@ def refusal(
     if error.get("summary") is not None:
         facts |= {"summary": error["summary"], "remedies": error["remedies"]}
     if result is not None:
-        facts["result"] = result
+        facts["result"] = to_jsonable_python(result)
     return problem(request, error["errno"], error["detail"], facts=facts, headers=headers)
 
 

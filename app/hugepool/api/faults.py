@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import activity_schemas, examples
+from hugepool.api import examples
 from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
@@ -14,7 +14,7 @@ from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import FaultBody
 from hugepool.mm.commands.commands import ClearFault
 from hugepool.mm.machine.fault_inject import FaultPoint
-from hugepool.mm.machine.outcomes import Fault
+from hugepool.mm.machine.outcomes import Disarmed, Fault
 from hugepool.mm.views.fault_view import FaultList, fault, faults
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/faults", tags=["faults"])
@@ -54,7 +54,7 @@ def set_fault(
     return change(request, host, command, conditions, body)
 
 
-@router.delete("/{point}", response_model=activity_schemas.Disarmed, responses=changing(body=False))
+@router.delete("/{point}", response_model=Disarmed, responses=changing(body=False))
 def clear_fault(request: Request, host: HostInPath, point: PointInPath, conditions: Changing) -> Response:
     """Disarm a fault point; an unarmed one stays as it is."""
     return change(request, host, ClearFault(point[:MAX_POINT]), conditions)

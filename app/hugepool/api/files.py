@@ -81,7 +81,7 @@ def write_file(
     if asked.command is None:
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"ETag": etag(revision)})
     reply = service.execute(host, asked.command, conditions.terms(request, body))
-    if strict and (reply.error is not None or (reply.result or {}).get("shortfall")):
+    if strict and (reply.error is not None or reply.data.get("shortfall")):
         return strictly(request, reply)
     if reply.error is not None and not (asked.hides_refusal and reply.result is not None):
         return outcome(request, reply)
@@ -92,7 +92,7 @@ def write_file(
 
 
 def _outcome(requested: int | None, reply: Reply) -> str:
-    after = (reply.result or {}).get("after", {})
+    after = reply.data.get("after", {})
     said = f"requested={requested}; nr_hugepages={after.get('nr_hugepages')}"
-    reason = (reply.error or {}).get("reason") or ((reply.result or {}).get("shortfall") or {}).get("reason")
+    reason = (reply.error or {}).get("reason") or (reply.data.get("shortfall") or {}).get("reason")
     return said if reason is None else f"{said}; reason={reason}"

@@ -92,7 +92,7 @@ def delete_host(request: Request, host: HostInPath, conditions: Changing) -> Res
     reply = service_of(request).delete(host, conditions.terms(request, None))
     headers = reply_headers(reply)
     if reply.error is not None:
-        return refusal(request, reply.error, reply.result, headers)
+        return refusal(request, reply.error, reply.data or None, headers)
     return Response(status_code=204, headers=headers)
 
 

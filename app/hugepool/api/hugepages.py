@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from hugepool.api import contig_schemas, examples, media, schemas
+from hugepool.api import examples, media
 from hugepool.api.answers import at_hand, change, outcome, read, service_of, strictly, tagged
 from hugepool.api.documentation import Responses, changing, reading
 from hugepool.api.fields import HostInPath, SizeInPath
@@ -14,6 +14,7 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch, Strict, etag
 from hugepool.forms.bodies import DemoteBody, OvercommitBody, PoolSizeBody
 from hugepool.mm.machine.errors import NotFound
+from hugepool.mm.machine.pool_outcomes import Demotion, Overcommit, Resize
 from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, ULONG_MAX, order_of, size_name
 from hugepool.mm.views import explain as explain_view
 from hugepool.mm.views.pool_view import HugePages, HugePagesList, hugepages, hugepages_of
@@ -54,7 +55,7 @@ async def get_hugepages(
 
 @router.put(
     "/{size}/nr_hugepages",
-    response_model=schemas.Resize,
+    response_model=Resize,
     responses=changing(409, 507, example=examples.RESIZE),
 )
 def set_nr_hugepages(
@@ -76,7 +77,7 @@ def set_nr_hugepages(
     return strictly(request, reply) if strict else outcome(request, reply)
 
 
-@router.put("/{size}/nr_overcommit_hugepages", response_model=schemas.Overcommit, responses=changing())
+@router.put("/{size}/nr_overcommit_hugepages", response_model=Overcommit, responses=changing())
 def set_nr_overcommit_hugepages(
     request: Request,
     host: HostInPath,
@@ -88,7 +89,7 @@ def set_nr_overcommit_hugepages(
     return change(request, host, body.command(order_in_path(size)), conditions, body)
 
 
-@router.post("/{size}/demote", response_model=contig_schemas.Demotion, responses=changing(409, 507))
+@router.post("/{size}/demote", response_model=Demotion, responses=changing(409, 507))
 def demote(
     request: Request,
     host: HostInPath,

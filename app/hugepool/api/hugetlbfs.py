@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from hugepool.api import examples, group_schemas, touching
+from hugepool.api import examples, touching
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
@@ -14,8 +14,17 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.groups import SEGMENT, FileBody, MountBody
 from hugepool.mm.commands.commands import Umount
-from hugepool.mm.machine.group_outcomes import HugetlbFile, HugetlbfsMount
+from hugepool.mm.machine.group_outcomes import (
+    ChangedFile,
+    HugetlbFile,
+    HugetlbfsMount,
+    MadeSegment,
+    MountedHugetlbfs,
+    UnlinkedFile,
+    Unmounted,
+)
 from hugepool.mm.views import group_view
+from hugepool.mm.views.group_view import HugetlbFiles, Mounts
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}", tags=["hugetlbfs"])
 MountInPath = Annotated[
@@ -31,7 +40,7 @@ FileInPath = Annotated[
 WithFiles = Annotated[bool, Query(description="Also when files are there: they go, as with umount(8).")]
 
 
-@router.post("/mounts", status_code=201, response_model=HugetlbfsMount, responses=changing(507, status=201))
+@router.post("/mounts", status_code=201, response_model=MountedHugetlbfs, responses=changing(507, status=201))
 def create_mount(
     request: Request, host: HostInPath, conditions: Changing, body: MountBody = examples.MOUNT
 ) -> Response:
@@ -40,10 +49,10 @@ def create_mount(
     return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/mounts{body.path}"})
 
 
-@router.get("/mounts", response_model=group_schemas.Mounts, responses=reading())
+@router.get("/mounts", response_model=Mounts, responses=reading())
 def list_mounts(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """All mounts, the oldest first."""
-    return read(request, host, lambda machine: group_schemas.Mounts(group_view.mounts(machine)))
+    return read(request, host, group_view.mounts)
 
 
 @router.get("/mounts/{path:path}", response_model=HugetlbfsMount, responses=reading())
@@ -52,9 +61,7 @@ def get_mount(request: Request, host: HostInPath, path: MountInPath, _: IfNoneMa
     return read(request, host, lambda machine: group_view.mount(machine, "/" + path.strip("/")))
 
 
-@router.delete(
-    "/mounts/{path:path}", response_model=group_schemas.Unmounted, responses=changing(409, body=False)
-)
+@router.delete("/mounts/{path:path}", response_model=Unmounted, responses=changing(409, body=False))
 def delete_mount(
     request: Request, host: HostInPath, path: MountInPath, conditions: Changing, with_files: WithFiles = False
 ) -> Response:
@@ -62,10 +69,10 @@ def delete_mount(
     return change(request, host, Umount("/" + path.strip("/"), empty=not with_files), conditions)
 
 
-@router.get("/files", response_model=group_schemas.HugetlbFiles, responses=reading())
+@router.get("/files", response_model=HugetlbFiles, responses=reading())
 def list_files(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
     """All files and segments of huge pages; those without a name as well."""
-    return read(request, host, lambda machine: group_schemas.HugetlbFiles(group_view.files(machine)))
+    return read(request, host, group_view.files)
 
 
 @router.get("/files/{path:path}", response_model=HugetlbFile, responses=reading())
@@ -76,7 +83,7 @@ def get_file(request: Request, host: HostInPath, path: FileInPath, _: IfNoneMatc
 
 @router.post(
     "/files/{path:path}",
-    response_model=group_schemas.ChangedFile,
+    response_model=ChangedFile | UnlinkedFile | MadeSegment,
     responses={**changing(403, 409, 507), **LATER},
 )
 def change_file(

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from hugepool.api import contig_schemas, examples
+from hugepool.api import examples
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
@@ -14,6 +14,7 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import AddMemoryBody, BlockStateBody, UnplugBody
 from hugepool.mm.commands.commands import RemoveMemory, SetBlockState
+from hugepool.mm.machine.memory_outcomes import AddedMemory, BlockChange, RemovedMemory, Unplugged
 from hugepool.mm.views.block_view import MemoryBlock, blocks
 from hugepool.mm.views.block_view import block as block_of
 from hugepool.mm.views.blockers import Blockers, blockers
@@ -50,9 +51,7 @@ def get_blockers(request: Request, host: HostInPath, block: BlockInPath, _: IfNo
     return read(request, host, lambda machine: blockers(machine, block))
 
 
-@router.post(
-    "", status_code=201, response_model=contig_schemas.AddedMemory, responses=changing(409, 507, status=201)
-)
+@router.post("", status_code=201, response_model=AddedMemory, responses=changing(409, 507, status=201))
 def add_memory(
     request: Request, host: HostInPath, conditions: Changing, body: AddMemoryBody = examples.ADD_MEMORY
 ) -> Response:
@@ -60,11 +59,11 @@ def add_memory(
     reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
     if reply.error is not None or reply.result is None:
         return outcome(request, reply)
-    first = reply.result["blocks"][0]
+    first = reply.data["blocks"][0]
     return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/memory-blocks/{first}"})
 
 
-@router.post("/{block}/unplug", response_model=contig_schemas.Unplugged, responses=changing(409, 507))
+@router.post("/{block}/unplug", response_model=Unplugged, responses=changing(409, 507))
 def unplug_memory(
     request: Request,
     host: HostInPath,
@@ -80,13 +79,13 @@ def unplug_memory(
     return change(request, host, body.command(block), conditions, body)
 
 
-@router.delete("/{block}", response_model=contig_schemas.RemovedMemory, responses=changing(409, body=False))
+@router.delete("/{block}", response_model=RemovedMemory, responses=changing(409, body=False))
 def remove_memory(request: Request, host: HostInPath, block: BlockInPath, conditions: Changing) -> Response:
     """Unplug an offline memory block; its vmemmap and page tables go back to the system."""
     return change(request, host, RemoveMemory(block), conditions)
 
 
-@router.put("/{block}/state", response_model=contig_schemas.BlockChange, responses=changing(409, 507))
+@router.put("/{block}/state", response_model=BlockChange, responses=changing(409, 507))
 def set_memory_block_state(
     request: Request,
     host: HostInPath,

@@ -1,30 +1,64 @@
 """Health, version, metrics."""
 
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any, Literal
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from hugepool.api import activity_schemas
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import problems
 from hugepool.api.errors import problem
 from hugepool.api.strict_query import StrictRoute
 from hugepool.mm.machine.profile import PROFILES
 
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Every part is fit to work.
+
+    Attributes:
+        parts: database, migrations, worker: each with `ok`.
+    """
+
+    parts: dict[str, dict[str, Any]]
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What this service is.
+
+    Attributes:
+        kernels: the versions whose rules it knows.
+    """
+
+    name: str
+    version: str
+    kernels: list[str]
+
+
 router = APIRouter(route_class=StrictRoute, tags=["service"])
 VERSION = version("hugepool")
 
 
-@router.get("/healthz/live", response_model=activity_schemas.Live)
+@router.get("/healthz/live", response_model=Live)
 async def live() -> Response:
     """The process answers."""
-    return document({"status": "ok"})
+    return document(Live())
 
 
-@router.get("/healthz/ready", response_model=activity_schemas.Ready, responses=problems(503))
+@router.get("/healthz/ready", response_model=Ready, responses=problems(503))
 async def ready(request: Request) -> Response:
     """Database, migrations and worker are fit to work, a write included; else 503 with what is not."""
     parts = await run_sync(
@@ -32,15 +66,15 @@ async def ready(request: Request) -> Response:
     )
     wrong = [name for name, part in parts.items() if not part["ok"]]
     if not wrong:
-        return document({"status": "ok", "parts": parts})
+        return document(Ready(parts))
     detail = f"this service cannot work right now: {', '.join(wrong)}"
     return problem(request, "EAGAIN", detail, status=503, facts={"parts": parts})
 
 
-@router.get("/version", response_model=activity_schemas.Version)
+@router.get("/version", response_model=Version)
 async def show_version() -> Response:
     """Version of hugepool, and the kernels whose rules it knows."""
-    return document({"name": "hugepool", "version": VERSION, "kernels": list(PROFILES)})
+    return document(Version("hugepool", VERSION, list(PROFILES)))
 
 
 @router.get(

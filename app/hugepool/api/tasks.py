@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import activity_schemas, examples, group_schemas, touching
+from hugepool.api import examples, touching
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
@@ -17,7 +17,7 @@ from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody
 from hugepool.forms.groups import MoveBody, UnmapBody, WriteBody
 from hugepool.mm.commands.commands import ExitTask, ForkTask
-from hugepool.mm.machine.outcomes import Task
+from hugepool.mm.machine.task_outcomes import ExitedTask, StartedTask, Task, Touched, UnmappedPages
 from hugepool.mm.views.task_view import task, tasks
 from hugepool.service import Reply
 
@@ -28,7 +28,7 @@ PidInPath = Annotated[int, Path(description="Number of the process.", examples=[
 @router.post(
     "",
     status_code=201,
-    response_model=activity_schemas.StartedTask,
+    response_model=StartedTask,
     responses={**changing(507, status=201, example=examples.STARTED), **LATER},
 )
 def create_task(
@@ -50,7 +50,7 @@ def create_task(
 def _started(request: Request, reply: Reply, host: str) -> Response:
     if reply.error is not None or reply.result is None:
         return outcome(request, reply)
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/tasks/{reply.result['pid']}"})
+    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/tasks/{reply.data['pid']}"})
 
 
 @router.get("", response_model=ListPage[Task], responses=reading())
@@ -72,7 +72,7 @@ def get_task(request: Request, host: HostInPath, pid: PidInPath, _: IfNoneMatch 
     return read(request, host, lambda machine: task(machine, pid))
 
 
-@router.post("/{pid}/touch", response_model=activity_schemas.Touched, responses={**changing(), **LATER})
+@router.post("/{pid}/touch", response_model=Touched, responses={**changing(), **LATER})
 def touch_huge_pages(
     request: Request,
     host: HostInPath,
@@ -88,7 +88,7 @@ def touch_huge_pages(
     return touching.change(request, host, body.command(pid), conditions.terms(request, body), prefer)
 
 
-@router.post("/{pid}/write", response_model=activity_schemas.Touched, responses={**changing(), **LATER})
+@router.post("/{pid}/write", response_model=Touched, responses={**changing(), **LATER})
 def write_huge_pages(
     request: Request,
     host: HostInPath,
@@ -101,7 +101,7 @@ def write_huge_pages(
     return touching.change(request, host, body.command(pid), conditions.terms(request, body), prefer)
 
 
-@router.post("/{pid}/read", response_model=activity_schemas.Touched, responses={**changing(), **LATER})
+@router.post("/{pid}/read", response_model=Touched, responses={**changing(), **LATER})
 def read_huge_pages(
     request: Request,
     host: HostInPath,
@@ -115,7 +115,7 @@ def read_huge_pages(
     return touching.change(request, host, command, terms, prefer)
 
 
-@router.post("/{pid}/unmap", response_model=group_schemas.UnmappedPages, responses=changing())
+@router.post("/{pid}/unmap", response_model=UnmappedPages, responses=changing())
 def unmap_huge_pages(
     request: Request, host: HostInPath, pid: PidInPath, conditions: Changing, body: UnmapBody = examples.UNMAP
 ) -> Response:
@@ -143,7 +143,7 @@ def move_task(
     return change(request, host, body.command(pid), conditions, body)
 
 
-@router.delete("/{pid}", response_model=activity_schemas.ExitedTask, responses=changing(body=False))
+@router.delete("/{pid}", response_model=ExitedTask, responses=changing(body=False))
 def exit_task(request: Request, host: HostInPath, pid: PidInPath, conditions: Changing) -> Response:
     """End a process: its memory is unmapped and freed; some frees may wait for the kernel's worker."""
     return change(request, host, ExitTask(pid), conditions)

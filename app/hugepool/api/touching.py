@@ -6,7 +6,7 @@ to be that of the whole.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,9 @@ from hugepool.api.long_work import LateAnswer, accepted
 from hugepool.jobs import Report
 from hugepool.mm.commands.commands import CreateTask, FallocateFile, TouchHugePages
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.outcomes import shallow
+from hugepool.mm.machine.state import Host, VmemmapDelta
+from hugepool.mm.machine.task_outcomes import StartedTask, Touched
 from hugepool.mm.views.task_view import task
 from hugepool.service import (
     IdempotencyMismatch,
@@ -54,7 +56,7 @@ class Touch:
         whole = at_once or isinstance(self.command, FallocateFile) or not self._is_mapped()
         first = self.command if whole else _piece(self.command)
         self.reply = self.service.execute(self.host, first, self.terms)
-        return not whole and self.reply.error is None and (self.reply.result or {}).get("signal") is None
+        return not whole and self.reply.error is None and self.reply.data.get("signal") is None
 
     def _is_mapped(self) -> bool:
         """Whether all of a range of pages is there; if not, the engine has to refuse it before anything is touched."""
@@ -70,8 +72,8 @@ class Touch:
         asked = size(self.command)
         while self.reply is not None and self.reply.result is not None:
             done = self.reply.result
-            report(done["touched"], asked)
-            if done["signal"] is not None or done["touched"] >= asked:
+            report(done.touched, asked)
+            if done.signal is not None or done.touched >= asked:
                 return
             terms = Terms(caller=self.terms.caller)
             try:
@@ -79,17 +81,17 @@ class Touch:
             except MMError as refused:
                 self.reply = replace(self.reply, error=refused.data())
                 return
-            if (self.reply.result or {}).get("touched") == done["touched"]:
+            if self.reply.data.get("touched") == done.touched:
                 return
 
-    def _next(self, done: dict[str, Any]) -> TouchHugePages:
-        count = min(AT_ONCE, size(self.command) - done["touched"])
+    def _next(self, done: StartedTask | Touched) -> TouchHugePages:
+        count = min(AT_ONCE, size(self.command) - (done.touched or 0))
         if isinstance(self.command, TouchHugePages):
             first = self.command.first
             return replace(
-                self.command, count=count, first=None if first is None else first + done["touched"]
+                self.command, count=count, first=None if first is None else first + (done.touched or 0)
             )
-        return TouchHugePages(done["pid"], done["map"], count)
+        return TouchHugePages(done.pid, done.map or 0, count)
 
 
 def size(command: Command) -> int:
@@ -103,17 +105,26 @@ def _piece(command: CreateTask | TouchHugePages) -> CreateTask | TouchHugePages:
     return replace(command, count=min(command.count, AT_ONCE))
 
 
-def _with_task(before: dict[str, Any]) -> Callable[[Host, dict[str, Any]], dict[str, Any]]:
+def _with_task(before: StartedTask | Touched) -> Callable[[Host, Touched], StartedTask | Touched]:
     """The answer of all pieces so far: of the task as it is now, and the sums."""
 
-    def answer(machine: Host, piece: dict[str, Any]) -> dict[str, Any]:
-        now = asdict(task(machine, before["pid"])) if "kind" in before else {}
-        vmemmap = {name: count + piece["vmemmap"][name] for name, count in before["vmemmap"].items()}
-        touched = before["touched"] + piece["touched"]
-        ended = {name: piece[name] for name in ("signal", "reason", "facts")}
-        return {**before, **now, **ended, "touched": touched, "vmemmap": vmemmap}
+    def answer(machine: Host, piece: Touched) -> StartedTask | Touched:
+        now = shallow(task(machine, before.pid)) if isinstance(before, StartedTask) else {}
+        ended: dict[str, Any] = {"signal": piece.signal, "reason": piece.reason, "facts": piece.facts}
+        touched = (before.touched or 0) + piece.touched
+        injected = before.injected_fault or piece.injected_fault
+        vmemmap = _sum(before.vmemmap or VmemmapDelta(), piece.vmemmap)
+        return replace(before, **now, **ended, touched=touched, vmemmap=vmemmap, injected_fault=injected)
 
     return answer
+
+
+def _sum(one: VmemmapDelta, other: VmemmapDelta) -> VmemmapDelta:
+    return VmemmapDelta(
+        one.pages_freed + other.pages_freed,
+        one.pages_restored + other.pages_restored,
+        one.page_table_pages + other.page_table_pages,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ class Done:
     raised: Exception | None = None
 
     @property
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> Any:
         """What a job shows."""
         return None if self.reply is None else self.reply.result
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from hugepool.api import contig_schemas, examples
+from hugepool.api import examples
 from hugepool.api.answers import change, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
@@ -13,6 +13,7 @@ from hugepool.api.paging import Cursor, page, position
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import PoisonBody
+from hugepool.mm.machine.memory_outcomes import Poisoned
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views import page_view, section_view
 from hugepool.mm.views.page_view import Page
@@ -51,7 +52,7 @@ def get_page(request: Request, host: HostInPath, pfn: PfnInPath, _: IfNoneMatch 
     return read(request, host, lambda machine: page_view.page(machine, pfn))
 
 
-@router.post("/pages/{pfn}/poison", response_model=contig_schemas.Poisoned, responses=changing(409))
+@router.post("/pages/{pfn}/poison", response_model=Poisoned, responses=changing(409))
 def poison_page(
     request: Request,
     host: HostInPath,

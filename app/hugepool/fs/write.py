@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hugepool.fs import cgroup_show, parse
 from hugepool.fs.tree import (
@@ -37,7 +38,7 @@ class Write:
         requested: the number written, for pool sizes.
     """
 
-    command: c.Command | None
+    command: c.Command[Any] | None
     used: int
     requested: int | None = None
 

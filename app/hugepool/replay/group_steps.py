@@ -89,7 +89,7 @@ def read(player: "Player", op: Op) -> Played:
 
 def fork(player: "Player", op: Op) -> Played:
     """The child has the parent's mappings, under the same numbers."""
-    pid = player.apply(c.ForkTask(player.pid_of(op["task"]))).result["pid"]
+    pid = player.apply(c.ForkTask(player.pid_of(op["task"]))).result.pid
     player.pids[op["child"]] = pid
     for (task, number), map_id in list(player.maps.items()):
         if task == op["task"]:
@@ -142,7 +142,7 @@ def umount(player: "Player", op: Op) -> Played:
 def huge_file(player: "Player", op: Op) -> Played:
     """fallocate, punch, truncate or unlink of a file; those that open it tell its size and blocks."""
     path, pid = op["path"], player.pid_of(op["task"])
-    commands: dict[str, c.Command] = {
+    commands: dict[str, c.Command[Any]] = {
         "fallocate": c.FallocateFile(path, op["count"], op["from"], pid),
         "punch": c.PunchFile(path, op["count"], op["from"]),
         "truncate": c.TruncateFile(path, op["count"]),

@@ -11,6 +11,7 @@ import numpy as np
 from hugepool.fs import write as fs_write
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import Outcome, apply
+from hugepool.mm.commands.registry import Answer
 from hugepool.mm.kernel.page_alloc import allocatable
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.fault_inject import FaultAttr, FaultPoint
@@ -116,7 +117,7 @@ class Player:
         self.apply(c.RunFreeHpageWork())
         return handler(self, op)
 
-    def apply(self, command: c.Command) -> Outcome:
+    def apply(self, command: c.Command[Answer]) -> Outcome[Answer]:
         """Apply a command.  Raises what the model refuses, but for pool writes, which tell how they ended."""
         outcome = apply(self.host, command, self.now_ns)
         if outcome.error is not None and not isinstance(command, c.SetMaxHugePages | c.Demote):
@@ -146,7 +147,7 @@ class Player:
             return Played(written.used)
         outcome = self.apply(command)
         if isinstance(command, c.SetMaxHugePages):
-            self.exhausted = bool(outcome.result["full_nodes"])
+            self.exhausted = bool(outcome.result.full_nodes)
             return Played(written.used)
         if isinstance(command, c.Demote) and outcome.error is not None:
             return Played(-1, outcome.error.errno)
@@ -245,7 +246,7 @@ class Player:
         """A fork of the recording agent: it copies the agent's locked memory."""
         command = c.StartTask("process", "agent", resident=0 if self.adopting else self.agent_pages,
                               tables=0 if self.adopting else AGENT_TABLES)  # fmt: skip
-        pid = self.apply(command).result["pid"]
+        pid = self.apply(command).result.pid
         self.pids[op["task"]] = pid
         self.recorded_pids[str(op.get("result"))] = pid
         if self.adopting:
@@ -278,7 +279,7 @@ class Player:
         if self.adopting:
             if kind == "anon":
                 self.apply(c.AdoptPages(pid, "kernel", op["pages"] // 512))
-            return Played(self.apply(c.AdoptPages(pid, kind, op["pages"])).result["pages"])
+            return Played(self.apply(c.AdoptPages(pid, kind, op["pages"])).result.pages)
         if until is None:
             command = c.GrowTask(pid, kind, op["pages"], partial=True)
         else:
@@ -286,12 +287,12 @@ class Player:
             command = c.GrowTask(pid, kind, node=until.get("node"), at_most=at_most,
                                  zone_type=until["allocatable_for_zone_index"], until_node=until.get("node"),
                                  partial=True)  # fmt: skip
-        return Played(self.apply(command).result["pages"])
+        return Played(self.apply(command).result.pages)
 
     def shrink(self, op: dict[str, Any]) -> Played:
         """A process gives single pages back."""
         command = c.ShrinkTask(self.pid_of(op["task"]), op.get("pages", 0), op.get("keep_of_256"))
-        return Played(self.apply(command).result["pages"])
+        return Played(self.apply(command).result.pages)
 
     # -- huge mappings -----------------------------------------------------------------------------------
 
@@ -309,7 +310,7 @@ class Player:
                                  populate=bool(op.get("populate")))  # fmt: skip
         key = op["task"], op["map"]
         self.refused.add(key)
-        self.maps[key] = self.apply(command).result["map"]
+        self.maps[key] = self.apply(command).result.map
         self.refused.discard(key)
         if everything:
             self.ends[key] = op["count"], count
@@ -334,7 +335,7 @@ class Player:
         done = self.apply(
             c.TouchHugePages(self.pid_of(op["task"]), self.map_of(op), count, first, read)
         ).result
-        return Played(done["touched"], signal=done["signal"])
+        return Played(done.touched, signal=done.signal)
 
     def huge_unmap(self, op: dict[str, Any]) -> Played:
         """munmap, whole or in part.  The agent does not unmap what was refused."""

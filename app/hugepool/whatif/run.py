@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from hugepool.fs.machine import read_machine
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.import_machine import restore_machine
@@ -100,7 +102,7 @@ def _answer(state: _State, step: Step, now_ns: int) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Done:
-    """An outcome, or a refusal that left nothing."""
+    """An outcome, its result as plain data; or a refusal that left nothing."""
 
     result: dict[str, Any] | None
     error: MMError | None
@@ -111,18 +113,18 @@ def _do(state: _State, step: Step, now_ns: int) -> _Done:
     """One step on a copy: the engine may leave a host half changed when it refuses."""
     trial = fork(state.machine)
     try:
-        outcome: Outcome = STEPS[step.word].act(trial, step, state.names, now_ns)
+        outcome: Outcome[Any] = STEPS[step.word].act(trial, step, state.names, now_ns)
     except MMError as refusal:
         return _Done(None, refusal, [])
     state.machine = trial
-    return _Done(outcome.result, outcome.error, outcome.events)
+    return _Done(to_jsonable_python(outcome.result), outcome.error, outcome.events)
 
 
 def _drain(state: _State, now_ns: int) -> dict[str, Any] | None:
     """What the kernel's worker does soon after, where it is on its own."""
     if state.machine.deferred_mode != "auto" or not state.machine.deferred:
         return None
-    return apply(state.machine, RunFreeHpageWork(), now_ns).result
+    return asdict(apply(state.machine, RunFreeHpageWork(), now_ns).result)
 
 
 def counters(machine: Host) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import order_of
 
 Names = Mapping[str, dict[str, Any] | None]  # label of a step -> its result, None when it was refused
-Act = Callable[[Host, Any, Names, int], Outcome]  # (host, step, names, now_ns); raises MMError
-Build = Callable[[Any, Names], c.Command]
+Act = Callable[[Host, Any, Names, int], Outcome[Any]]  # (host, step, names, now_ns); raises MMError
+Build = Callable[[Any, Names], c.Command[Any]]
 MAX_DATA = 1 << 16
 
 
@@ -193,14 +193,14 @@ def _nothing(value: Any) -> Any:
 # -- what they do ------------------------------------------------------------------------------------------
 
 
-def _read(machine: Host, step: Any, _names: Names, _now_ns: int) -> Outcome:
+def _read(machine: Host, step: Any, _names: Names, _now_ns: int) -> Outcome[Any]:
     path = step.read.rstrip("/") or "/"
     if is_directory(machine, path):
         return Outcome(asdict(Listing(listdir(machine, path))))
     return Outcome({"content": render(machine, path)})
 
 
-def _write(machine: Host, step: Any, _names: Names, now_ns: int) -> Outcome:
+def _write(machine: Host, step: Any, _names: Names, now_ns: int) -> Outcome[Any]:
     """write(2): an engine's refusal that the kernel tells nobody of is a success here, with the reason."""
     asked = parse_write(machine, step.write, step.data.encode())
     if asked.command is None:
@@ -208,7 +208,7 @@ def _write(machine: Host, step: Any, _names: Names, now_ns: int) -> Outcome:
     done = apply(machine, asked.command, now_ns)
     if done.error is not None and not asked.hides_refusal:
         return done
-    return Outcome({"bytes": asked.used, **done.result}, None, done.events)
+    return Outcome({"bytes": asked.used, **asdict(done.result)}, None, done.events)
 
 
 def _made(what: str, key: str, reference: int | str, names: Names) -> int:
@@ -230,7 +230,7 @@ def _range(reference: int | str, names: Names) -> int:
     return _made("range", "id", reference, names)
 
 
-def _of_task(word: str, value: Any, build: Callable[[Any, int], c.Command]) -> StepKind:
+def _of_task(word: str, value: Any, build: Callable[[Any, int], c.Command[Any]]) -> StepKind:
     """A step that a task does, which a step `task` or `fork` may have begun."""
     return _by_command(
         word, value, lambda v, names: build(v, _pid(v.pid, names)), refers=lambda v: v.pid, refers_to=TASKS
@@ -240,7 +240,7 @@ def _of_task(word: str, value: Any, build: Callable[[Any, int], c.Command]) -> S
 def _by_command(word: str, value: Any, build: Build, **more: Any) -> StepKind:
     """A step that is one command of the engine."""
 
-    def act(machine: Host, step: Any, names: Names, now_ns: int) -> Outcome:
+    def act(machine: Host, step: Any, names: Names, now_ns: int) -> Outcome[Any]:
         return apply(machine, build(getattr(step, word), names), now_ns)
 
     return StepKind(word, value, act, build, **more)

@@ -5,8 +5,8 @@ service does) or apply to a copy.  A refusal that the kernel itself would leave 
 returned as ``Outcome.error`` with ``result``.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic
 
 from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when it is imported
     cgroups,
@@ -25,7 +25,7 @@ from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when
     why,
 )
 from hugepool.mm.commands.commands import Command
-from hugepool.mm.commands.registry import HANDLERS
+from hugepool.mm.commands.registry import HANDLERS, Answer
 from hugepool.mm.kernel import pcp
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Occurrence
@@ -33,21 +33,21 @@ from hugepool.mm.machine.state import Call, Host
 
 
 @dataclass(slots=True)
-class Outcome:
+class Outcome(Generic[Answer]):
     """What a command did.
 
     Attributes:
-        result: the answer as plain JSON data; also present beside an error whose changes are kept.
+        result: what the kind of command is answered with.  With an error: what is kept, which may be less.
         error: the refusal, or None.
         events: (type, data) in order.
     """
 
-    result: dict[str, Any]
+    result: Answer
     error: MMError | None = None
     events: list[Occurrence] = field(default_factory=list)
 
 
-def apply(host: Host, command: Command, now_ns: int = 0) -> Outcome:
+def apply(host: Host, command: Command[Answer], now_ns: int = 0) -> Outcome[Answer]:
     """Apply one command to a host.
 
     Raises:
@@ -56,14 +56,22 @@ def apply(host: Host, command: Command, now_ns: int = 0) -> Outcome:
     newest_pid = host.next_pid - 1
     call = Call(comm=getattr(command, "comm", "hugepool"), now_ns=now_ns)
     try:
-        result = HANDLERS[type(command)](host, call, command)
+        result: Any = HANDLERS[type(command)](host, call, command)
     except MMError as error:
         error.why = why.of_refusal(host, command, error, newest_pid)
         if error.result is None:
             raise
         pcp.settle(host, call)
-        return Outcome(error.result, error, call.events)
+        kept: Any = _marked(call, error.result)
+        return Outcome(kept, error, call.events)
     pcp.settle(host, call)
-    if call.injected:
-        result["injected_fault"] = True
-    return Outcome(result, None, call.events)
+    return Outcome(_marked(call, result), None, call.events)
+
+
+def _marked(call: Call, result: Any) -> Any:
+    """An answer with the mark of an injected fault; answers to commands that no fault can reach have none."""
+    return (
+        replace(result, injected_fault=True)
+        if call.injected and hasattr(result, "injected_fault")
+        else result
+    )

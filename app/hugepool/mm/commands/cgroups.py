@@ -1,25 +1,24 @@
 """Control groups: making, limiting and removing them, and moving tasks."""
 
-from dataclasses import asdict
-from typing import Any, get_args
+from typing import get_args
 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.pool import hstate
 from hugepool.mm.commands.registry import handles
-from hugepool.mm.commands.task import view
 from hugepool.mm.kernel import cgroup, hugetlb_cgroup
 from hugepool.mm.machine.cgroups import ROOT
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.group_outcomes import Cgroup, CgroupCounters
+from hugepool.mm.machine.group_outcomes import Cgroup, CgroupCounters, RemovedCgroup
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
+from hugepool.mm.machine.task_outcomes import Task
 
 NO_LIMIT = (1 << 63) - 1 >> 12  # pages of 4 KiB from which on a limit reads back as max
 
 
 @handles(c.MakeCgroup)
-def make(host: Host, call: Call, cmd: c.MakeCgroup) -> dict[str, Any]:
+def make(host: Host, call: Call, cmd: c.MakeCgroup) -> Cgroup:
     """mkdir, with those above where asked.
 
     Raises:
@@ -35,11 +34,11 @@ def make(host: Host, call: Call, cmd: c.MakeCgroup) -> dict[str, Any]:
         cgroup.enable(host, path)
     cgroup.make(host, cmd.path)
     call.emit(Event.CGROUP_MADE, path=cmd.path)
-    return asdict(cgroup_view(host, cmd.path))
+    return cgroup_view(host, cmd.path)
 
 
 @handles(c.PutCgroup)
-def put(host: Host, call: Call, cmd: c.PutCgroup) -> dict[str, Any]:
+def put(host: Host, call: Call, cmd: c.PutCgroup) -> Cgroup:
     """A cgroup with limits: it is made, with those above, where it is not there.
 
     Raises:
@@ -49,19 +48,19 @@ def put(host: Host, call: Call, cmd: c.PutCgroup) -> dict[str, Any]:
         make(host, call, c.MakeCgroup(cmd.path, parents=True))
     for order, kind, limit in cmd.limits:
         set_limit(host, call, c.SetCgroupLimit(cmd.path, order, kind, limit))
-    return asdict(cgroup_view(host, cmd.path))
+    return cgroup_view(host, cmd.path)
 
 
 @handles(c.RemoveCgroup)
-def remove(host: Host, call: Call, cmd: c.RemoveCgroup) -> dict[str, Any]:
+def remove(host: Host, call: Call, cmd: c.RemoveCgroup) -> RemovedCgroup:
     """rmdir.  Raises ENOENT; EBUSY with tasks or cgroups in it."""
     cgroup.remove(host, cmd.path)
     call.emit(Event.CGROUP_REMOVED, path=cmd.path)
-    return {"path": cmd.path}
+    return RemovedCgroup(cmd.path)
 
 
 @handles(c.SetCgroupLimit)
-def set_limit(host: Host, call: Call, cmd: c.SetCgroupLimit) -> dict[str, Any]:
+def set_limit(host: Host, call: Call, cmd: c.SetCgroupLimit) -> Cgroup:
     """Set a limit.
 
     Raises:
@@ -76,19 +75,19 @@ def set_limit(host: Host, call: Call, cmd: c.SetCgroupLimit) -> dict[str, Any]:
     kind: hugetlb_cgroup.Kind = "pages" if cmd.kind == "pages" else "reservations"
     hugetlb_cgroup.set_limit(group, kind, hs.order, limit)
     call.emit(Event.CGROUP_LIMIT_SET, path=cmd.path, size=hs.size, kind=cmd.kind, limit=limit)
-    return asdict(cgroup_view(host, cmd.path))
+    return cgroup_view(host, cmd.path)
 
 
 @handles(c.SetSubtreeControl)
-def set_subtree_control(host: Host, call: Call, cmd: c.SetSubtreeControl) -> dict[str, Any]:
+def set_subtree_control(host: Host, call: Call, cmd: c.SetSubtreeControl) -> Cgroup:
     """Switch the controller on or off for what is in a cgroup.  Raises ENOENT, EBUSY."""
     (cgroup.enable if cmd.enabled else cgroup.disable)(host, cmd.path)
     call.emit(Event.SUBTREE_CONTROL_SET, path=cmd.path, enabled=cmd.enabled)
-    return asdict(cgroup_view(host, cmd.path))
+    return cgroup_view(host, cmd.path)
 
 
 @handles(c.MoveTask)
-def move_task(host: Host, call: Call, cmd: c.MoveTask) -> dict[str, Any]:
+def move_task(host: Host, call: Call, cmd: c.MoveTask) -> Task:
     """Move a task to a cgroup; what is charged stays where it is.
 
     Raises:
@@ -100,7 +99,7 @@ def move_task(host: Host, call: Call, cmd: c.MoveTask) -> dict[str, Any]:
     task = host.tasks[cmd.pid]
     cgroup.attach(host, task, cmd.cgroup)
     call.emit(Event.TASK_MOVED, pid=task.pid, cgroup=cmd.cgroup)
-    return view(host, task)
+    return Task.of(host, task)
 
 
 def cgroup_view(host: Host, path: str) -> Cgroup:

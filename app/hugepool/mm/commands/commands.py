@@ -1,16 +1,65 @@
 """What can be asked of a host.  Commands are imperative, plain data; ``registry`` knows which handler answers which."""
 
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from hugepool.mm.machine.group_outcomes import (
+    Cgroup,
+    ChangedFile,
+    MadeSegment,
+    MountedHugetlbfs,
+    RemovedCgroup,
+    UnlinkedFile,
+    Unmounted,
+)
+from hugepool.mm.machine.memory_outcomes import (
+    AddedMemory,
+    AllocatedRange,
+    BlockChange,
+    ContigRange,
+    FreedPages,
+    Poisoned,
+    RemovedMemory,
+    Unplugged,
+)
+from hugepool.mm.machine.outcomes import (
+    AutoOnline,
+    Disarmed,
+    Drained,
+    Fault,
+    LowmemReserveRatio,
+    MinFreeKbytes,
+    OptimizeVmemmap,
+    ShmGroup,
+    WatermarkScaleFactor,
+    WorkerMode,
+    WrittenFile,
+)
+from hugepool.mm.machine.pool_outcomes import (
+    Demotion,
+    Overcommit,
+    Resize,
+)
+from hugepool.mm.machine.task_outcomes import (
+    ExitedTask,
+    StartedTask,
+    Task,
+    TaskPages,
+    Touched,
+    UnmappedPages,
+)
+
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 
-class Command:
-    """Something that can be asked of a host."""
+class Command(Generic[Answer_co]):
+    """Something that can be asked of a host; a kind of command names the class that it is answered with."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class SetMaxHugePages(Command):
+class SetMaxHugePages(Command[Resize]):
     """Write a pool size.  ``nid``: the per-node file; ``mempolicy``: nodes of a ``*_mempolicy`` write."""
 
     order: int
@@ -21,7 +70,7 @@ class SetMaxHugePages(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetOvercommit(Command):
+class SetOvercommit(Command[Overcommit]):
     """Write nr_overcommit_hugepages."""
 
     order: int
@@ -29,7 +78,7 @@ class SetOvercommit(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Demote(Command):
+class Demote(Command[Demotion]):
     """Write the ``demote`` file: split free gigantic pages into pages of the next smaller size (6.1+)."""
 
     order: int
@@ -39,42 +88,42 @@ class Demote(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetOptimizeVmemmap(Command):
+class SetOptimizeVmemmap(Command[OptimizeVmemmap]):
     """Write /proc/sys/vm/hugetlb_optimize_vmemmap (kernels that have it)."""
 
     enabled: bool
 
 
 @dataclass(frozen=True, slots=True)
-class SetMinFreeKbytes(Command):
+class SetMinFreeKbytes(Command[MinFreeKbytes]):
     """Write /proc/sys/vm/min_free_kbytes."""
 
     kbytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class SetWatermarkScaleFactor(Command):
+class SetWatermarkScaleFactor(Command[WatermarkScaleFactor]):
     """Write /proc/sys/vm/watermark_scale_factor, from 1 to the profile's limit."""
 
     factor: int
 
 
 @dataclass(frozen=True, slots=True)
-class SetLowmemReserveRatio(Command):
+class SetLowmemReserveRatio(Command[LowmemReserveRatio]):
     """Write or read /proc/sys/vm/lowmem_reserve_ratio: either recomputes the reserves.  None: a read."""
 
     ratios: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class WriteWithoutEffect(Command):
+class WriteWithoutEffect(Command[WrittenFile]):
     """A write that the kernel takes and that moves nothing in the model (drop_caches, tuning of the guest)."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class StartTask(Command):
+class StartTask(Command[Task]):
     """A process begins.  ``resident`` movable pages and ``tables`` unmovable ones come with it."""
 
     kind: str = "process"
@@ -90,7 +139,7 @@ class StartTask(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetMempolicy(Command):
+class SetMempolicy(Command[Task]):
     """set_mempolicy of a task: mode default, bind, interleave, preferred or local."""
 
     pid: int
@@ -99,7 +148,7 @@ class SetMempolicy(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class GrowTask(Command):
+class GrowTask(Command[TaskPages]):
     """A task touches more memory: movable (anon) or unmovable (kernel) single pages.
 
     ``pages`` to take, or with ``at_most``: until no more than so many order-0 pages are allocatable for a
@@ -117,7 +166,7 @@ class GrowTask(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class ShrinkTask(Command):
+class ShrinkTask(Command[TaskPages]):
     """A task gives back its most recently taken pages.
 
     ``keep_of_256``: instead, of every 256 pages keep so many (fragmentation).
@@ -129,7 +178,7 @@ class ShrinkTask(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptPages(Command):
+class AdoptPages(Command[TaskPages]):
     """A task takes over pages that an imported machine already had in use."""
 
     pid: int
@@ -138,7 +187,7 @@ class AdoptPages(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class MapHugePages(Command):
+class MapHugePages(Command[Touched]):
     """mmap of ``count`` huge pages by a task; ``touch`` of them are faulted in at once.
 
     ``file``: the path of a hugetlbfs file (created when it is not there) or the name of a SysV segment, from page
@@ -158,7 +207,7 @@ class MapHugePages(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class TouchHugePages(Command):
+class TouchHugePages(Command[Touched]):
     """Fault in pages ``first`` .. of a mapping (None: the lowest untouched ones).
 
     ``read``: without writing to them, so that nothing is copied.
@@ -172,7 +221,7 @@ class TouchHugePages(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class AdviseHugePages(Command):
+class AdviseHugePages(Command[UnmappedPages]):
     """madvise of a whole mapping: ``dontneed`` (MADV_DONTNEED) or ``remove`` (MADV_REMOVE)."""
 
     pid: int
@@ -181,7 +230,7 @@ class AdviseHugePages(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class ForkTask(Command):
+class ForkTask(Command[Task]):
     """fork: a child with the same mappings; private pages are shared until written."""
 
     pid: int
@@ -189,7 +238,7 @@ class ForkTask(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class UnmapHugePages(Command):
+class UnmapHugePages(Command[UnmappedPages]):
     """munmap of a mapping or of a part of it."""
 
     pid: int
@@ -199,7 +248,7 @@ class UnmapHugePages(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class ExitTask(Command):
+class ExitTask(Command[ExitedTask]):
     """A process ends: everything it mapped is unmapped."""
 
     pid: int
@@ -209,7 +258,7 @@ class ExitTask(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class MountHugetlbfs(Command):
+class MountHugetlbfs(Command[MountedHugetlbfs]):
     """Mount a hugetlbfs.  ``maximum``: size=, ``minimum``: min_size= (None: not given)."""
 
     path: str
@@ -219,7 +268,7 @@ class MountHugetlbfs(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Umount(Command):
+class Umount(Command[Unmounted]):
     """Unmount a hugetlbfs; its files go.  ``empty``: only if there are none."""
 
     path: str
@@ -227,7 +276,7 @@ class Umount(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class FallocateFile(Command):
+class FallocateFile(Command[ChangedFile]):
     """fallocate on a hugetlbfs file, which is created when it is not there.  ``pid``: who does it (None: root)."""
 
     path: str
@@ -237,7 +286,7 @@ class FallocateFile(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class PunchFile(Command):
+class PunchFile(Command[ChangedFile]):
     """fallocate(FALLOC_FL_PUNCH_HOLE): free pages of a hugetlbfs file."""
 
     path: str
@@ -246,7 +295,7 @@ class PunchFile(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class TruncateFile(Command):
+class TruncateFile(Command[ChangedFile]):
     """ftruncate of a hugetlbfs file, which is created when it is not there."""
 
     path: str
@@ -254,14 +303,14 @@ class TruncateFile(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class UnlinkFile(Command):
+class UnlinkFile(Command[UnlinkedFile]):
     """Remove a hugetlbfs file, or a SysV segment (IPC_RMID): its pages go with the last mapping."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class MakeSegment(Command):
+class MakeSegment(Command[MadeSegment]):
     """shmget(SHM_HUGETLB): make a SysV segment.
 
     ``groups``: the groups of a process without CAP_IPC_LOCK; None: it has it.
@@ -276,7 +325,7 @@ class MakeSegment(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetShmGroup(Command):
+class SetShmGroup(Command[ShmGroup]):
     """Write /proc/sys/vm/hugetlb_shm_group: the group that may make huge SysV segments."""
 
     gid: int
@@ -286,7 +335,7 @@ class SetShmGroup(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class MakeCgroup(Command):
+class MakeCgroup(Command[Cgroup]):
     """mkdir of a cgroup.
 
     ``parents``: make those above as well, each with the controller on (cgroup.subtree_control).
@@ -297,7 +346,7 @@ class MakeCgroup(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class PutCgroup(Command):
+class PutCgroup(Command[Cgroup]):
     """A cgroup, made with those above where it is not there, and limits of it: (order, kind, huge pages) each."""
 
     path: str
@@ -305,14 +354,14 @@ class PutCgroup(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveCgroup(Command):
+class RemoveCgroup(Command[RemovedCgroup]):
     """rmdir of a cgroup."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class SetCgroupLimit(Command):
+class SetCgroupLimit(Command[Cgroup]):
     """Write hugetlb.<size>.max (``kind`` pages) or .rsvd.max (reservations); ``limit`` in huge pages, None: max."""
 
     path: str
@@ -322,7 +371,7 @@ class SetCgroupLimit(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetSubtreeControl(Command):
+class SetSubtreeControl(Command[Cgroup]):
     """Write ``+hugetlb`` or ``-hugetlb`` to cgroup.subtree_control."""
 
     path: str
@@ -330,7 +379,7 @@ class SetSubtreeControl(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class MoveTask(Command):
+class MoveTask(Command[Task]):
     """Write a pid to cgroup.procs."""
 
     pid: int
@@ -338,7 +387,7 @@ class MoveTask(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetFault(Command):
+class SetFault(Command[Fault]):
     """Arm a fault point with the kernel's words."""
 
     point: str
@@ -349,21 +398,21 @@ class SetFault(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class ClearFault(Command):
+class ClearFault(Command[Disarmed]):
     """Disarm a fault point."""
 
     point: str
 
 
 @dataclass(frozen=True, slots=True)
-class SetDeferredMode(Command):
+class SetDeferredMode(Command[WorkerMode]):
     """``auto``: the service's worker drains; ``manual``: only a drain command (or a resize) does."""
 
     mode: str
 
 
 @dataclass(frozen=True, slots=True)
-class SetBlockState(Command):
+class SetBlockState(Command[BlockChange]):
     """Write a memory block's ``state``: offline, online, online_kernel or online_movable.
 
     ``repeat_ok``: a state already reached is success, as for the file ``online``; else EINVAL.
@@ -376,14 +425,14 @@ class SetBlockState(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetAutoOnline(Command):
+class SetAutoOnline(Command[AutoOnline]):
     """Write auto_online_blocks: what hot-added memory does by itself; the words of a block's state."""
 
     word: str
 
 
 @dataclass(frozen=True, slots=True)
-class AddMemory(Command):
+class AddMemory(Command[AddedMemory]):
     """Plug ``pages`` of memory into a node; ``start_pfn``: where, else behind the machine's RAM."""
 
     node: int
@@ -392,14 +441,14 @@ class AddMemory(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveMemory(Command):
+class RemoveMemory(Command[RemovedMemory]):
     """Unplug an offline memory block."""
 
     block: int
 
 
 @dataclass(frozen=True, slots=True)
-class UnplugMemory(Command):
+class UnplugMemory(Command[Unplugged]):
     """virtio-mem: take ``pages`` out of an online memory block, sub-block by sub-block."""
 
     block: int
@@ -408,7 +457,7 @@ class UnplugMemory(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class PoisonPage(Command):
+class PoisonPage(Command[Poisoned]):
     """A page turned bad (``hard``), or is to be taken out before it does (``soft``)."""
 
     pfn: int
@@ -417,7 +466,7 @@ class PoisonPage(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class AllocContigRange(Command):
+class AllocContigRange(Command[AllocatedRange]):
     """alloc_contig_range: empty pages ``start_pfn`` .. ``end_pfn`` (excluded) and take them."""
 
     start_pfn: int
@@ -427,7 +476,7 @@ class AllocContigRange(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class AllocContigPages(Command):
+class AllocContigPages(Command[AllocatedRange]):
     """alloc_contig_pages: find and take ``nr_pages`` pages in a row, on a node (None: the first)."""
 
     nr_pages: int
@@ -436,14 +485,14 @@ class AllocContigPages(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class FreeContigRange(Command):
+class FreeContigRange(Command[ContigRange]):
     """free_contig_range of a range taken before."""
 
     range_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class AllocCma(Command):
+class AllocCma(Command[AllocatedRange]):
     """cma_alloc: take ``nr_pages`` pages in a row out of an area."""
 
     area: str
@@ -452,7 +501,7 @@ class AllocCma(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class FreeCma(Command):
+class FreeCma(Command[FreedPages]):
     """cma_release of up to ``nr_pages`` pages of an area, the latest range first."""
 
     area: str
@@ -460,14 +509,14 @@ class FreeCma(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class RunFreeHpageWork(Command):
+class RunFreeHpageWork(Command[Drained]):
     """Work off the queue of deferred frees."""
 
     comm: str = "kworker/0:1"
 
 
 @dataclass(frozen=True, slots=True)
-class CreateTask(Command):
+class CreateTask(Command[StartedTask]):
     """The API's task: start a process and let it use memory, all or nothing.
 
     ``kind``: ``hugetlb``, ``anon`` or ``kernel``; ``pages`` of 4 KiB for the latter two.  ``file``, ``offset`` and

@@ -4,7 +4,6 @@ Source: mm/page_alloc.c alloc_contig_range(), alloc_contig_pages(), free_contig_
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -26,13 +25,15 @@ from hugepool.mm.kernel.contig import (
 from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.kernel.pcp import cache_freed
 from hugepool.mm.kernel.replace_hugepages import ContigProgress
+from hugepool.mm.machine import memory_outcomes as outcomes
 from hugepool.mm.machine.errors import ERRNO_NUMBER, BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.memory_outcomes import AllocatedRange, FreedPages, Moved
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use
+from hugepool.mm.machine.outcomes import Counters, counters, shallow, vmemmap_of
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, CmaArea, ContigRange, Host
-from hugepool.mm.machine.tell import counters, vmemmap_of
-from hugepool.mm.machine.units import PAGEBLOCK_PAGES
+from hugepool.mm.machine.units import ORDER_2M, PAGEBLOCK_PAGES
 
 TYPES = {"MOVABLE": Migrate.MOVABLE, "CMA": Migrate.CMA}
 
@@ -41,22 +42,22 @@ TYPES = {"MOVABLE": Migrate.MOVABLE, "CMA": Migrate.CMA}
 class Watch:
     """The pool before an allocation, and what it does on its way."""
 
-    before: dict[str, int]
+    before: Counters
     progress: ContigProgress
 
-    def told(self, host: Host, call: Call) -> dict[str, Any]:
-        """The answer's part about moving and replacing."""
-        after = counters(host.hstates[9])
-        return {**asdict(self.progress), "before": self.before, "after": after, "vmemmap": vmemmap_of(call)}
+    def moved(self, host: Host, call: Call) -> Moved:
+        """What was moved and replaced."""
+        after, vmemmap = counters(host.hstates[ORDER_2M]), vmemmap_of(call)
+        return Moved(**asdict(self.progress), before=self.before, after=after, vmemmap=vmemmap)
 
 
 def progress_of(host: Host) -> Watch:
     """Begin to watch an allocation."""
-    return Watch(counters(host.hstates[9]), ContigProgress())
+    return Watch(counters(host.hstates[ORDER_2M]), ContigProgress())
 
 
 @handles(AllocContigRange)
-def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
+def take_range(host: Host, call: Call, cmd: AllocContigRange) -> AllocatedRange:
     """Allocate a given range.
 
     Raises:
@@ -71,14 +72,14 @@ def take_range(host: Host, call: Call, cmd: AllocContigRange) -> dict[str, Any]:
     except BadInput:
         raise
     except MMError as error:
-        error.result = watch.told(host, call)
+        error.result = watch.moved(host, call)
         call.emit(Event.CONTIG_RANGE_REFUSED, start_pfn=cmd.start_pfn, end_pfn=cmd.end_pfn, errno=error.errno)
         raise
     return take(host, call, cmd.start_pfn, cmd.end_pfn, watch)
 
 
 @handles(AllocContigPages)
-def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, Any]:
+def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> AllocatedRange:
     """Find and allocate a range.  Raises ENOMEM when no candidate could be emptied."""
     most = host.mem.nr_blocks * PAGEBLOCK_PAGES
     if not 1 <= cmd.nr_pages <= most:
@@ -91,17 +92,17 @@ def find_and_take(host: Host, call: Call, cmd: AllocContigPages) -> dict[str, An
     start = alloc_contig_pages(host, call, zones, cmd.nr_pages, watch.progress)
     if start is None:
         raise MMError("ENOMEM", f"no {cmd.nr_pages} pages in a row can be freed on node {nid}", node=nid,
-                      reason=Reason.NO_CONTIGUOUS_MEMORY, result=watch.told(host, call))  # fmt: skip
+                      reason=Reason.NO_CONTIGUOUS_MEMORY, result=watch.moved(host, call))  # fmt: skip
     return take(host, call, start, start + cmd.nr_pages, watch)
 
 
 @handles(FreeContigRange)
-def give_back(host: Host, call: Call, cmd: FreeContigRange) -> dict[str, Any]:
+def give_back(host: Host, call: Call, cmd: FreeContigRange) -> outcomes.ContigRange:
     """Free a range.  Raises ENOENT when there is no such range."""
     kept = find(host, cmd.range_id)
-    told = range_view(kept)
+    given = outcomes.ContigRange.of(kept)
     untake(host, call, kept, kept.end_pfn - kept.start_pfn)
-    return told
+    return given
 
 
 def find(host: Host, range_id: int) -> ContigRange:
@@ -111,13 +112,13 @@ def find(host: Host, range_id: int) -> ContigRange:
     return host.contig_ranges[range_id]
 
 
-def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> dict[str, Any]:
+def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> AllocatedRange:
     """Keep a range that was just allocated under a number of its own."""
     kept = ContigRange(host.next_range_id, start_pfn, end_pfn)
     host.next_range_id += 1
     host.contig_ranges[kept.range_id] = kept
     call.emit(Event.CONTIG_RANGE_ALLOCATED, id=kept.range_id, start_pfn=start_pfn, end_pfn=end_pfn)
-    return {**range_view(kept), **watch.told(host, call)}
+    return AllocatedRange(**shallow(watch.moved(host, call)), **shallow(outcomes.ContigRange.of(kept)))
 
 
 def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
@@ -137,7 +138,7 @@ def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
 
 
 @handles(AllocCma)
-def alloc_cma(host: Host, call: Call, cmd: AllocCma) -> dict[str, object]:
+def alloc_cma(host: Host, call: Call, cmd: AllocCma) -> AllocatedRange:
     """Take pages out of an area, as its debugfs file ``alloc`` does.
 
     Raises:
@@ -155,31 +156,21 @@ def alloc_cma(host: Host, call: Call, cmd: AllocCma) -> dict[str, object]:
         for line in failure_lines(host, area, cmd.nr_pages, ret):
             call.printk(line)
         call.emit(Event.CMA_ALLOC_REFUSED, area=area.name, pages=cmd.nr_pages, ret=ret)
-        raise MMError("ENOMEM", start.detail, reason=start.reason, result=watch.told(host, call), ret=ret)
+        raise MMError("ENOMEM", start.detail, reason=start.reason, result=watch.moved(host, call), ret=ret)
     return take(host, call, start, start + cmd.nr_pages, watch)
 
 
 @handles(FreeCma)
-def free_cma(host: Host, call: Call, cmd: FreeCma) -> dict[str, object]:
+def free_cma(host: Host, call: Call, cmd: FreeCma) -> FreedPages:
     """Give pages of an area back, the latest range first, as its debugfs file ``free`` does."""
     area, left = area_of(host, cmd.area), cmd.nr_pages
     for kept in sorted(_ranges_in(host, area), key=lambda kept: -kept.range_id):
         if left <= 0:
             break
         left -= untake(host, call, kept, left)
-    return {"area": area.name, "freed_pages": cmd.nr_pages - max(0, left)}
+    return FreedPages(area.name, cmd.nr_pages - max(0, left))
 
 
 def _ranges_in(host: Host, area: CmaArea) -> list[ContigRange]:
     end = area.base_pfn + area.nr_pages
     return [kept for kept in host.contig_ranges.values() if area.base_pfn <= kept.start_pfn < end]
-
-
-def range_view(kept: ContigRange) -> dict[str, int]:
-    """A range as the API shows it."""
-    return {
-        "id": kept.range_id,
-        "start_pfn": kept.start_pfn,
-        "end_pfn": kept.end_pfn,
-        "nr_pages": kept.end_pfn - kept.start_pfn,
-    }

@@ -3,9 +3,6 @@
 Source: fs/hugetlbfs/inode.c, ipc/shm.c newseg() (5.14).
 """
 
-from dataclasses import asdict
-from typing import Any
-
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.pool import hstate
 from hugepool.mm.commands.registry import handles
@@ -16,11 +13,18 @@ from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.machine import group_outcomes
 from hugepool.mm.machine.errors import BadInput, MMError, NoHugePage
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.group_outcomes import HugetlbfsMount
+from hugepool.mm.machine.group_outcomes import (
+    ChangedFile,
+    HugetlbfsMount,
+    MadeSegment,
+    MountedHugetlbfs,
+    UnlinkedFile,
+    Unmounted,
+)
 from hugepool.mm.machine.mappings import HugetlbFile, Mount
+from hugepool.mm.machine.outcomes import Kept, ShmGroup, shallow, vmemmap_of
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.machine.tell import vmemmap_of
 from hugepool.mm.machine.units import ULONG_MAX
 
 MAX_PATH = 4095
@@ -42,7 +46,7 @@ def check_path(path: str) -> None:
 
 
 @handles(c.MountHugetlbfs)
-def mount(host: Host, call: Call, cmd: c.MountHugetlbfs) -> dict[str, Any]:
+def mount(host: Host, call: Call, cmd: c.MountHugetlbfs) -> MountedHugetlbfs:
     """Mount a hugetlbfs; at a path that has one it hides the older.
 
     Raises:
@@ -56,11 +60,11 @@ def mount(host: Host, call: Call, cmd: c.MountHugetlbfs) -> dict[str, Any]:
     maximum, minimum = (-1 if number is None else number for number in (cmd.maximum, cmd.minimum))
     made = hugetlbfs.mount(host, call, cmd.path, hs.order, maximum, minimum, _anywhere(host))
     call.emit(Event.HUGETLBFS_MOUNTED, path=cmd.path, size=hs.size, max=cmd.maximum, min=cmd.minimum)
-    return asdict(mount_view(host, made))
+    return MountedHugetlbfs(**shallow(mount_view(host, made)))
 
 
 @handles(c.Umount)
-def umount(host: Host, call: Call, cmd: c.Umount) -> dict[str, Any]:
+def umount(host: Host, call: Call, cmd: c.Umount) -> Unmounted:
     """Unmount a hugetlbfs: its files go, its minimum is given back.
 
     Raises:
@@ -72,8 +76,7 @@ def umount(host: Host, call: Call, cmd: c.Umount) -> dict[str, Any]:
         raise MMError("EBUSY", f"{files} files are on {cmd.path}", reason=Reason.MOUNT_BUSY, files=files)
     freed = hugetlbfs.umount(host, call, gone)
     call.emit(Event.HUGETLBFS_UNMOUNTED, path=cmd.path, freed=freed)
-    return {"path": cmd.path, "files": files, "freed": freed, "queued": len(host.deferred),
-            "vmemmap": vmemmap_of(call)}  # fmt: skip
+    return Unmounted(cmd.path, files, freed, len(host.deferred), vmemmap_of(call))
 
 
 def mount_view(host: Host, mounted: Mount) -> HugetlbfsMount:
@@ -101,7 +104,7 @@ def _anywhere(host: Host) -> Policy:
 
 
 @handles(c.FallocateFile)
-def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
+def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> ChangedFile:
     """Fill a hugetlbfs file with pages; it is created when it is not there.
 
     Raises:
@@ -116,40 +119,39 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> dict[str, Any]:
     except NoHugePage as refused:
         new = len(file.pages) - before
         raise MMError("ENOSPC", f"page {cmd.first + new} and those after it cannot be had", reason=refused.reason,
-                      result={**_changed(host, call, file), "allocated": new}, **refused.facts) from None  # fmt: skip
+                      result=_changed(host, call, file, allocated=new), **refused.facts) from None  # fmt: skip
     call.emit(Event.FILE_ALLOCATED, path=cmd.path, count=cmd.count)
-    return {**_changed(host, call, file), "allocated": len(file.pages) - before}
+    return _changed(host, call, file, allocated=len(file.pages) - before)
 
 
 @handles(c.PunchFile)
-def punch(host: Host, call: Call, cmd: c.PunchFile) -> dict[str, Any]:
+def punch(host: Host, call: Call, cmd: c.PunchFile) -> ChangedFile:
     """Free pages of a file, and private copies of them.  Raises ENOENT."""
     _check_part(cmd.first, cmd.count)
     file = _no_segment(hugetlbfs.find(host, cmd.path))
     freed = hugetlbfs.punch_hole(host, call, file, cmd.first, cmd.count)
     call.emit(Event.FILE_PUNCHED, path=cmd.path, first=cmd.first, count=cmd.count, freed=freed)
-    return {**_changed(host, call, file), "freed": freed}
+    return _changed(host, call, file, freed=freed)
 
 
 @handles(c.TruncateFile)
-def truncate(host: Host, call: Call, cmd: c.TruncateFile) -> dict[str, Any]:
+def truncate(host: Host, call: Call, cmd: c.TruncateFile) -> ChangedFile:
     """Set a file's size; it is created when it is not there.  Raises ENOENT no mount there; EINVAL."""
     if not 0 <= cmd.size <= hugetlbfs.MAX_FILE_PAGES:
         raise BadInput(f"must be 0..{hugetlbfs.MAX_FILE_PAGES}, not {cmd.size}", where="count")
     file = _open(host, cmd.path)
     freed = hugetlbfs.truncate(host, call, file, cmd.size)
     call.emit(Event.FILE_TRUNCATED, path=cmd.path, size=cmd.size, freed=freed)
-    return {**_changed(host, call, file), "freed": freed}
+    return _changed(host, call, file, freed=freed)
 
 
 @handles(c.UnlinkFile)
-def unlink(host: Host, call: Call, cmd: c.UnlinkFile) -> dict[str, Any]:
+def unlink(host: Host, call: Call, cmd: c.UnlinkFile) -> UnlinkedFile:
     """Remove a file or a SysV segment: its pages are freed, with the last mapping of it.  Raises ENOENT."""
     file = hugetlbfs.find(host, cmd.path)
     freed = hugetlbfs.unlink(host, call, file)
     call.emit(Event.FILE_UNLINKED, path=cmd.path)
-    return {"path": cmd.path, "freed": freed, "mapped": file.file_id in host.files, "queued": len(host.deferred),
-            "vmemmap": vmemmap_of(call)}  # fmt: skip
+    return UnlinkedFile(cmd.path, freed, file.file_id in host.files, len(host.deferred), vmemmap_of(call))
 
 
 def _open(host: Host, path: str) -> HugetlbFile:
@@ -184,15 +186,21 @@ def file_view(host: Host, file: HugetlbFile) -> group_outcomes.HugetlbFile:
     )
 
 
-def _changed(host: Host, call: Call, file: HugetlbFile) -> dict[str, Any]:
-    return {**asdict(file_view(host, file)), "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
+def _changed(host: Host, call: Call, file: HugetlbFile, *, allocated: int = 0, freed: int = 0) -> ChangedFile:
+    return ChangedFile(
+        **shallow(file_view(host, file)),
+        allocated=allocated,
+        freed=freed,
+        queued=len(host.deferred),
+        vmemmap=vmemmap_of(call),
+    )
 
 
 # -- SysV segments ----------------------------------------------------------------------------------------
 
 
 @handles(c.MakeSegment)
-def make_segment(host: Host, call: Call, cmd: c.MakeSegment) -> dict[str, Any]:
+def make_segment(host: Host, call: Call, cmd: c.MakeSegment) -> MadeSegment:
     """shmget(SHM_HUGETLB): pages are reserved as the segment is made.
 
     Raises:
@@ -207,12 +215,12 @@ def make_segment(host: Host, call: Call, cmd: c.MakeSegment) -> dict[str, Any]:
         try:
             hugetlb_resv_map.reserve_pages(host, call, asker, None, file, 0, cmd.count)
         except NoHugePage as refused:
-            kept = {"vmemmap": vmemmap_of(call)} if refused.reason == Reason.CGROUP_LIMIT else None
+            kept = Kept(vmemmap_of(call)) if refused.reason == Reason.CGROUP_LIMIT else None
             raise MMError("ENOMEM", f"{cmd.count} huge pages of {hs.size} cannot be reserved", reason=refused.reason,
                           result=kept, pages_needed=cmd.count, **refused.facts) from None  # fmt: skip
     hugetlbfs.add_file(host, file)
     call.emit(Event.SEGMENT_MADE, name=file.path, size=hs.size, count=cmd.count)
-    return {**asdict(file_view(host, file)), "vmemmap": vmemmap_of(call)}
+    return MadeSegment(**shallow(file_view(host, file)), vmemmap=vmemmap_of(call))
 
 
 def _check_segment(host: Host, cmd: c.MakeSegment) -> None:
@@ -230,10 +238,10 @@ def _check_segment(host: Host, cmd: c.MakeSegment) -> None:
 
 
 @handles(c.SetShmGroup)
-def set_shm_group(host: Host, call: Call, cmd: c.SetShmGroup) -> dict[str, Any]:
+def set_shm_group(host: Host, call: Call, cmd: c.SetShmGroup) -> ShmGroup:
     """Set the group whose processes may make huge SysV segments without CAP_IPC_LOCK."""
     if not 0 <= cmd.gid <= MAX_GID:
         raise BadInput(f"must be 0..{MAX_GID}, not {cmd.gid}", where="gid")
     host.hugetlb_shm_group = cmd.gid
     call.emit(Event.SHM_GROUP_SET, gid=cmd.gid)
-    return {"gid": cmd.gid}
+    return ShmGroup(cmd.gid)

@@ -6,7 +6,6 @@ hugetlbfs_file_mmap(), hugetlb_file_setup() (5.14).
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.pool import hstate
@@ -17,9 +16,10 @@ from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.machine.errors import BadInput, MMError, NoHugePage, NotFound
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mappings import HugeMap, HugetlbFile
+from hugepool.mm.machine.outcomes import Kept, counters, vmemmap_of
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState, Task, VmemmapDelta
-from hugepool.mm.machine.tell import counters, vmemmap_of
+from hugepool.mm.machine.task_outcomes import Touched, UnmappedPages
 
 MAX_MAP_PAGES = 1 << 24  # 32 TiB of 2 MiB pages
 ADVICE = ("dontneed", "remove")
@@ -30,7 +30,7 @@ Touch = tuple[int, NoHugePage | None]
 
 
 @handles(c.MapHugePages)
-def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> dict[str, Any]:
+def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> Touched:
     """mmap huge pages, and touch some.
 
     Raises:
@@ -52,7 +52,7 @@ def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> dict[str, Any
     task.maps[mapping.map_id] = mapping
     touched, refused = _fault_in(host, call, task, mapping, cmd)
     call.emit(Event.HUGE_PAGES_MAPPED, pid=task.pid, map=mapping.map_id, size=hs.size, count=cmd.count)
-    return {"pid": task.pid, "map": mapping.map_id, **told(touched, refused), "vmemmap": vmemmap_of(call)}
+    return _touched(call, task, mapping, touched, refused)
 
 
 def _check_range(cmd: c.MapHugePages) -> None:
@@ -111,7 +111,7 @@ def _mmap_refused(call: Call, hs: HState, count: int, free: int, why: NoHugePage
     pool = f"{free} free and unreserved, surplus limited to {hs.nr_overcommit_huge_pages}"
     detail = details[why.reason].format(**why.facts) if why.reason in details else pool
     return MMError("ENOMEM", f"{count} huge pages of {hs.size} asked, {detail}", reason=why.reason,
-                   result={"vmemmap": vmemmap_of(call)} if kept else None, pages_needed=count, pages_available=free,
+                   result=Kept(vmemmap_of(call)) if kept else None, pages_needed=count, pages_available=free,
                    **why.facts)  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _mmap_refused(call: Call, hs: HState, count: int, free: int, why: NoHugePage
 
 
 @handles(c.TouchHugePages)
-def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> dict[str, Any]:
+def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> Touched:
     """Fault in pages of a mapping; stops with ``signal: SIGBUS`` at the first that cannot be had."""
     task = find(host, cmd.pid)
     mapping = mapping_of(task, cmd.map_id)
@@ -137,7 +137,7 @@ def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> dict[str,
             )
     touched, refused = touch(host, call, task, mapping, indexes, read=cmd.read)
     call.emit(Event.HUGE_PAGES_TOUCHED, pid=task.pid, map=mapping.map_id, count=touched)
-    return {"pid": task.pid, "map": mapping.map_id, **told(touched, refused), "vmemmap": vmemmap_of(call)}
+    return _touched(call, task, mapping, touched, refused)
 
 
 def _untouched(host: Host, mapping: HugeMap) -> Iterable[int]:
@@ -177,18 +177,18 @@ def _fault_in(host: Host, call: Call, task: Task, mapping: HugeMap, cmd: c.MapHu
     return done, None
 
 
-def told(touched: int, refused: NoHugePage | None) -> dict[str, Any]:
-    """How a touch ended, as the API tells it."""
+def _touched(call: Call, task: Task, mapping: HugeMap, touched: int, refused: NoHugePage | None) -> Touched:
+    vmemmap = vmemmap_of(call)
     if refused is None:
-        return {"touched": touched, "signal": None, "reason": None, "facts": {}}
-    return {"touched": touched, "signal": "SIGBUS", "reason": refused.reason, "facts": refused.facts}
+        return Touched(task.pid, mapping.map_id, touched, None, None, {}, vmemmap)
+    return Touched(task.pid, mapping.map_id, touched, "SIGBUS", refused.reason, refused.facts, vmemmap)
 
 
 # -- munmap, madvise --------------------------------------------------------------------------------------
 
 
 @handles(c.UnmapHugePages)
-def unmap_huge_pages(host: Host, call: Call, cmd: c.UnmapHugePages) -> dict[str, Any]:
+def unmap_huge_pages(host: Host, call: Call, cmd: c.UnmapHugePages) -> UnmappedPages:
     """munmap a mapping or a part of it."""
     task = find(host, cmd.pid)
     mapping = mapping_of(task, cmd.map_id)
@@ -197,8 +197,7 @@ def unmap_huge_pages(host: Host, call: Call, cmd: c.UnmapHugePages) -> dict[str,
         raise BadInput(f"pages {cmd.first}..{cmd.first + count - 1} are outside the mapping", where="first")
     freed = _unmap(host, call, task, mapping, cmd.first, count)
     call.emit(Event.HUGE_PAGES_UNMAPPED, pid=task.pid, map=mapping.map_id, count=count)
-    return {"pid": task.pid, "map": mapping.map_id, "freed": freed, "queued": len(host.deferred),
-            "vmemmap": vmemmap_of(call)}  # fmt: skip
+    return UnmappedPages(task.pid, mapping.map_id, freed, len(host.deferred), vmemmap_of(call))
 
 
 def _unmap(host: Host, call: Call, task: Task, mapping: HugeMap, first: int, count: int) -> int:
@@ -233,7 +232,7 @@ def release_files(host: Host, call: Call, gone: Iterable[HugeMap]) -> int:
 
 
 @handles(c.AdviseHugePages)
-def advise(host: Host, call: Call, cmd: c.AdviseHugePages) -> dict[str, Any]:
+def advise(host: Host, call: Call, cmd: c.AdviseHugePages) -> UnmappedPages:
     """madvise of a mapping: its own pages go (dontneed), or those of its file (remove).
 
     Raises:
@@ -254,8 +253,7 @@ def advise(host: Host, call: Call, cmd: c.AdviseHugePages) -> dict[str, Any]:
     else:
         freed = hugetlbfs.punch_hole(host, call, file, mapping.offset, mapping.count)
     call.emit(Event.HUGE_PAGES_ADVISED, pid=task.pid, map=mapping.map_id, advice=cmd.advice, freed=freed)
-    return {"pid": task.pid, "map": mapping.map_id, "freed": freed, "queued": len(host.deferred),
-            "vmemmap": vmemmap_of(call)}  # fmt: skip
+    return UnmappedPages(task.pid, mapping.map_id, freed, len(host.deferred), vmemmap_of(call))
 
 
 def mapping_of(task: Task, map_id: int) -> HugeMap:

@@ -4,16 +4,17 @@ Source: drivers/base/memory.c state_store(), auto_online_blocks_store() (5.14);
 mm/memory_hotplug.c add_memory_resource(), try_remove_memory() (5.14).
 """
 
-from typing import Any
-
 import numpy as np
 
 from hugepool.mm.commands.commands import AddMemory, RemoveMemory, SetAutoOnline, SetBlockState
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import memory_hotplug, memory_offline
+from hugepool.mm.kernel.memory_offline import OfflineProgress
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.mmzone import Blocks, SectionState
+from hugepool.mm.machine.memory_outcomes import AddedMemory, BlockChange, RemovedMemory
+from hugepool.mm.machine.mmzone import Blocks, SectionState, Zone
+from hugepool.mm.machine.outcomes import AutoOnline, vmemmap_of
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import GIB_PAGES, PAGE_SIZE, SECTION_PAGES
@@ -44,35 +45,52 @@ def is_online(host: Host, sections: Blocks) -> bool:
 
 
 @handles(SetBlockState)
-def set_block_state(host: Host, call: Call, cmd: SetBlockState) -> dict[str, Any]:
+def set_block_state(host: Host, call: Call, cmd: SetBlockState) -> BlockChange:
     """Write a memory block's state.
 
     Raises:
         MMError: ENOENT no such block; EINVAL an unknown word, a state already reached, holes, several zones;
-            EBUSY, ENOMEM or EINTR as in offline_pages, with ``result`` telling what is kept.
+            EBUSY, ENOMEM or EINTR as in offline_pages, with ``result``: what is kept.
     """
     _check_word(cmd.word, "state")
     sections = block_sections(host, cmd.block)
     online = is_online(host, sections)
     if online == (cmd.word != "offline"):
-        word = "online" if online else "offline"
+        progress = OfflineProgress("online" if online else "offline")
         if cmd.repeat_ok:
-            return memory_offline.told(call, memory_offline.OfflineProgress(word))
-        raise BadInput(f"memory block {cmd.block} is {word} already", where="state")
-    if cmd.word == "offline":
-        return memory_offline.offline_pages(host, call, cmd.block, sections)
-    zone = memory_hotplug.online_pages(host, call, cmd.block, sections, cmd.word)
-    progress = memory_offline.OfflineProgress("online")
-    return {**memory_offline.told(call, progress), "node": zone.nid, "zone": zone.name}
+            return _change(call, progress)
+        raise BadInput(f"memory block {cmd.block} is {progress.state} already", where="state")
+    if cmd.word != "offline":
+        zone = memory_hotplug.online_pages(host, call, cmd.block, sections, cmd.word)
+        return _change(call, OfflineProgress("online"), zone)
+    try:
+        return _change(call, memory_offline.offline_pages(host, call, cmd.block, sections))
+    except MMError as refused:
+        if refused.result is not None:
+            refused.result = _change(call, refused.result)
+        raise
+
+
+def _change(call: Call, progress: OfflineProgress, zone: Zone | None = None) -> BlockChange:
+    return BlockChange(
+        state=progress.state,
+        migrated_pages=progress.migrated_pages,
+        migrated_hugepages=progress.migrated_hugepages,
+        dissolved=progress.dissolved,
+        passes=progress.passes,
+        vmemmap=vmemmap_of(call),
+        node=None if zone is None else zone.nid,
+        zone=None if zone is None else zone.name,
+    )
 
 
 @handles(SetAutoOnline)
-def set_auto_online(host: Host, call: Call, cmd: SetAutoOnline) -> dict[str, Any]:
+def set_auto_online(host: Host, call: Call, cmd: SetAutoOnline) -> AutoOnline:
     """Set what hot-added memory does by itself.  Raises EINVAL for an unknown word."""
     _check_word(cmd.word, "auto_online_blocks")
     host.auto_online_blocks = cmd.word
     call.emit(Event.AUTO_ONLINE_SET, word=cmd.word)
-    return {"auto_online_blocks": cmd.word}
+    return AutoOnline(cmd.word)
 
 
 def _check_word(word: str, where: str) -> None:
@@ -84,7 +102,7 @@ def _check_word(word: str, where: str) -> None:
 
 
 @handles(AddMemory)
-def add_memory(host: Host, call: Call, cmd: AddMemory) -> dict[str, Any]:
+def add_memory(host: Host, call: Call, cmd: AddMemory) -> AddedMemory:
     """Plug memory in: offline blocks behind the machine's RAM, set online as auto_online_blocks says.
 
     Raises:
@@ -101,14 +119,14 @@ def add_memory(host: Host, call: Call, cmd: AddMemory) -> dict[str, Any]:
     if word != "offline":
         for block in blocks:
             memory_hotplug.online_pages(host, call, block, block_sections(host, block), word)
-    return {
-        "node": cmd.node,
-        "blocks": blocks,
-        "start_pfn": first * SECTION_PAGES,
-        "nr_pages": int(sections.size) * SECTION_PAGES,
-        "state": "offline" if word == "offline" else "online",
-        "memmap_on_memory": bool(memory_hotplug.on_own_memory(host, sections).all()),
-    }
+    return AddedMemory(
+        node=cmd.node,
+        blocks=blocks,
+        start_pfn=first * SECTION_PAGES,
+        nr_pages=int(sections.size) * SECTION_PAGES,
+        state="offline" if word == "offline" else "online",
+        memmap_on_memory=bool(memory_hotplug.on_own_memory(host, sections).all()),
+    )
 
 
 def _place(host: Host, cmd: AddMemory) -> tuple[int, int]:
@@ -147,7 +165,7 @@ def _lowest_gap(host: Host, pages: int) -> int:
 
 
 @handles(RemoveMemory)
-def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> dict[str, Any]:
+def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> RemovedMemory:
     """Unplug an offline memory block: its vmemmap goes back to the system.
 
     Raises:
@@ -159,9 +177,4 @@ def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> dict[str, Any]:
                       reason=Reason.BLOCK_ONLINE, block=cmd.block)  # fmt: skip
     freed = memory_hotplug.remove_memory(host, sections)
     call.emit(Event.MEMORY_REMOVED, block=cmd.block, vmemmap_pages=freed.pages, lost_pages=freed.lost)
-    return {
-        "block": cmd.block,
-        "vmemmap_pages_freed": freed.pages,
-        "vmemmap_pages_lost": freed.lost,
-        "page_table_pages_freed": freed.tables,
-    }
+    return RemovedMemory(cmd.block, freed.pages, freed.lost, freed.tables)

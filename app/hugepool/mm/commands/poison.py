@@ -3,22 +3,21 @@
 Source: mm/memory-failure.c memory_failure(), soft_offline_page() (5.14).
 """
 
-from typing import Any
-
 from hugepool.mm.commands.commands import PoisonPage
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import memory_failure
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.memory_outcomes import Action, Poisoned
+from hugepool.mm.machine.outcomes import vmemmap_of
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.machine.tell import vmemmap_of
 
 MODES = ("hard", "soft")
 
 
 @handles(PoisonPage)
-def poison_page(host: Host, call: Call, cmd: PoisonPage) -> dict[str, Any]:
+def poison_page(host: Host, call: Call, cmd: PoisonPage) -> Poisoned:
     """Take a page out of use for good; the answer's ``action`` is as in ``memory_failure.poison``.
 
     Raises:
@@ -31,7 +30,7 @@ def poison_page(host: Host, call: Call, cmd: PoisonPage) -> dict[str, Any]:
         action = memory_failure.poison(host, call, cmd.pfn, cmd.mode)
     except MMError as refusal:
         if refusal.result is not None:
-            refusal.result = _answer(host, call, cmd, refusal.result["action"])
+            refusal.result = _answer(host, call, cmd, refusal.result)
         raise
     answer = _answer(host, call, cmd, action)
     if action == "lost":
@@ -40,12 +39,8 @@ def poison_page(host: Host, call: Call, cmd: PoisonPage) -> dict[str, Any]:
     return answer
 
 
-def _answer(host: Host, call: Call, cmd: PoisonPage, action: str) -> dict[str, Any]:
+def _answer(host: Host, call: Call, cmd: PoisonPage, action: Action) -> Poisoned:
     call.emit(Event.PAGE_POISONED, pfn=cmd.pfn, mode=cmd.mode, action=action)
-    return {
-        "pfn": cmd.pfn,
-        "mode": cmd.mode,
-        "action": action,
-        "poisoned_pages": host.poisoned_pages,
-        "vmemmap": vmemmap_of(call),
-    }
+    return Poisoned(
+        cmd.pfn, "hard" if cmd.mode == "hard" else "soft", action, host.poisoned_pages, vmemmap_of(call)
+    )

@@ -1,7 +1,6 @@
-"""Pool commands as the API answers them: the outcome of a resize, told in numbers and reasons."""
+"""Pool commands: the outcome of a resize in numbers and reasons."""
 
 from dataclasses import asdict
-from typing import Any
 
 from hugepool.mm.commands import why
 from hugepool.mm.commands.commands import Demote, SetMaxHugePages, SetOvercommit
@@ -11,14 +10,23 @@ from hugepool.mm.kernel.demote import demote_pages
 from hugepool.mm.kernel.hugetlb_page import ResizeResult
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.outcomes import counters, shallow, vmemmap_of
+from hugepool.mm.machine.pool_outcomes import (
+    Demotion,
+    NodeDelta,
+    NodeReason,
+    Overcommit,
+    Resize,
+    Shortfall,
+    SizedCounters,
+)
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
-from hugepool.mm.machine.tell import counters, vmemmap_of
 from hugepool.mm.machine.units import ULONG_MAX
 
 
 @handles(SetMaxHugePages)
-def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str, Any]:
+def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> Resize:
     """Resize a pool.
 
     Raises:
@@ -31,26 +39,26 @@ def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str
     allowed = _allowed_nodes(host, cmd)
     before = counters(hs)
     result = hugetlb.set_max_huge_pages(host, call, hs, cmd.count, cmd.nid, allowed)
-    answer = {
-        "requested": cmd.count,
-        "before": before,
-        "after": counters(hs),
-        "allocated": result.allocated,
-        "freed": result.freed,
-        "refused": result.refused,
-        "converted_surplus": result.converted_surplus,
-        "vmemmap": vmemmap_of(call),
-        "nodes": [{"node": nid, **asdict(row)} for nid, row in sorted(result.nodes.items())],
-        "full_nodes": sorted(call.full_nodes),
-        "shortfall": _shortfall(host, hs, cmd, result, allowed),
-    }
+    answer = Resize(
+        requested=cmd.count,
+        before=before,
+        after=counters(hs),
+        allocated=result.allocated,
+        freed=result.freed,
+        refused=result.refused,
+        converted_surplus=result.converted_surplus,
+        vmemmap=vmemmap_of(call),
+        nodes=[NodeDelta(nid, **asdict(row)) for nid, row in sorted(result.nodes.items())],
+        full_nodes=sorted(call.full_nodes),
+        shortfall=_shortfall(host, hs, cmd, result, allowed),
+    )
     call.emit(
         Event.POOL_RESIZED,
         size=hs.size,
         requested=cmd.count,
         node=cmd.nid,
-        before=before,
-        after=answer["after"],
+        before=asdict(before),
+        after=asdict(answer.after),
     )
     if result.refused:
         raise _refusal(result, answer)
@@ -58,7 +66,7 @@ def set_max_huge_pages(host: Host, call: Call, cmd: SetMaxHugePages) -> dict[str
 
 
 @handles(SetOvercommit)
-def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> dict[str, Any]:
+def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> Overcommit:
     """Set nr_overcommit_hugepages.  Raises EINVAL for a gigantic size.
 
     Source: mm/hugetlb.c nr_overcommit_hugepages_store() (5.14).
@@ -71,11 +79,11 @@ def set_overcommit(host: Host, call: Call, cmd: SetOvercommit) -> dict[str, Any]
     before = counters(hs)
     hs.nr_overcommit_huge_pages = cmd.count
     call.emit(Event.OVERCOMMIT_SET, size=hs.size, count=cmd.count)
-    return {"requested": cmd.count, "before": before, "after": counters(hs)}
+    return Overcommit(cmd.count, before, counters(hs))
 
 
 @handles(Demote)
-def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
+def demote(host: Host, call: Call, cmd: Demote) -> Demotion:
     """Demote free gigantic pages; success even when there was nothing to demote.
 
     Raises:
@@ -91,8 +99,8 @@ def demote(host: Host, call: Call, cmd: Demote) -> dict[str, Any]:
     allowed = _allowed_nodes(host, SetMaxHugePages(cmd.order, cmd.count, cmd.nid))
     before = counters(hs)
     done = demote_pages(host, call, hs, smaller[0], cmd.count, allowed)
-    answer = {"requested": cmd.count, "demoted": done.pages, "before": before, "after": counters(hs),
-              "target": {"size": smaller[0].size, **counters(smaller[0])}, "vmemmap": vmemmap_of(call)}  # fmt: skip
+    target = SizedCounters(**shallow(counters(smaller[0])), size=smaller[0].size)
+    answer = Demotion(cmd.count, done.pages, before, counters(hs), target, vmemmap_of(call))
     call.emit(Event.HUGE_PAGES_DEMOTED, size=hs.size, count=done.pages)
     if done.failure:
         raise MMError("ENOMEM", f"{done.pages} of {cmd.count} pages demoted, then no memory for vmemmap on node "
@@ -127,29 +135,30 @@ def _allowed_nodes(host: Host, cmd: SetMaxHugePages) -> list[int]:
 
 def _shortfall(
     host: Host, hs: HState, cmd: SetMaxHugePages, result: ResizeResult, allowed: list[int]
-) -> dict[str, Any] | None:
+) -> Shortfall | None:
     found = _missing(hs, cmd, result, allowed)
-    if found is not None:
-        found |= asdict(why.of_pool(host, hs, cmd.count, cmd.nid, found["nodes"]))
-    return found
+    if found is None:
+        return None
+    missing, reason, nodes = found
+    said = why.of_pool(host, hs, cmd.count, cmd.nid, nodes)
+    return Shortfall(missing, reason, nodes, said.summary, said.remedies)
 
 
 def _missing(
     hs: HState, cmd: SetMaxHugePages, result: ResizeResult, allowed: list[int]
-) -> dict[str, Any] | None:
+) -> tuple[int, Reason | None, list[NodeReason]] | None:
+    """How many pages are missing or too many, and why: for the host, and for each node that says no."""
     now = hs.nr_huge_pages if cmd.nid is None else hs.nr_node[cmd.nid]
     persistent = hs.persistent if cmd.nid is None else now - hs.surplus_node[cmd.nid]
     if result.stopped:
-        nodes = [{"node": nid, "reason": reason} for nid, reason in sorted(result.stopped.items())]
-        reasons = [row["reason"] for row in nodes]
-        return {"missing": max(0, cmd.count - persistent), "reason": reasons[0], "nodes": nodes}
+        nodes = [NodeReason(nid, reason) for nid, reason in sorted(result.stopped.items())]
+        return max(0, cmd.count - persistent), nodes[0].reason, nodes
     if now <= cmd.count or result.converted_surplus or result.allocated:
         return None  # the persistent size is what was asked for
     nids = range(hs.nr_nodes) if cmd.nid is None else [cmd.nid]
-    nodes = [{"node": n, "reason": _why_kept(hs, n, result, allowed)} for n in nids if hs.nr_node[n]]
-    reasons = [row["reason"] for row in nodes]
-    reason = next((r for r in _KEPT_ORDER if r in reasons), None)
-    return {"missing": now - cmd.count, "reason": reason, "nodes": nodes}
+    nodes = [NodeReason(n, _why_kept(hs, n, result, allowed)) for n in nids if hs.nr_node[n]]
+    reasons = [row.reason for row in nodes]
+    return now - cmd.count, next((reason for reason in _KEPT_ORDER if reason in reasons), None), nodes
 
 
 _KEPT_ORDER = (
@@ -162,7 +171,7 @@ _KEPT_ORDER = (
 )
 
 
-def _why_kept(hs: HState, nid: int, result: ResizeResult, allowed: list[int]) -> str:
+def _why_kept(hs: HState, nid: int, result: ResizeResult, allowed: list[int]) -> Reason:
     """Why a node still has pages after a shrink."""
     if nid in result.failures:
         return Reason.INJECTED_FAULT if result.failures[nid].injected else Reason.VMEMMAP_RESTORE
@@ -175,7 +184,7 @@ def _why_kept(hs: HState, nid: int, result: ResizeResult, allowed: list[int]) ->
     return Reason.SURPLUS_NOT_RETRIED if hs.surplus_node[nid] or hs.surplus_huge_pages else Reason.OTHER_NODE
 
 
-def _refusal(result: ResizeResult, answer: dict[str, Any]) -> MMError:
+def _refusal(result: ResizeResult, answer: Resize) -> MMError:
     nid, failure = min(result.failures.items())
     tried = result.freed + result.refused
     nodes = ", ".join(str(n) for n in sorted(result.failures))

@@ -1,25 +1,26 @@
 """Processes that begin with what they use, fork, and end."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.huge_maps import map_huge_pages, unmap_all
 from hugepool.mm.commands.registry import handles
-from hugepool.mm.commands.task import find, give_back, grow, start, view
+from hugepool.mm.commands.task import find, give_back, grow, start
 from hugepool.mm.kernel.hugetlb_fault import fork_mapping
+from hugepool.mm.machine import task_outcomes as outcomes
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import Mask, Pfns, Use
+from hugepool.mm.machine.outcomes import shallow, vmemmap_of
 from hugepool.mm.machine.rmap import from_runs, to_runs
 from hugepool.mm.machine.state import Call, Host, Task
-from hugepool.mm.machine.tell import vmemmap_of
+from hugepool.mm.machine.task_outcomes import ExitedTask, StartedTask
 
 
 @handles(c.CreateTask)
-def create(host: Host, call: Call, cmd: c.CreateTask) -> dict[str, Any]:
+def create(host: Host, call: Call, cmd: c.CreateTask) -> StartedTask:
     """Start a process and let it use memory at once, all or nothing (a SIGBUS keeps what was touched).
 
     Raises:
@@ -28,10 +29,10 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> dict[str, Any]:
     """
     begun = start(host, call, c.StartTask(cmd.kind, cmd.comm, cmd.policy_mode, cmd.policy_nodes, mlock=cmd.mlock,
                                           node=cmd.node, cgroup=cmd.cgroup))  # fmt: skip
-    pid = begun["pid"]
+    pid = begun.pid
     if cmd.kind != "hugetlb":
         grow(host, call, c.GrowTask(pid, cmd.kind, cmd.pages, cmd.node))
-        return view(host, find(host, pid))
+        return StartedTask(**shallow(outcomes.Task.of(host, find(host, pid))))
     wanted = c.MapHugePages(
         pid, cmd.order, cmd.count, cmd.shared, cmd.noreserve, cmd.touch, cmd.file, cmd.offset
     )
@@ -40,11 +41,11 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> dict[str, Any]:
     except MMError:
         del host.tasks[pid]
         raise
-    return {**mapped, **view(host, find(host, pid))}
+    return StartedTask(**{**shallow(mapped), **shallow(outcomes.Task.of(host, find(host, pid)))})
 
 
 @handles(c.ForkTask)
-def fork(host: Host, call: Call, cmd: c.ForkTask) -> dict[str, Any]:
+def fork(host: Host, call: Call, cmd: c.ForkTask) -> outcomes.Task:
     """Fork a process: huge pages of private mappings are shared until one of both writes.
 
     Single pages count for the parent; when it ends, a child keeps those that were there at the fork.
@@ -57,11 +58,11 @@ def fork(host: Host, call: Call, cmd: c.ForkTask) -> dict[str, Any]:
     host.next_pid += 1
     host.tasks[child.pid] = child
     call.emit(Event.TASK_FORKED, pid=child.pid, parent=parent.pid)
-    return view(host, child)
+    return outcomes.Task.of(host, child)
 
 
 @handles(c.ExitTask)
-def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> dict[str, Any]:
+def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> ExitedTask:
     """End a process: its huge pages go in the order their mappings were made, then its single pages."""
     task = find(host, cmd.pid)
     unmap_all(host, call, task)
@@ -71,7 +72,7 @@ def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> dict[str, Any]:
     freed = int((~kept).sum())
     del host.tasks[task.pid]
     call.emit(Event.TASK_EXITED, pid=task.pid)
-    return {"pid": task.pid, "freed_pages": freed, "queued": len(host.deferred), "vmemmap": vmemmap_of(call)}
+    return ExitedTask(task.pid, freed, len(host.deferred), vmemmap_of(call))
 
 
 def _leave_to_children(host: Host, task: Task, pfns: Pfns) -> Mask:

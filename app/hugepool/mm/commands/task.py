@@ -12,14 +12,15 @@ from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
 from hugepool.mm.kernel.pcp import free_movable_pages
+from hugepool.mm.machine import task_outcomes as outcomes
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.mappings import HugeMap
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Mask, Migrate, Pfns, Use, Zone
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import from_runs, to_runs
 from hugepool.mm.machine.state import Call, Host, Task
-from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES, ULONG_MAX
+from hugepool.mm.machine.task_outcomes import TaskPages
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES, ULONG_MAX
 
 KINDS = {
     "anon": (Use.ANON, Migrate.MOVABLE, ZONE_MOVABLE),
@@ -33,7 +34,7 @@ GROW_STEP = 1 << 16
 
 
 @handles(c.StartTask)
-def start(host: Host, call: Call, cmd: c.StartTask) -> dict[str, Any]:
+def start(host: Host, call: Call, cmd: c.StartTask) -> outcomes.Task:
     """Begin a process with its resident memory.
 
     Raises:
@@ -50,17 +51,17 @@ def start(host: Host, call: Call, cmd: c.StartTask) -> dict[str, Any]:
     _take(host, task, "anon", cmd.resident, None)
     _take(host, task, "kernel", cmd.tables, None)
     call.emit(Event.TASK_STARTED, pid=task.pid, kind=task.kind)
-    return view(host, task)
+    return outcomes.Task.of(host, task)
 
 
 @handles(c.SetMempolicy)
-def set_mempolicy(host: Host, call: Call, cmd: c.SetMempolicy) -> dict[str, Any]:
+def set_mempolicy(host: Host, call: Call, cmd: c.SetMempolicy) -> outcomes.Task:
     """Set a task's memory policy.  Raises EINVAL for an unknown mode or nodes without memory."""
     task = find(host, cmd.pid)
     _check_policy(host, cmd.mode, cmd.nodes)
     task.policy_mode, task.policy_nodes = cmd.mode, list(cmd.nodes)
     call.emit(Event.MEMPOLICY_SET, pid=task.pid, mode=cmd.mode, nodes=list(cmd.nodes))
-    return view(host, task)
+    return outcomes.Task.of(host, task)
 
 
 def find(host: Host, pid: int) -> Task:
@@ -70,33 +71,11 @@ def find(host: Host, pid: int) -> Task:
     return host.tasks[pid]
 
 
-def view(host: Host, task: Task) -> dict[str, Any]:
-    """A task as the API shows it."""
-    policy: dict[str, Any] = {"mode": task.policy_mode, "nodes": task.policy_nodes}
-    pages = sum(n for _, n in task.runs)
-    return {"pid": task.pid, "kind": task.kind, "comm": task.comm, "parent": task.parent, "cgroup": task.cgroup,
-            "policy": policy, "node": task.node, "mlock": task.mlock, "pages": pages,
-            "memory_bytes": pages * PAGE_SIZE, "maps": [_map_view(host, m) for m in task.maps.values()]}  # fmt: skip
-
-
-def _map_view(host: Host, mapping: HugeMap) -> dict[str, Any]:
-    """A mapping; what a shared one has touched or is promised is the file's, within its range."""
-    file = host.files[mapping.file_id] if mapping.file_id is not None else None
-    touched, reserved = len(mapping.pages), mapping.promised
-    if mapping.shared and file is not None:
-        end = mapping.offset + mapping.count
-        touched = sum(mapping.offset <= index < end for index in file.pages)
-        reserved = file.resv.pages(mapping.offset, end) - touched
-    return {"map": mapping.map_id, "size": host.hstates[mapping.order].size, "count": mapping.count,
-            "touched": touched, "reserved": reserved, "shared": mapping.shared, "noreserve": mapping.noreserve,
-            "file": file.path if file is not None else None, "offset": mapping.offset}  # fmt: skip
-
-
 # -- single pages -----------------------------------------------------------------------------------------
 
 
 @handles(c.GrowTask)
-def grow(host: Host, call: Call, cmd: c.GrowTask) -> dict[str, Any]:
+def grow(host: Host, call: Call, cmd: c.GrowTask) -> TaskPages:
     """Take more single pages.
 
     Raises:
@@ -115,7 +94,7 @@ def grow(host: Host, call: Call, cmd: c.GrowTask) -> dict[str, Any]:
             raise MMError("ENOMEM", f"only {taken} of {cmd.pages} pages can be had above the watermarks",
                           reason=Reason.WATERMARK, pages_needed=cmd.pages, pages_available=taken)  # fmt: skip
     call.emit(Event.TASK_GREW, pid=task.pid, kind=cmd.kind, pages=taken)
-    return {"pid": task.pid, "pages": taken}
+    return TaskPages(task.pid, taken)
 
 
 def _grow_until(host: Host, task: Task, cmd: c.GrowTask) -> int:
@@ -169,7 +148,7 @@ def _local_node(host: Host, task: Task) -> int:
 
 
 @handles(c.ShrinkTask)
-def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> dict[str, Any]:
+def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> TaskPages:
     """Give single pages back: the newest first, or thinned out."""
     task = find(host, cmd.pid)
     pfns = from_runs(task.runs)
@@ -184,7 +163,7 @@ def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> dict[str, Any]:
     give_back(host, pfns[~keep])
     task.runs = to_runs(pfns[keep])
     call.emit(Event.TASK_SHRANK, pid=task.pid, pages=freed)
-    return {"pid": task.pid, "pages": freed}
+    return TaskPages(task.pid, freed)
 
 
 def _empty_page_tables(host: Host, pfns: Pfns, keep: Mask) -> int:
@@ -207,7 +186,7 @@ def give_back(host: Host, pfns: Pfns) -> None:
 
 
 @handles(c.AdoptPages)
-def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> dict[str, Any]:
+def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> TaskPages:
     """Make pages that the machine had in use at import the task's own, highest pfns first."""
     task = find(host, cmd.pid)
     use = Use.PAGE_CACHE if cmd.kind == "anon" else Use.SYSTEM
@@ -220,7 +199,7 @@ def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> dict[str, Any]:
     host.mem.assign_pages(pfns, KINDS[cmd.kind][0])
     task.runs.extend(to_runs(pfns))
     call.emit(Event.PAGES_ADOPTED, pid=task.pid, pages=int(pfns.size))
-    return {"pid": task.pid, "pages": int(pfns.size)}
+    return TaskPages(task.pid, int(pfns.size))
 
 
 # -- checks -----------------------------------------------------------------------------------------------

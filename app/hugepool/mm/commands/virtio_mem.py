@@ -3,8 +3,6 @@
 Source: drivers/virtio/virtio_mem.c virtio_mem_sbm_unplug_any_sb_online(), virtio_mem_fake_offline() (5.14).
 """
 
-from typing import Any
-
 import numpy as np
 
 from hugepool.mm.commands.commands import UnplugMemory
@@ -16,7 +14,9 @@ from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.page_isolation import pages_of_use
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.memory_outcomes import Unplugged
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use
+from hugepool.mm.machine.outcomes import shallow
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES
@@ -25,7 +25,7 @@ TRIES_IN_MOVABLE = 5
 
 
 @handles(UnplugMemory)
-def unplug(host: Host, call: Call, cmd: UnplugMemory) -> dict[str, Any]:
+def unplug(host: Host, call: Call, cmd: UnplugMemory) -> Unplugged:
     """Empty sub-blocks of an online memory block from its end and take them out of MemTotal.
 
     Sub-blocks are 4 MiB until 5.18, 2 MiB later.  One that stays busy is left out; in ZONE_MOVABLE it is tried five
@@ -50,20 +50,20 @@ def unplug(host: Host, call: Call, cmd: UnplugMemory) -> dict[str, Any]:
             done += 1
         else:
             failures.append(failure)
-    told = {
-        "block": cmd.block,
-        "requested_pages": cmd.pages,
-        "unplugged_pages": done * size,
-        "busy_sub_blocks": len(failures),
-        "sub_block_pages": size,
-        **watch.told(host, call),
-    }
+    answer = Unplugged(
+        **shallow(watch.moved(host, call)),
+        block=cmd.block,
+        requested_pages=cmd.pages,
+        unplugged_pages=done * size,
+        busy_sub_blocks=len(failures),
+        sub_block_pages=size,
+    )
     call.emit(Event.MEMORY_UNPLUGGED, block=cmd.block, pages=done * size, busy=len(failures))
     if done < wanted:
         last = failures[-1]
         raise MMError(last.errno, f"{done * size} of {cmd.pages} pages were unplugged: {last.detail}",
-                      reason=last.reason, result=told, **last.facts)  # fmt: skip
-    return told
+                      reason=last.reason, result=answer, **last.facts)  # fmt: skip
+    return answer
 
 
 def _sub_blocks(host: Host, cmd: UnplugMemory) -> list[int]:

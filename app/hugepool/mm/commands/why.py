@@ -10,6 +10,7 @@ from typing import Any
 from hugepool.mm.commands import commands as c
 from hugepool.mm.machine.errors import MMError, Remedy, Step, Why
 from hugepool.mm.machine.mappings import HugeMap
+from hugepool.mm.machine.pool_outcomes import NodeReason
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host, HState, Task
 from hugepool.mm.machine.units import PAGE_SIZE
@@ -27,7 +28,7 @@ class _Case:
     nid: int | None
     failed_on: int | None = None
     pages_needed: int | None = None
-    command: c.Command | None = None
+    command: c.Command[Any] | None = None
     newest_pid: int | None = None
 
     @property
@@ -51,22 +52,22 @@ class _Case:
 # -- pools -------------------------------------------------------------------------------------------------
 
 
-def of_pool(host: Host, hs: HState, asked: int, nid: int | None, nodes: Sequence[dict[str, Any]]) -> Why:
-    """Why a pool has another size than was asked for: ``nodes`` has a ``reason`` for each node that says no."""
+def of_pool(host: Host, hs: HState, asked: int, nid: int | None, nodes: Sequence[NodeReason]) -> Why:
+    """Why a pool has another size than was asked for; ``nodes``: those that say no."""
     have = hs.nr_huge_pages if nid is None else hs.nr_node[nid]
     where = "" if nid is None else f" on node {nid}"
     off = f"{asked - have} are missing" if have < asked else f"{have - asked} are left over"
     first = f"{_pages(asked, hs)} were asked for{where}, and there are {have}: {off}."
-    reasons = [row["reason"] for row in nodes]
+    reasons = [row.reason for row in nodes]
     case = _Case(host, hs, asked, nid)
     return Why(f"{first} {_by_node(nodes)}", _remedies(case, reasons))
 
 
-def _by_node(nodes: Sequence[dict[str, Any]]) -> str:
+def _by_node(nodes: Sequence[NodeReason]) -> str:
     """``Node 0: …``; one sentence where all nodes have the same reason."""
     by_reason: dict[Reason, list[int]] = {}
     for row in nodes:
-        by_reason.setdefault(row["reason"], []).append(row["node"])
+        by_reason.setdefault(row.reason, []).append(row.node)
     if len(by_reason) == 1:
         return next(iter(by_reason)).meaning
     return " ".join(f"{_node_words(nids)}: {reason.meaning}" for reason, nids in by_reason.items())
@@ -120,7 +121,7 @@ def _surplus_reasons(hs: HState, surplus: int) -> list[Reason]:
 # -- refusals ----------------------------------------------------------------------------------------------
 
 
-def of_refusal(host: Host, command: c.Command, error: MMError, newest_pid: int) -> Why | None:
+def of_refusal(host: Host, command: c.Command[Any], error: MMError, newest_pid: int) -> Why | None:
     """Why a command was refused; None for input that is wrong by itself.
 
     ``newest_pid``: tasks above it were begun by the command itself, and are gone when it is refused.

@@ -240,7 +240,7 @@ def _alloc_fresh_gigantic(host: Host, call: Call, hs: HState, allowed: Sequence[
     return NO_BLOCKS
 
 
-def _why_no_page(host: Host, call: Call, hs: HState, nid: int) -> str:
+def _why_no_page(host: Host, call: Call, hs: HState, nid: int) -> Reason:
     """The reason a node has no further huge page: a watermark, or no free block of the size."""
     if nid in call.injected_nodes:
         return Reason.INJECTED_FAULT

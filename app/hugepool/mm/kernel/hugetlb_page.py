@@ -30,6 +30,7 @@ from hugepool.mm.machine.mmzone import (
     pages_in,
     pairs_of,
 )
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, FreeList, Host, HState, QueuedFree
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
@@ -61,7 +62,7 @@ class ResizeResult:
     refused: int = 0
     converted_surplus: int = 0
     nodes: dict[int, NodeDelta] = field(default_factory=dict)
-    stopped: dict[int, str] = field(default_factory=dict)
+    stopped: dict[int, Reason] = field(default_factory=dict)
     failures: dict[int, VmemmapRestoreFailed] = field(default_factory=dict)
 
     def node(self, nid: int) -> NodeDelta:

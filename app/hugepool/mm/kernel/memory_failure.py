@@ -15,6 +15,7 @@ from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_pages, not_mig
 from hugepool.mm.kernel.page_isolation import word_of
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
+from hugepool.mm.machine.memory_outcomes import Action
 from hugepool.mm.machine.mmzone import MOVABLE_USES, BlockFlag, Use
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import disown, disown_huge
@@ -25,7 +26,7 @@ FREE_USES = (Use.BUDDY, Use.PCP)
 TAKEN = ("taken", "unmapped", "migrated", "dissolved")  # what leaves one bad page behind
 
 
-def poison(host: Host, call: Call, pfn: int, mode: str) -> str:
+def poison(host: Host, call: Call, pfn: int, mode: str) -> Action:
     """Take a page out of use for good, because it turned bad (``hard``) or before it does (``soft``).
 
     Returns:
@@ -35,8 +36,8 @@ def poison(host: Host, call: Call, pfn: int, mode: str) -> str:
 
     Raises:
         MMError: ENXIO no memory of a running zone; EBUSY kernel memory, a page in flight, a gigantic page in use, no
-            place to migrate to, or (5.15+) a huge page that cannot be dissolved; ``result`` has the ``action`` of one
-            in use, which its task has lost all the same (``unmapped``, ``migrated``).
+            place to migrate to, or (5.15+) a huge page that cannot be dissolved; ``result`` is what happened to one
+            in use that its task has lost all the same: ``unmapped``, ``migrated``.
     """
     use = _use_of(host, pfn)
     try:
@@ -58,7 +59,7 @@ def _use_of(host: Host, pfn: int) -> Use:
     raise MMError("ENXIO", "no memory of a running zone at this page", pfn=min(max(pfn, -1), 1 << 40))
 
 
-def _act(host: Host, call: Call, pfn: int, use: Use, mode: str) -> str:
+def _act(host: Host, call: Call, pfn: int, use: Use, mode: str) -> Action:
     if use == Use.POISON:
         return "ignored"
     if use in FREE_USES:
@@ -72,12 +73,12 @@ def _act(host: Host, call: Call, pfn: int, use: Use, mode: str) -> str:
                   use=word)  # fmt: skip
 
 
-def _unmap(host: Host, pfn: int) -> str:
+def _unmap(host: Host, pfn: int) -> Action:
     disown(host, pfn)
     return "unmapped"
 
 
-def _migrate(host: Host, call: Call, pfn: int) -> str:
+def _migrate(host: Host, call: Call, pfn: int) -> Action:
     nid = host.node_of_block(pfn // PAGEBLOCK_PAGES)
     if not migrate_pages(
         host, np.array([pfn]), Use.ANON, [nid, *(n for n in host.memory_nodes() if n != nid)]
@@ -90,7 +91,7 @@ def _migrate(host: Host, call: Call, pfn: int) -> str:
 # -- huge pages -------------------------------------------------------------------------------------------
 
 
-def _huge(host: Host, call: Call, pfn: int, mode: str) -> str:
+def _huge(host: Host, call: Call, pfn: int, mode: str) -> Action:
     head, hs = _head_of(host, pfn)
     flags = int(host.mem.flags[head])
     if flags & BlockFlag.QUEUED:
@@ -108,7 +109,7 @@ def _head_of(host: Host, pfn: int) -> tuple[int, HState]:
     return block, host.hstates[ORDER_2M]
 
 
-def _hard_free(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
+def _hard_free(host: Host, call: Call, hs: HState, head: int, pfn: int) -> Action:
     if pfn != head * PAGEBLOCK_PAGES and host.profile.poison_ignores_tails:
         return "ignored"
     action = _dissolve(host, call, hs, head)
@@ -118,7 +119,7 @@ def _hard_free(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
     return action
 
 
-def _hard_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
+def _hard_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> Action:
     if hs.gigantic:
         raise MMError("EBUSY", "pages in use that are larger than 2 MiB are left alone", reason=Reason.GIGANTIC_PAGE,
                       pfn=pfn)  # fmt: skip
@@ -135,7 +136,7 @@ def _hard_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
     return action
 
 
-def _dissolve_marked(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> str:
+def _dissolve_marked(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> Action:
     try:
         return _dissolve(host, call, hs, head)
     except MMError:  # the mark stays on it, and it is passed over when pages are handed out
@@ -143,7 +144,7 @@ def _dissolve_marked(host: Host, call: Call, hs: HState, head: int, _pfn: int) -
         raise
 
 
-def _soft_free(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> str:
+def _soft_free(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> Action:
     action = _dissolve(host, call, hs, head)
     if action == "kept":  # the mark stays on a tail page, and spoils the free of the whole huge page
         host.mem.flags[head] |= BlockFlag.SPOILT
@@ -151,7 +152,7 @@ def _soft_free(host: Host, call: Call, hs: HState, head: int, _pfn: int) -> str:
     return action
 
 
-def _soft_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
+def _soft_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> Action:
     if host.mem.flags[head] & BlockFlag.STAYS:
         raise not_migratable(head)
     nid = host.node_of_block(head)
@@ -161,10 +162,10 @@ def _soft_used(host: Host, call: Call, hs: HState, head: int, pfn: int) -> str:
     return _give_up(host, call, hs, head, "migrated", _soft_free)
 
 
-def _give_up(host: Host, call: Call, hs: HState, head: int, had: str, act: "_Act") -> str:
+def _give_up(host: Host, call: Call, hs: HState, head: int, had: Action, act: "_Act") -> Action:
     """A huge page that was just freed: out of the pool, or out of what the worker made of it.
 
-    A refusal's ``result`` has the ``action`` that took it from its task, ``had``: that is not undone.
+    A refusal's ``result`` is what took it from its task, ``had``: that is not undone.
     """
     run_free_hpage_work(host, call)
     if host.mem.use[head] != Use.HUGETLB:
@@ -172,11 +173,11 @@ def _give_up(host: Host, call: Call, hs: HState, head: int, had: str, act: "_Act
     try:
         return act(host, call, hs, head, head)
     except MMError as refusal:
-        refusal.result = {"action": had}
+        refusal.result = had
         raise
 
 
-def _dissolve(host: Host, call: Call, hs: HState, head: int) -> str:
+def _dissolve(host: Host, call: Call, hs: HState, head: int) -> Action:
     spoilt = bool(host.mem.flags[head] & BlockFlag.SPOILT)
     try:
         dissolve_free_huge_page(host, call, hs, head)
@@ -188,6 +189,6 @@ def _dissolve(host: Host, call: Call, hs: HState, head: int) -> str:
     return "lost" if spoilt else "dissolved"
 
 
-_Act = Callable[[Host, Call, HState, int, int], str]
+_Act = Callable[[Host, Call, HState, int, int], Action]
 _hard: tuple[_Act, _Act] = (_hard_used, _hard_free)  # by whether the page is free
 _soft: tuple[_Act, _Act] = (_soft_used, _soft_free)

@@ -3,8 +3,8 @@
 Source: mm/memory_hotplug.c offline_pages() (5.14).
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_pages
 from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
@@ -26,7 +26,6 @@ from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import Blocks, Migrate, SectionState, Use, Zone
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.machine.tell import vmemmap_of
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, SECTION_PAGES
 
 IDLE_PASSES = 3  # passes without progress after which an offline would never end
@@ -36,20 +35,20 @@ IDLE_PASSES = 3  # passes without progress after which an offline would never en
 class OfflineProgress:
     """What an offline did so far; kept even when it fails."""
 
-    state: str
+    state: Literal["online", "offline"]
     migrated_pages: int = 0
     migrated_hugepages: int = 0
     dissolved: dict[str, int] = field(default_factory=dict)
     passes: int = 0
 
 
-def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[str, Any]:
+def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> OfflineProgress:
     """Empty a memory block and take it from its zone; a vmemmap that lies on the block itself stays there.
 
     Raises:
         MMError: EINVAL holes or several zones; EBUSY an unmovable page, every free huge page is promised, or (6.12)
             moved huge pages still wait for the worker;
-            ENOMEM no memory for a huge page's vmemmap; EINTR it would never end.  ``result`` tells what is kept.
+            ENOMEM no memory for a huge page's vmemmap; EINTR it would never end.  ``result``: the progress.
     """
     blocks = pageblocks(sections)
     blocks = blocks[host.mem.use[blocks] != Use.OWN_VMEMMAP]
@@ -64,18 +63,13 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> dict[
             unisolate(host, blocks, types)
             raise
     except MMError as error:
-        error.result = told(call, progress)
+        error.result = progress
         call.emit(Event.MEMORY_BLOCK_OFFLINE_FAILED, block=block, errno=error.errno, reason=error.reason)
         raise
     _take_offline(host, sections, blocks, zone)
     progress.state = "offline"
     call.emit(Event.MEMORY_BLOCK_OFFLINE, block=block, **progress.dissolved)
-    return told(call, progress)
-
-
-def told(call: Call, progress: OfflineProgress) -> dict[str, Any]:
-    """The answer to writing a block's state."""
-    return {**asdict(progress), "vmemmap": vmemmap_of(call)}
+    return progress
 
 
 def _one_zone(host: Host, block: int, sections: Blocks, blocks: Blocks) -> Zone:

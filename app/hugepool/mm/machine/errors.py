@@ -33,7 +33,12 @@ Step = dict[str, Any]  # of a scenario
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Something that would help: in words, and as steps where hugepool can do it."""
+    """Something that would help.
+
+    Attributes:
+        text: in words.
+        steps: as steps of a scenario, where hugepool can do it.
+    """
 
     text: str
     steps: list[Step] = field(default_factory=list)
@@ -54,7 +59,8 @@ class MMError(Exception):
         errno: the error's name, a key of ``ERRNO_NUMBER``.
         reason: why, as a word that programs can branch on, or None.
         facts: what a program can read: ``node``, ``zone``, ``pfn``, ``pages_needed``, ``pages_available`` ...
-        result: what was done before the refusal and is kept, or None when nothing changed.
+        result: what was done before the refusal and is kept, as commands answer it; None when nothing changed.  Rules
+            of ``mm.kernel`` put what they know there, and the command makes its answer of it.
         why: the refusal in sentences and what would help; set on the way out of the engine.
     """
 
@@ -64,7 +70,7 @@ class MMError(Exception):
         detail: str,
         *,
         reason: Reason | None = None,
-        result: dict[str, Any] | None = None,
+        result: Any = None,
         **facts: Any,
     ) -> None:
         super().__init__(detail)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from hugepool.mm.machine.state import VmemmapDelta
+
 
 @dataclass(frozen=True, slots=True)
 class CgroupCounters:
@@ -97,3 +99,92 @@ class HugetlbFile:
     blocks: int
     segment: bool
     pids: list[int]
+
+
+# -- what commands did -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedCgroup:
+    """A cgroup that is gone."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MountedHugetlbfs(HugetlbfsMount):
+    """A mount that was just made.
+
+    Attributes:
+        injected_fault: an armed fault point refused a request of it.
+    """
+
+    injected_fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unmounted:
+    """A mount that is gone, and what became of its files.
+
+    Attributes:
+        files: how many it had.
+        freed: huge pages of theirs that nobody has any more.
+        queued: huge pages that wait for the worker that frees them.
+        injected_fault: an armed fault point refused a request of it.
+    """
+
+    path: str
+    files: int
+    freed: int
+    queued: int
+    vmemmap: VmemmapDelta
+    injected_fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile(HugetlbFile):
+    """A file after a change.
+
+    Attributes:
+        allocated: huge pages that it got.
+        freed: huge pages of it that nobody has any more.
+        queued: huge pages that wait for the worker that frees them.
+        injected_fault: an armed fault point refused a request of it.
+    """
+
+    allocated: int
+    freed: int
+    queued: int
+    vmemmap: VmemmapDelta
+    injected_fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnlinkedFile:
+    """A file or a SysV segment that has no name any more.
+
+    Attributes:
+        freed: huge pages of it that nobody has any more.
+        mapped: a task maps it still, and it keeps its pages until then.
+        queued: huge pages that wait for the worker that frees them.
+        injected_fault: an armed fault point refused a request of it.
+    """
+
+    path: str
+    freed: int
+    mapped: bool
+    queued: int
+    vmemmap: VmemmapDelta
+    injected_fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MadeSegment(HugetlbFile):
+    """A SysV segment that was just made.
+
+    Attributes:
+        injected_fault: an armed fault point refused a request of it.
+    """
+
+    vmemmap: VmemmapDelta
+    injected_fault: bool = False

@@ -1,126 +1,66 @@
-"""Answers that commands and readers share, as plain data.
+"""What commands answer, as plain data: what they did.  Shapes that several of them share, and the small ones.
 
-The API, the client's types and /openapi.json take names, types and descriptions from these classes and from those
-of ``mm.views``: a field is declared here once (docs/decisions/0014-answers-are-dataclasses.md).
+The API, the client's types and /openapi.json take names, types and descriptions from these classes, from those of the
+other files named ``*_outcomes`` and from those of ``mm.views``: a field is declared once
+(docs/decisions/0014-answers-are-dataclasses.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from hugepool.mm.machine import state
 from hugepool.mm.machine.fault_inject import FaultAttr, FaultPoint
-from hugepool.mm.machine.mappings import HugeMap
-from hugepool.mm.machine.units import PAGE_SIZE, size_name
+from hugepool.mm.machine.state import Call, DeferredMode, HState, VmemmapDelta
 
-# -- tasks -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPolicy:
-    """A memory policy.
-
-    Attributes:
-        mode: `default`, `bind`, `interleave`, `preferred` or `local`.
-        nodes: the nodes that it names.
-    """
-
-    mode: str
-    nodes: list[int]
+# -- shared ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
-    """One mapping of huge pages, counted in huge pages.
+class Counters:
+    """Counters of a pool, as sysfs has them, in huge pages.
 
     Attributes:
-        map: its number within the task.
-        size: the huge page size, as sysfs writes it.
-        count: its length.
-        touched: pages that were faulted in; of a shared mapping, those of the file in its range.
-        reserved: pages that are still promised to it, or to the file in its range.
-        shared: its pages are the file's.
-        noreserve: nothing was promised to it.
-        file: path of the file behind it; null: there is none, or it has no name.
-        offset: its first page in the file.
+        max_huge_pages: the persistent size last agreed: what `/proc/sys/vm/nr_hugepages` reads back.
     """
 
-    map: int
-    size: str
-    count: int
-    touched: int
-    reserved: int
-    shared: bool
-    noreserve: bool
-    file: str | None
-    offset: int
+    nr_hugepages: int
+    free_hugepages: int
+    resv_hugepages: int
+    surplus_hugepages: int
+    nr_overcommit_hugepages: int
+    max_huge_pages: int
 
-    @classmethod
-    def of(cls, host: state.Host, mapping: HugeMap) -> "Mapping":
-        """The answer for a mapping."""
-        file = None if mapping.file_id is None else host.files[mapping.file_id]
-        touched, reserved = len(mapping.pages), mapping.promised
-        if mapping.shared and file is not None:
-            end = mapping.offset + mapping.count
-            touched = sum(mapping.offset <= index < end for index in file.pages)
-            reserved = file.resv.pages(mapping.offset, end) - touched
-        return cls(
-            map=mapping.map_id,
-            size=size_name(mapping.order),
-            count=mapping.count,
-            touched=touched,
-            reserved=reserved,
-            shared=mapping.shared,
-            noreserve=mapping.noreserve,
-            file=None if file is None else file.path,
-            offset=mapping.offset,
-        )
+
+def counters(hs: HState) -> Counters:
+    """The counters of a huge page size now."""
+    return Counters(
+        nr_hugepages=hs.nr_huge_pages,
+        free_hugepages=hs.free_huge_pages,
+        resv_hugepages=hs.resv_shown,
+        surplus_hugepages=hs.surplus_huge_pages,
+        nr_overcommit_hugepages=hs.nr_overcommit_huge_pages,
+        max_huge_pages=hs.max_huge_pages,
+    )
+
+
+def vmemmap_of(call: Call) -> VmemmapDelta:
+    """What a command has done to the vmemmap so far."""
+    return replace(call.vmemmap)
+
+
+def shallow(answer: Any) -> dict[str, Any]:
+    """The fields of an answer by name, for one that has more of them."""
+    return {field.name: getattr(answer, field.name) for field in fields(answer)}
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A process.
+class Kept:
+    """What is left of a refused command that has undone the rest.
 
     Attributes:
-        pid: its number.
-        kind: what it was started for, such as `hugetlb`, `anon` or `kernel`.
-        comm: its name on the console.
-        parent: the task that it was forked from.
-        cgroup: the one that it is in; empty: the root.
-        node: the node that it runs on; null: that of its CPU.
-        mlock: its memory is locked.
-        pages: its single pages of 4 KiB.
-        memory_bytes: the same in bytes.
-        maps: its mappings of huge pages, the oldest first.
+        vmemmap: pages that were made for a moment leave their boot frames in MemTotal.
     """
 
-    pid: int
-    kind: str
-    comm: str
-    parent: int | None
-    cgroup: str
-    policy: TaskPolicy
-    node: int | None
-    mlock: bool
-    pages: int
-    memory_bytes: int
-    maps: list[Mapping]
-
-    @classmethod
-    def of(cls, host: state.Host, task: state.Task) -> "Task":
-        """The answer for a process."""
-        pages = sum(count for _, count in task.runs)
-        return cls(
-            pid=task.pid,
-            kind=task.kind,
-            comm=task.comm,
-            parent=task.parent,
-            cgroup=task.cgroup,
-            policy=TaskPolicy(task.policy_mode, list(task.policy_nodes)),
-            node=task.node,
-            mlock=task.mlock,
-            pages=pages,
-            memory_bytes=pages * PAGE_SIZE,
-            maps=[Mapping.of(host, mapping) for mapping in task.maps.values()],
-        )
+    vmemmap: VmemmapDelta
 
 
 # -- faults ----------------------------------------------------------------------------------------------
@@ -158,25 +98,92 @@ class Fault:
         )
 
 
-# -- contiguous ranges -----------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Disarmed:
+    """A fault point that is disarmed now."""
+
+    point: FaultPoint
+
+
+# -- the worker for deferred frees -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class ContigRange:
-    """A range taken by alloc_contig_range, in pages of 4 KiB.
+class WorkerMode:
+    """Who works off the queue of deferred frees.
 
     Attributes:
-        id: its number.
-        start_pfn: the first page.
-        end_pfn: the page behind the last.
+        mode: `auto` the service's worker soon after, `manual` only a drain or a resize.
     """
 
-    id: int
-    start_pfn: int
-    end_pfn: int
-    nr_pages: int
+    mode: DeferredMode
 
-    @classmethod
-    def of(cls, taken: state.ContigRange) -> "ContigRange":
-        """The answer for a range."""
-        return cls(taken.range_id, taken.start_pfn, taken.end_pfn, taken.end_pfn - taken.start_pfn)
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What working off the queue of deferred frees did, in huge pages.
+
+    Attributes:
+        freed: given back to the system.
+        returned_as_surplus: back in their pool, as their vmemmap could not be restored.
+        queued: those that still wait.
+        injected_fault: an armed fault point refused a request of it.
+    """
+
+    freed: int
+    returned_as_surplus: int
+    vmemmap: VmemmapDelta
+    queued: int
+    injected_fault: bool = False
+
+
+# -- settings --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MinFreeKbytes:
+    """`min_free_kbytes` as it is now."""
+
+    min_free_kbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkScaleFactor:
+    """`watermark_scale_factor` as it is now, in 1/10000 of a zone."""
+
+    watermark_scale_factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LowmemReserveRatio:
+    """`lowmem_reserve_ratio` as it is now, by the type of the lower zone."""
+
+    lowmem_reserve_ratio: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeVmemmap:
+    """`hugetlb_optimize_vmemmap` as it is now: 1 on, 0 off."""
+
+    hugetlb_optimize_vmemmap: int
+
+
+@dataclass(frozen=True, slots=True)
+class AutoOnline:
+    """What hot-added memory does by itself: a word of a memory block's state."""
+
+    auto_online_blocks: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShmGroup:
+    """The group that may make huge SysV segments."""
+
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file that took what was written and did nothing with it."""
+
+    path: str

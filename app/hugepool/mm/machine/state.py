@@ -305,7 +305,13 @@ def node_counter(nid: int, counter: str) -> str:
 
 @dataclass(slots=True)
 class VmemmapDelta:
-    """What a command did to the vmemmap, in 4 KiB pages."""
+    """What a command did to the vmemmap, in pages of 4 KiB.
+
+    Attributes:
+        pages_freed: given back as huge pages were optimised.
+        pages_restored: taken as huge pages had to have their own vmemmap again.
+        page_table_pages: taken for page tables of split sections.
+    """
 
     pages_freed: int = 0
     pages_restored: int = 0

@@ -1,6 +1,6 @@
 """Why a pool is as it is, and what a write of another size would come to."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hugepool.mm.commands import why
@@ -9,6 +9,7 @@ from hugepool.mm.commands.commands import SetMaxHugePages
 from hugepool.mm.kernel.hugetlb import check_size
 from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError, NotFound, Remedy
+from hugepool.mm.machine.pool_outcomes import Resize
 from hugepool.mm.machine.state import Host, HState
 from hugepool.mm.machine.units import order_of
 
@@ -52,27 +53,27 @@ def _tried(host: Host, hs: HState, count: int, nid: int | None) -> Explanation:
             raise
         return Explanation(error.why.summary, error.facts, error.why.remedies)
     result = outcome.result
-    facts = {"requested": count, "before": result["before"], "after": result["after"], "freed": result["freed"],
-             "allocated": result["allocated"], "refused": result["refused"], "vmemmap": result["vmemmap"]}  # fmt: skip
+    facts = {"requested": count, "before": asdict(result.before), "after": asdict(result.after), "freed": result.freed,
+             "allocated": result.allocated, "refused": result.refused, "vmemmap": asdict(result.vmemmap)}  # fmt: skip
     if outcome.error is not None and outcome.error.why is not None:
         return Explanation(outcome.error.why.summary, facts, outcome.error.why.remedies)
-    short = result["shortfall"]
+    short = result.shortfall
     if short is not None:
-        return Explanation(short["summary"], facts, [Remedy(**each) for each in short["remedies"]])
+        return Explanation(short.summary, facts, short.remedies)
     return Explanation(_done(hs, result, nid), facts, [])
 
 
-def _done(hs: HState, result: dict[str, Any], nid: int | None) -> str:
+def _done(hs: HState, result: Resize, nid: int | None) -> str:
     where = "" if nid is None else f" on node {nid}"
-    said = f"The pool of {hs.size} pages would have {result['after']['nr_hugepages']} pages"
-    vmemmap = result["vmemmap"]
-    if result["allocated"]:
-        saved = vmemmap["pages_freed"] - vmemmap["page_table_pages"]
+    said = f"The pool of {hs.size} pages would have {result.after.nr_hugepages} pages"
+    vmemmap = result.vmemmap
+    if result.allocated:
+        saved = vmemmap.pages_freed - vmemmap.page_table_pages
         more = f", and {saved} pages of 4 KiB less would describe them" if saved > 0 else ""
-        return f"{said}: {result['allocated']} more{where}{more}."
-    if result["freed"]:
-        restored = f"{vmemmap['pages_restored']} pages would describe them again"
-        return f"{said}: {result['freed']} fewer{where}, and {restored}."
+        return f"{said}: {result.allocated} more{where}{more}."
+    if result.freed:
+        restored = f"{vmemmap.pages_restored} pages would describe them again"
+        return f"{said}: {result.freed} fewer{where}, and {restored}."
     return f"{said}, as it has now."
 
 

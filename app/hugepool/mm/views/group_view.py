@@ -1,5 +1,7 @@
 """Control groups, hugetlbfs mounts and files, one by one and all of a host."""
 
+from dataclasses import dataclass
+
 from hugepool.mm.commands.cgroups import cgroup_view
 from hugepool.mm.commands.files import file_view, mount_view
 from hugepool.mm.kernel import hugetlbfs
@@ -7,9 +9,30 @@ from hugepool.mm.machine.group_outcomes import Cgroup, HugetlbFile, HugetlbfsMou
 from hugepool.mm.machine.state import Host
 
 
-def cgroups(machine: Host) -> list[Cgroup]:
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """All cgroups of a host."""
+
+    items: list[Cgroup]
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """All hugetlbfs mounts of a host."""
+
+    items: list[HugetlbfsMount]
+
+
+@dataclass(frozen=True, slots=True)
+class HugetlbFiles:
+    """All files of huge pages of a host."""
+
+    items: list[HugetlbFile]
+
+
+def cgroups(machine: Host) -> Cgroups:
     """All cgroups by path, the root first."""
-    return [cgroup_view(machine, path) for path in sorted(machine.cgroups)]
+    return Cgroups([cgroup_view(machine, path) for path in sorted(machine.cgroups)])
 
 
 def cgroup(machine: Host, path: str) -> Cgroup:
@@ -17,9 +40,9 @@ def cgroup(machine: Host, path: str) -> Cgroup:
     return cgroup_view(machine, path)
 
 
-def mounts(machine: Host) -> list[HugetlbfsMount]:
+def mounts(machine: Host) -> Mounts:
     """All mounts, the oldest first; a later one hides an older one at its path."""
-    return [mount_view(machine, mount) for mount in machine.mounts]
+    return Mounts([mount_view(machine, mount) for mount in machine.mounts])
 
 
 def mount(machine: Host, path: str) -> HugetlbfsMount:
@@ -27,9 +50,9 @@ def mount(machine: Host, path: str) -> HugetlbfsMount:
     return mount_view(machine, hugetlbfs.find_mount(machine, path))
 
 
-def files(machine: Host) -> list[HugetlbFile]:
+def files(machine: Host) -> HugetlbFiles:
     """All files and segments, the oldest first; those without a name as well."""
-    return [file_view(machine, file) for file in machine.files.values()]
+    return HugetlbFiles([file_view(machine, file) for file in machine.files.values()])
 
 
 def file(machine: Host, path: str) -> HugetlbFile:

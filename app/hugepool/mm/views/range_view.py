@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hugepool.mm.commands.contig_ranges import find
 from hugepool.mm.kernel.cma import taken_pages
-from hugepool.mm.machine.outcomes import ContigRange
+from hugepool.mm.machine.memory_outcomes import ContigRange
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from hugepool.mm.commands.task import find
-from hugepool.mm.machine.outcomes import Task
 from hugepool.mm.machine.state import DeferredMode, Host
+from hugepool.mm.machine.task_outcomes import Task
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, size_name
 
 

@@ -59,7 +59,7 @@ def formable(host: Host) -> dict[str, int]:
     found = {}
     for order, hs in sorted(host.hstates.items()):
         trial = attempt(host, SetMaxHugePages(order, ULONG_MAX))
-        found[hs.size] = int(trial.result.get("allocated", 0))
+        found[hs.size] = 0 if trial.result is None else trial.result.allocated
     return found
 
 
@@ -103,8 +103,8 @@ class _Story:
         if kind == "kernel":
             pages = max(1, min(pages, self.room * self.body.unmovable_percent // 100 - self.used["kernel"]))
         try:
-            pid = apply(self.host, CreateTask(kind, kind, pages=0)).result["pid"]
-            got: int = apply(self.host, GrowTask(pid, kind, pages, partial=True)).result["pages"]
+            pid = apply(self.host, CreateTask(kind, kind, pages=0)).result.pid
+            got = apply(self.host, GrowTask(pid, kind, pages, partial=True)).result.pages
         except MMError:
             return False
         self.pids[kind].append(pid)
@@ -119,7 +119,7 @@ class _Story:
         i = self.chance.randrange(len(mine))
         kept = self.chance.choice(KEPT_OF_256)
         if kept:
-            freed = apply(self.host, ShrinkTask(mine[i], keep_of_256=kept)).result["pages"]
+            freed = apply(self.host, ShrinkTask(mine[i], keep_of_256=kept)).result.pages
         if not kept or not freed:
-            freed = apply(self.host, ExitTask(mine.pop(i))).result["freed_pages"]
+            freed = apply(self.host, ExitTask(mine.pop(i))).result.freed_pages
         self.used[kind] = max(0, self.used[kind] - freed)

@@ -8,7 +8,9 @@ from hugepool.mm.kernel.hugetlb import check_size, persistent
 from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import ZONE_NORMAL
+from hugepool.mm.machine.pool_outcomes import Resize
 from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.task_outcomes import TaskPages
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.whatif.plans.search import Trial, attempt, largest
 from hugepool.whatif.run import Told
@@ -27,13 +29,13 @@ def headroom(host: Host, body: HeadroomBody, told: Told) -> dict[str, Any]:
     count = max(0, hs.free_huge_pages - hs.resv_huge_pages) if body.count is None else body.count
     write = SetMaxHugePages(hs.order, max(0, persistent(hs) - count))
     now = attempt(host, write)
-    freed = now.result.get("freed", 0)
+    freed = 0 if now.result is None else now.result.freed
     if count == 0:
         raise MMError("EBUSY", f"there is no free huge page of {body.size} to give back", freed=0)
     if freed < count:
         raise MMError("EBUSY", f"{freed} of {count} pages of {body.size} can be given back now; begin with fewer",
                       reason=now.reason, freed=freed)  # fmt: skip
-    rows = {row["node"]: row["freed"] for row in now.result["nodes"] if row["freed"]}
+    rows = {} if now.result is None else {row.node: row.freed for row in now.result.nodes if row.freed}
     domains = [[nid] for nid in rows] if host.profile.restore_thisnode else [list(rows)]
     answers = []
     for i, nodes in enumerate(domains, 1):
@@ -81,14 +83,14 @@ class _Domain:
         return sorted(even | {least, max(0, least - 1)})
 
     def _freed(self, left: int) -> int:
-        rows = self._shrunk(left).result.get("nodes", [])
-        return sum(int(row["freed"]) for row in rows if row["node"] in self.nodes)
+        result = self._shrunk(left).result
+        return 0 if result is None else sum(row.freed for row in result.nodes if row.node in self.nodes)
 
-    def _shrunk(self, left: int) -> Trial:
+    def _shrunk(self, left: int) -> Trial[Resize]:
         """The write, with so many pages left."""
         return attempt(self._driven(left).host, self.write)
 
-    def _driven(self, left: int) -> Trial:
+    def _driven(self, left: int) -> Trial[TaskPages]:
         """A driver has taken all kernel memory but so many pages."""
         driver = GrowTask(
             self.host.next_pid,
@@ -98,4 +100,4 @@ class _Domain:
             zone_type=ZONE_NORMAL,
             until_node=self.node,
         )
-        return attempt(self.host, StartTask("kernel", "driver", node=self.node), driver)
+        return attempt(self.host, driver, after=[StartTask("kernel", "driver", node=self.node)])

@@ -94,7 +94,7 @@ class _Search:
         machine, hs = trial.host, trial.host.hstates[self.order]
         return _Pool(
             size=self._size(machine),
-            reached=trial.error is None and trial.result["shortfall"] is None,
+            reached=trial.error is None and trial.reason is None,
             reason=trial.reason,
             nodes=[{"node": nid, "nr_hugepages": hs.nr_node[nid]} for nid in machine.memory_nodes()],
             available_bytes=available(machine),

@@ -8,6 +8,7 @@ from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages, TouchHuge
 from hugepool.mm.kernel.hugetlb import check_size
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.state import Host, HState
+from hugepool.mm.machine.task_outcomes import StartedTask
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.whatif.plans.search import Trial, attempt, largest
 from hugepool.whatif.run import Told
@@ -44,18 +45,18 @@ def placement(host: Host, body: PlacementBody, told: Told) -> dict[str, Any]:
     }
 
 
-def _fits(trial: Trial) -> bool:
-    return trial.error is None and trial.result["signal"] is None
+def _fits(trial: Trial[StartedTask]) -> bool:
+    return trial.error is None and trial.result is not None and trial.result.signal is None
 
 
-def _outcome(trial: Trial) -> dict[str, Any]:
-    error = trial.error
+def _outcome(trial: Trial[StartedTask]) -> dict[str, Any]:
+    error, started = trial.error, trial.result if isinstance(trial.result, StartedTask) else None
     return {
         "fits": _fits(trial),
         "errno": error and error.errno,
         "reason": trial.reason,
-        "signal": trial.result.get("signal"),
-        "touched": trial.result.get("touched", 0),
+        "signal": None if started is None else started.signal,
+        "touched": 0 if started is None else started.touched,
     }
 
 

@@ -1,5 +1,6 @@
 """What freeing the vmemmap of a pool gives: gross, page tables, net, and where the memory lands."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from hugepool.forms.plans import SavingsBody
@@ -7,10 +8,11 @@ from hugepool.mm.commands.commands import SetMaxHugePages
 from hugepool.mm.kernel.hugetlb import check_size
 from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.pool_outcomes import Resize
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.mm.views.host_view import memory
-from hugepool.whatif.plans.search import Trial, attempt
+from hugepool.whatif.plans.search import attempt
 from hugepool.whatif.run import Told
 
 
@@ -25,12 +27,12 @@ def savings(host: Host, body: SavingsBody, told: Told) -> dict[str, Any]:
         raise MMError("EOPNOTSUPP", "struct page crosses page boundaries here: its pages cannot be freed")
     without, given = _switched(host, hs.order, on=False), _switched(host, hs.order, on=True)
     plain, freeing = _grown(without, body, body.count), _grown(given, body, body.count)
-    count = min(plain.result["allocated"], freeing.result["allocated"])
+    count = min(plain.pool.allocated, freeing.pool.allocated)
     if count < body.count:  # compare what both can have
         plain, freeing = _grown(without, body, count), _grown(given, body, count)
     told(1, 1)
-    vmemmap = freeing.result["vmemmap"]
-    gross, tables = vmemmap["pages_freed"] * PAGE_SIZE, vmemmap["page_table_pages"] * PAGE_SIZE
+    vmemmap = freeing.pool.vmemmap
+    gross, tables = vmemmap.pages_freed * PAGE_SIZE, vmemmap.page_table_pages * PAGE_SIZE
     return {
         "size": body.size,
         "count": body.count,
@@ -55,27 +57,37 @@ def _switched(host: Host, order: int, *, on: bool) -> Host:
     return copy
 
 
-def _grown(host: Host, body: SavingsBody, count: int) -> Trial:
+def _grown(host: Host, body: SavingsBody, count: int) -> "_Grown":
     hs = host.hstates[order_of(body.size) or 0]
     known = body.node is not None and body.node < len(hs.nr_node)
     now = hs.nr_node[body.node or 0] if known else hs.nr_huge_pages
     all_persistent = SetMaxHugePages(
         hs.order, hs.nr_huge_pages
     )  # else surplus counts among the pages asked for
-    trial = attempt(host, all_persistent, SetMaxHugePages(hs.order, now + count, body.node))
+    trial = attempt(host, SetMaxHugePages(hs.order, now + count, body.node), after=[all_persistent])
     if trial.error is not None:
         raise trial.error
-    return trial
+    if trial.result is None:
+        raise AssertionError("a growth without an answer")
+    return _Grown(trial.host, trial.result)
 
 
-def _node(nid: int, plain: Trial, freeing: Trial) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """A copy with more pages, and what growing its pool did."""
+
+    host: Host
+    pool: Resize
+
+
+def _node(nid: int, plain: _Grown, freeing: _Grown) -> dict[str, Any]:
     """What a node's zones have more of, with the feature."""
     zones = []
     for before, after in zip(plain.host.nodes[nid].zones, freeing.host.nodes[nid].zones, strict=True):
         if after.present:
             more = after.nr_free + after.nr_pcp - before.nr_free - before.nr_pcp
             zones.append({"zone": after.name, "net_bytes": more * PAGE_SIZE})
-    allocated = next((row["allocated"] for row in freeing.result["nodes"] if row["node"] == nid), 0)
+    allocated = next((row.allocated for row in freeing.pool.nodes if row.node == nid), 0)
     return {
         "node": nid,
         "hugepages": allocated,

@@ -1,23 +1,30 @@
 """Trying commands on copies, and finding the largest number that works."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.commands.commands import Command
+from hugepool.mm.commands.registry import Answer
 from hugepool.mm.machine.digest import fork
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
+from hugepool.mm.machine.pool_outcomes import Resize
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What a command did to a copy.  ``host``: the copy, or the host as it was when nothing was kept."""
+class Trial(Generic[Answer]):
+    """What a command did to a copy.
+
+    Attributes:
+        host: the copy, or the host as it was when nothing was kept.
+        result: what the command answered, also when it was refused; None when nothing was kept.
+    """
 
     host: Host
-    result: dict[str, Any]
+    result: Answer | None
     error: MMError | None
 
     @property
@@ -25,30 +32,30 @@ class Trial:
         """The word for what stopped it: of the refusal, else of what is missing."""
         if self.error is not None:
             return self.error.reason
-        shortfall = self.result.get("shortfall") or {}
-        reason: Reason | None = shortfall.get("reason")
-        return reason
+        if isinstance(self.result, Resize) and self.result.shortfall is not None:
+            return self.result.shortfall.reason
+        return None
 
 
-def attempt(host: Host, *commands: Command) -> Trial:
-    """Commands on a copy, the last of which may be refused.
+def attempt(host: Host, command: Command[Answer], *, after: Sequence[Command[Any]] = ()) -> Trial[Answer]:
+    """A command on a copy, which may be refused; those that come before it on the copy may not.
 
     Raises:
         BadInput, NotFound: the question itself makes no sense on this host.
+        MMError: one of ``after`` was refused.
     """
     trial = fork(host)
-    result: dict[str, Any] = {}
-    for command in commands:
-        try:
-            outcome = apply(trial, command)
-        except (BadInput, NotFound):
-            raise
-        except MMError as refusal:
-            return Trial(host, {}, refusal)
-        result = outcome.result
-        if outcome.error is not None:
-            return Trial(trial, result, outcome.error)
-    return Trial(trial, result, None)
+    for each in after:
+        done = apply(trial, each)
+        if done.error is not None:
+            raise done.error
+    try:
+        outcome = apply(trial, command)
+    except (BadInput, NotFound):
+        raise
+    except MMError as refusal:
+        return Trial(host, None, refusal)
+    return Trial(trial, outcome.result, outcome.error)
 
 
 def largest(low: int, high: int, works: Callable[[int], bool], near: int) -> int:
