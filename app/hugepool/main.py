@@ -32,6 +32,7 @@ from hugepool.api import (
     plans,
     problem_pages,
     tasks,
+    ui,
     vmemmap,
     what_if,
 )
@@ -73,6 +74,7 @@ ROUTERS = (  # an address is looked for in this order: what is asked most comes 
     plans,
     jobs,
     problem_pages,
+    ui,
     operations,
 )
 HEALTH_THREADS = 2  # of their own: who asks for health is answered whatever the others wait for
@@ -131,6 +133,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in ROUTERS:
         app.add(module.router)
     serve_docs(app)
+    ui.serve_assets(app)
     errors.install(app)
     app.add_exception_handler(Forbidden, not_on_this_road)  # type: ignore[arg-type]
     app.add_middleware(BodyLimits, settings=settings)

@@ -501,7 +501,7 @@ class Service:
         while True:
             change = self._news.expect(name)
             try:
-                if self._last_event(name) > after:
+                if self.last_event(name) > after:
                     return self.events(name, after, limit)
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closed:
@@ -532,7 +532,8 @@ class Service:
             finally:
                 self._news.forget(ANY_HOST, change)
 
-    def _last_event(self, name: str) -> int:
+    def last_event(self, name: str) -> int:
+        """Number of the last event of a host.  Raises HostNotFound."""
         number = self._hosts.last_event(name)
         if number is None:
             raise HostNotFound(name)

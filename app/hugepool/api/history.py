@@ -19,6 +19,7 @@ from hugepool.service import MAX_DMESG_LINES
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}", tags=["history"])
 After = Annotated[int, Query(ge=0, lt=2**63, description="Only events behind this number.")]
+Newest = Annotated[int | None, Query(ge=1, le=1000, description="Only this number of the newest events.")]
 LastEventId = Annotated[
     str | None,
     Header(
@@ -69,11 +70,18 @@ def _wants_text(accept: str) -> bool:
 
 @router.get("/events", response_model=EventPage, responses=reading())
 def list_events(
-    request: Request, host: HostInPath, after: After = 0, limit: Limit = 100, _: IfNoneMatch = None
+    request: Request,
+    host: HostInPath,
+    after: After = 0,
+    limit: Limit = 100,
+    newest: Newest = None,
+    _: IfNoneMatch = None,
 ) -> Response:
-    """Every change in order, oldest first."""
+    """Every change in order, oldest first; with `newest` the last ones alone."""
     service = service_of(request)
     _value, revision = service.read(host, _nothing)
+    if newest is not None:
+        after, limit = max(after, service.last_event(host) - newest), newest
     items = service.events(host, after, limit)
     return tagged(request, EventPage(items, items[-1].id if items else after), revision)
 
