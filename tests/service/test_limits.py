@@ -153,7 +153,7 @@ def test_a_hundred_idle_streams_are_not_woken_by_other_hosts_and_read_nothing(
     with made(tmp_path) as service:
         for name in ("quiet", "busy"):
             service.create(name, SMALL, Terms())
-        last = service._last_event("quiet")
+        last = service.last_event("quiet")
         reads: list[str] = []
         events = service.events
 
@@ -163,13 +163,13 @@ def test_a_hundred_idle_streams_are_not_woken_by_other_hosts_and_read_nothing(
 
         monkeypatch.setattr(service, "events", counted)
         looks: list[str] = []
-        last_event = service._last_event
+        last_event = service.last_event
 
         def looked(name: str) -> int:
             looks.append(name)
             return last_event(name)
 
-        monkeypatch.setattr(service, "_last_event", looked)
+        monkeypatch.setattr(service, "last_event", looked)
         found: list[Any] = []
         streams = [
             threading.Thread(

@@ -14,7 +14,8 @@ HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 def test_vendored_files_are_what_their_hashes_say() -> None:
     folder = UI / "vendor"
-    listed = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    lines = (line.split() for line in (folder / "SHA256SUMS").read_text().splitlines())
+    listed = {name: digest for digest, name in lines}
     assert set(listed) == {file.name for file in folder.iterdir()} - {"SHA256SUMS"}
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
