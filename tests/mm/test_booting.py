@@ -203,3 +203,32 @@ def test_hugetlb_cma_skips_boot_time_gigantic_pages() -> None:
 def test_impossible_machines_are_refused_by_name(spec: dict[str, Any], where: str) -> None:
     with pytest.raises(BadInput, match=where):
         boot(HostSpec(**spec), Call())
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3074, 510), (3072, 512), (3074, 510, 512), (510, 3074), (3586,), (2050, 1534)]
+)
+@pytest.mark.parametrize("kernel", ["5.14", "6.12"])
+def test_memory_of_any_size_boots_with_all_laws_kept(sizes: tuple[int, ...], kernel: str) -> None:
+    assert_laws(machine(*(size << 20 for size in sizes), kernel=kernel))
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "sizes", "movable"),
+    [
+        ("movablecore=2G", (8, 8), [1 << 18, 1 << 18]),
+        (
+            "movablecore=2G",
+            (4, 12),
+            [0, 1 << 19],
+        ),  # node 0 has no more above 4 GiB than its share of the kernel's
+        ("movablecore=3G", (8, 8, 8), [1 << 18, 1 << 18, 1 << 18]),
+        ("kernelcore=6G", (8, 8), [5 << 18, 5 << 18]),
+    ],
+)
+def test_memory_for_the_kernel_is_shared_between_the_nodes(
+    cmdline: str, sizes: tuple[int, ...], movable: list[int]
+) -> None:
+    host = machine(*(size * GIB for size in sizes), cmdline=cmdline)
+    assert_laws(host)
+    assert [node.zones[3].present for node in host.nodes] == movable

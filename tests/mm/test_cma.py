@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hugepool.fs.render import render
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.cma_areas import cma_word
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
@@ -16,6 +17,7 @@ from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag, Migrate, Use
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views.blockers import Unmovable, blockers
+from hugepool.mm.views.check import check
 from tests.mm.hosts import (
     GIB,
     ON,
@@ -266,3 +268,24 @@ def test_a_search_for_a_page_passes_over_an_area_in_steps_of_what_is_isolated() 
     assert outcome.events[-1][0] != "KernelMessagePrinted"
     assert sum(kind == "KernelMessagePrinted" for kind, _ in outcome.events) == 0
     assert_laws(host)
+
+
+@pytest.mark.parametrize("kernel", ["5.14", "6.1", "6.12"])
+def test_areas_of_both_words_lie_apart_and_are_counted_together(kernel: str) -> None:
+    host = machine(8 * GIB, kernel=kernel, cmdline="cma=1G hugetlb_cma=2G")
+    assert_laws(host)
+    assert sorted(area.nr_pages for area in host.cma_areas) == [GIB // 4096, 2 * GIB // 4096]
+    blocks = int((host.mem.mt == Migrate.CMA).sum())
+    assert blocks * 512 == sum(zone.cma for zone in host.zones) == 3 * GIB // 4096
+    shown = render(host, "/proc/meminfo")
+    assert "FilePmdMapped:         0 kB\nCmaTotal:        3145728 kB\nCmaFree:         3145728 kB\n" in shown
+    assert "cma_alloc_success 0\n" in render(host, "/proc/vmstat")
+    assert ("CmaTotal" in render(machine(GIB, kernel=kernel), "/proc/meminfo")) == (kernel == "5.14")
+
+
+def test_areas_that_overlap_are_found_out() -> None:
+    host = machine(8 * GIB, cmdline="cma=1G hugetlb_cma=2G")
+    host.cma_areas[1].base_pfn = host.cma_areas[0].base_pfn + 1024
+    broken = [law for law in check(host) if not law.ok]
+    assert [law.law for law in broken] == ["1: areas of CMA are disjoint"]
+    assert "overlap at page" in broken[0].findings[0]

@@ -9,6 +9,7 @@ import numpy as np
 from hugepool.fs.bare_system import BARE_SYSTEM_KB, BARE_SYSTEM_STATS, BARE_SYSTEM_ZONE_STATS
 from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
 from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
+from hugepool.mm.machine.file_lines import FileLines
 from hugepool.mm.machine.mmzone import Migrate, Zone
 from hugepool.mm.machine.profile import KernelProfile
 from hugepool.mm.machine.state import Host, Task, node_counter
@@ -29,6 +30,12 @@ def lag(host: Host, file: str) -> dict[str, Any]:
     """By how much a file of the imported machine differed from its state (see ``carried``)."""
     found: dict[str, Any] = host.carried.get("lag", {}).get(file, {})
     return found
+
+
+def lines_of(host: Host) -> FileLines:
+    """The lines of the files of a host that was not imported."""
+    lines = host.profile.lines
+    return lines.with_cma() if any(zone.cma for zone in host.zones) else lines
 
 
 def unsigned(number: int) -> int:
@@ -177,7 +184,7 @@ def carried_kb(host: Host) -> dict[str, int]:
 
 def node_stats(host: Host, nid: int) -> dict[str, int]:
     """Per-node counters as imported; on a host from a spec those of the bare system, on its first node."""
-    stats = dict.fromkeys(host.profile.lines.node_stats, 0)
+    stats = dict.fromkeys(lines_of(host).node_stats, 0)
     if "zoneinfo" not in host.carried:
         stats |= BARE_SYSTEM_STATS if nid == host.memory_nodes()[0] else {}
     else:
@@ -190,7 +197,7 @@ def node_stats(host: Host, nid: int) -> dict[str, int]:
 def zone_stat_names(host: Host) -> Iterable[str]:
     """Counters that a zone has, in their order."""
     kept = (record["stats"] for record in host.carried.get("zoneinfo", []))
-    return next(filter(None, kept), dict.fromkeys(host.profile.lines.zone_stats))
+    return next(filter(None, kept), dict.fromkeys(lines_of(host).zone_stats))
 
 
 def zone_stats(host: Host, zone: Zone) -> dict[str, int]:

@@ -29,7 +29,7 @@ NUMASTAT = {
 def meminfo(host: Host) -> str:
     """/proc/meminfo."""
     carried = account.carried_kb(host)
-    names = carried if "meminfo" in host.carried else host.profile.lines.meminfo
+    names = carried if "meminfo" in host.carried else account.lines_of(host).meminfo
     values = carried | account.meminfo(host)
     ends = host.carried.get("columns", {}).get("meminfo", {})
     return "".join(_line(name, values.get(name, 0), ends.get(name, MEMINFO_END)) for name in names)
@@ -46,7 +46,7 @@ def node_meminfo(host: Host, nid: int) -> str:
     """nodeN/meminfo; the HugePages lines are of the default size, without Rsvd."""
     imported = host.carried.get("node_meminfo", {}).get(str(nid))
     carried = imported or _bare_node(host, nid)
-    names = imported or host.profile.lines.node_meminfo
+    names = imported or account.lines_of(host).node_meminfo
     values = carried | _node_memory(host, nid, carried)
     ends = host.carried.get("columns", {}).get("node_meminfo", {})
     return "".join(
@@ -81,7 +81,7 @@ def _node_memory(host: Host, nid: int, carried: Numbers) -> Numbers:
 def vmstat(host: Host) -> str:
     """/proc/vmstat: zone counters, node counters, events."""
     imported: Numbers = host.carried.get("vmstat", {})
-    names: Iterable[str] = imported or host.profile.lines.vmstat
+    names: Iterable[str] = imported or account.lines_of(host).vmstat
     # The host's counters began with those of the import.
     values = dict.fromkeys(names, 0) | (imported or _bare_stats()) | host.counters
     anon = account.added_up(account.anon_by_zone(host).values())

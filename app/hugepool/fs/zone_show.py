@@ -52,10 +52,7 @@ def pagetypeinfo(host: Host) -> str:
 
 
 def _migratetypes(host: Host) -> tuple[str, ...]:
-    default = host.profile.lines.migratetypes
-    if any(zone.cma for zone in host.zones):
-        default = MIGRATE_NAMES
-    return tuple(host.carried.get("migratetypes", default))
+    return tuple(host.carried.get("migratetypes", account.lines_of(host).migratetypes))
 
 
 def _node_types(host: Host, nid: int, types: tuple[str, ...]) -> str:
@@ -130,7 +127,7 @@ def _zone_names(host: Host) -> tuple[str, ...]:
 
 
 def _bare_record(host: Host, name: str) -> Record:
-    return {"name": name, "levels": host.profile.lines.zone_levels, "values": {}, "tail": [], "after": [],
+    return {"name": name, "levels": account.lines_of(host).zone_levels, "values": {}, "tail": [], "after": [],
             "reserves": len(_zone_names(host)), "pcp": 0}  # fmt: skip
 
 

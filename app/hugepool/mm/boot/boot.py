@@ -133,28 +133,26 @@ def _reserve_boot_memory(host: Host, layouts: list[NodeLayout]) -> None:
     mem.assign_pages(np.array(LOW_RESERVED), Use.RESERVED)
     image = np.arange(KERNEL_START, KERNEL_START + host.profile.kernel_image_pages)
     mem.assign_pages(image, Use.RESERVED)
-    top = 0
     if max(node.end for node in layouts if node.ranges) > DMA32_END:
         low_end -= FIRMWARE_TOP
         mem.assign_pages(np.arange(low_end - SWIOTLB_PAGES, low_end), Use.RESERVED)
     for node in layouts:
         if not node.ranges:
             continue
-        end = node.ranges[-1][1]
-        top = EARLY_PAGES if end > DMA32_END or len(layouts) == 1 else FIRMWARE_TOP
-        below = FIRMWARE_TOP if end <= DMA32_END else 0
-        mem.assign_pages(np.arange(end - top - below, end - below), Use.RESERVED)
-        layout.place_boot_vmemmap(mem, node, _skip_top(mem, end))
+        top = EARLY_PAGES if node.end > DMA32_END or len(layouts) == 1 else FIRMWARE_TOP
+        _reserve_early(mem, node, top)
+        layout.place_boot_vmemmap(mem, node)
     if host.profile.deferred_init:
         layout.type_boot_memory(mem, host.nodes, (Use.BOOT_VMEMMAP, Use.RESERVED, Use.MIXED))
 
 
-def _skip_top(mem: MemoryMap, end: int) -> int:
-    """Pages at the end of a range that are not free."""
-    block = -(-end // PAGEBLOCK_PAGES)
-    while mem.use[block - 1] != Use.BUDDY:
-        block -= 1
-    return end - block * PAGEBLOCK_PAGES
+def _reserve_early(mem: MemoryMap, node: NodeLayout, pages: int) -> None:
+    """Take early memory from the top of a node, as far as its ranges go."""
+    for start, end in reversed(node.ranges):
+        top = end - (FIRMWARE_TOP if end <= DMA32_END else 0)
+        taken = min(pages, top - start)
+        mem.assign_pages(np.arange(top - taken, top), Use.RESERVED)
+        pages -= taken
 
 
 def _enable_vmemmap(host: Host, spec: HostSpec, params: BootParams, call: Call) -> None:

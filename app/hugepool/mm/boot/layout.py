@@ -26,7 +26,6 @@ from hugepool.mm.machine.units import (
     GIB_PAGES,
     MAX_ORDER_PAGES,
     PAGEBLOCK_PAGES,
-    PTRS_PER_PTE,
     SECTION_PAGES,
 )
 
@@ -107,19 +106,28 @@ def find_zone_movable(layouts: list[NodeLayout], kernelcore: int | None, movable
         return
     usable = DMA32_END if layouts[-1].end > DMA32_END else DMA_END
     starts = [0] * len(layouts)
-    nodes_left = len(layouts)
-    while True:
-        for i, node in enumerate(layouts):
-            share = required // max(1, nodes_left)
-            if share == 0 and required:
-                share = required
-            required = _give_kernelcore(node, i, starts, share, required, usable)
-        nodes_left -= 1
-        if nodes_left <= 0 or required <= nodes_left:
+    for nodes in range(len(layouts), 0, -1):
+        required = _spread_kernelcore(layouts, starts, required, nodes, usable)
+        if required <= nodes - 1:
             break
     for node, start in zip(layouts, starts, strict=True):
         aligned = -(-start // MAX_ORDER_PAGES) * MAX_ORDER_PAGES
         node.movable_start = aligned if aligned < node.end else None
+
+
+def _spread_kernelcore(
+    layouts: list[NodeLayout], starts: list[int], required: int, nodes: int, usable: int
+) -> int:
+    """One round over all nodes; what is still required then.
+
+    The share is that of the round's beginning, and made anew only when less than that is left.
+    """
+    share = required // nodes
+    for i, node in enumerate(layouts):
+        if required < share:
+            share = required // nodes
+        required = _give_kernelcore(node, i, starts, share, required, usable)
+    return required
 
 
 def _give_kernelcore(
@@ -229,23 +237,19 @@ def type_boot_memory(mem: MemoryMap, nodes: Sequence[Node], uses: tuple[Use, ...
         mem.set_type(late[mine & np.isin(mem.use[late], uses)], Migrate.UNMOVABLE)
 
 
-def place_boot_vmemmap(mem: MemoryMap, layout: NodeLayout, skip_top: int) -> None:
-    """Reserve 512 frames per section of a node at the top of its memory, below ``skip_top`` early pages.
+def place_boot_vmemmap(mem: MemoryMap, layout: NodeLayout) -> None:
+    """Reserve 512 frames per section of a node at the top of its memory, below what is taken there already.
 
     Source: mm/sparse.c sparse_buffer_init(), mm/sparse-vmemmap.c vmemmap_populate_hugepages() (5.14).
     """
-    sections = np.flatnonzero(mem.section_nid == layout.nid)
-    left = sections
+    left = np.flatnonzero(mem.section_nid == layout.nid)
     for start, end in reversed(layout.ranges):
-        top = (end - skip_top) // PTRS_PER_PTE * PTRS_PER_PTE
-        skip_top = 0
-        bottom = max(start, 32 * PAGEBLOCK_PAGES if start == 0 else start)
-        fits = min(left.size, (top - bottom) // PTRS_PER_PTE)
-        if fits <= 0:
-            continue
-        base = top - fits * PTRS_PER_PTE
-        mem.vmemmap_pfn[left[:fits]] = base + np.arange(fits) * PTRS_PER_PTE
-        mem.assign_blocks(np.arange(base, top, PAGEBLOCK_PAGES) // PAGEBLOCK_PAGES, Use.BOOT_VMEMMAP)
+        top = end // PAGEBLOCK_PAGES
+        bottom = max(start // PAGEBLOCK_PAGES, 32 if start == 0 else 0)
+        while top > bottom and mem.use[top - 1] != Use.BUDDY:
+            top -= 1
+        fits = min(left.size, top - bottom)
+        blocks = np.arange(top - fits, top)
+        mem.vmemmap_pfn[left[:fits]] = blocks * PAGEBLOCK_PAGES
+        mem.assign_blocks(blocks, Use.BOOT_VMEMMAP)
         left = left[fits:]
-        if left.size == 0:
-            return

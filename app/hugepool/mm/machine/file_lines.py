@@ -39,6 +39,17 @@ class FileLines:
         """/proc/vmstat."""
         return self.zone_stats + self.node_stats + self.vm_events
 
+    def with_cma(self) -> "FileLines":
+        """The lines of the same kernel built with CMA, as one with areas is; a kernel may be built without."""
+        if "CmaTotal" in self.meminfo:
+            return self
+        return replace(
+            self,
+            meminfo=edited(self.meminfo, {"FilePmdMapped": "CmaTotal CmaFree"}),
+            vm_events=edited(self.vm_events, {"htlb_buddy_alloc_fail": "cma_alloc_success cma_alloc_fail"}),
+            migratetypes=edited(self.migratetypes, {"HighAtomic": "CMA"}),
+        )
+
 
 def _words(text: str) -> Names:
     return tuple(text.split())

@@ -6,6 +6,7 @@ broken law.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -122,6 +123,16 @@ def _cma_counts(host: Host) -> list[str]:
                 f"node {zone.nid} zone {zone.name}: {zone.nr_free_cma} free CMA pages, recounted {found}"
             )
     return out
+
+
+def _areas_apart(host: Host) -> list[str]:
+    """Areas of CMA have no page in common."""
+    areas = sorted(host.cma_areas, key=lambda area: area.base_pfn)
+    return [
+        f"the areas {low.name} and {high.name} overlap at page {high.base_pfn}"
+        for low, high in pairwise(areas)
+        if low.base_pfn + low.nr_pages > high.base_pfn
+    ]
 
 
 def _block_counts(host: Host) -> list[str]:
@@ -338,6 +349,7 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "1: every present page has one use; free + used = managed": _zone_counts,
     "1: free pages per pageblock": _block_counts,
     "1: free pages of CMA pageblocks": _cma_counts,
+    "1: areas of CMA are disjoint": _areas_apart,
     "2: buddyinfo is the canonical split of the free pages": _buddy,
     "2: free pageblocks are on the lists of their zone": _lists,
     "3: pools equal their recount": _pools,
