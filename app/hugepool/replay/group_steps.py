@@ -19,7 +19,6 @@ CGROUPS = "/sys/fs/cgroup"
 OLD_CGROUPS = "/mnt/cg"  # where early recordings mount cgroup2
 AGENT_MOUNT = "/mnt/huge"  # the recording agent's own hugetlbfs
 ADVICE = {4: "dontneed", 9: "remove"}
-CREATING = ("fallocate", "truncate")
 
 
 def mount_as_the_agent(player: "Player") -> None:
@@ -94,6 +93,7 @@ def fork(player: "Player", op: Op) -> Played:
     for (task, number), map_id in list(player.maps.items()):
         if task == op["task"]:
             player.maps[op["child"], number] = map_id
+    player.refused |= {(op["child"], number) for task, number in player.refused if task == op["task"]}
     return Played(pid)
 
 
@@ -152,6 +152,8 @@ def huge_file(player: "Player", op: Op) -> Played:
         raise NotModelledError(f"huge-file {op['op']}")
     played = Played(0)
     try:
+        if op["op"] == "punch" and hugetlbfs.lookup(player.host, path) is None:
+            player.apply(c.TruncateFile(path, 0))  # the agent opens what it changes with O_CREAT
         player.apply(commands[op["op"]])
     except MMError as error:
         played = Played(-1, error.errno)

@@ -85,7 +85,7 @@ def _leave_to_children(host: Host, task: Task, pfns: Pfns) -> Mask:
     movable = np.flatnonzero(host.mem.uses_of(pfns) == Use.ANON)
     kept[movable[: heir.shares]] = True
     heir.runs[:0] = to_runs(pfns[kept])
-    heir.parent, heir.shares = task.parent, 0
+    heir.parent, heir.shares = task.parent, task.shares
     for sibling in children[1:]:
         sibling.parent = heir.pid
     return kept

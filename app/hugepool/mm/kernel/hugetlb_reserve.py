@@ -65,7 +65,7 @@ def acct_memory(host: Host, call: Call, hs: HState, delta: int, policy: Policy) 
         return True
     if not _gather_surplus_pages(host, call, hs, delta, policy):
         return False
-    if policy.strict and delta > sum(hs.free_node[n] for n in policy.order):
+    if delta > sum(hs.free_node[n] for n in policy.order):  # bound, or promised twice
         return_unused_surplus_pages(host, call, hs, delta)
         return False
     return True
