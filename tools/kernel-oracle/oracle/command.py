@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oracle import diff, scenario, setup
+from oracle.group_walk import GroupWalk
 from oracle.kernels import PACKAGES, OracleError, say
 from oracle.machine import Machine, gib
 from oracle.recorder import Recorder, record
@@ -53,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--shape", choices=shapes, default="any", help="of the machine (default: by the seed)"
     )
+    command.add_argument(
+        "--groups", action="store_true", help="cgroups, hugetlbfs and forks instead of pools and memory"
+    )
     _add_machine(command)
     command.set_defaults(run=_random)
 
@@ -95,9 +99,10 @@ def _random(options: argparse.Namespace) -> int:
         chosen = machine(options, {})
 
     def drive(recorder: Recorder) -> None:
-        Walk(recorder, rng).run(options.steps)
+        (GroupWalk if options.groups else Walk)(recorder, rng).run(options.steps)
 
-    name, note = f"seed{options.seed}", f"random --seed {options.seed}"
+    name = f"{'groups' if options.groups else 'seed'}{options.seed}"
+    note = f"random --seed {options.seed}{' --groups' if options.groups else ''}"
     return 0 if record(chosen, name, note, drive, options.out, options.timeout) else 1
 
 
