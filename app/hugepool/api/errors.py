@@ -237,4 +237,4 @@ async def _bug(request: Request, exc: Exception) -> Response:
     """A bug of hugepool: the server logs it with its cause."""
     del exc
     detail = "hugepool failed here, and its log says why; what was not stored yet was rolled back"
-    return problem(request, "EIO", detail)
+    return problem(request, "EIO", detail, headers={"Connection": "close"})  # as the server does after a bug
