@@ -9,6 +9,7 @@ from hugepool.mm.machine.errors import MMError
 from hugepool.replay import run
 from hugepool.replay.balance import in_the_reader_s_hand
 from hugepool.replay.compare import Row
+from hugepool.replay.processors import find_nodes
 from hugepool.replay.run import replay_trace
 from hugepool.replay.trace import Trace, load
 
@@ -122,3 +123,21 @@ def test_memory_that_the_model_does_not_let_go_is_counted_as_not_modelled(
     monkeypatch.setattr(run, "plug", refuse)
     report = replay_trace(recording("i_boot_none-6.18-HVOon"))
     assert dict(report.not_modelled) == {"memory plugged or unplugged from outside: EBUSY": 2}
+
+
+def test_the_node_that_a_process_began_on_is_an_input() -> None:
+    trace = recording("c_numa_even-6.18-HVOon")
+    assert find_nodes(trace)[18] == 1  # 200 MiB fell on node 1, whose pool took the rest
+    assert replay_trace(trace).inputs["the node that a process began on"] == 3
+    assert find_nodes(recording("a_grow_shrink-6.18-HVOoff")) == {}
+
+
+def test_a_full_node_may_split_otherwise_until_both_sides_agree() -> None:
+    trace = recording("x_random9-6.1-HVOon")
+    assert f"node0/{POOL}/nr_hugepages" in within(trace, 35)
+    assert not within(trace, 37) & {f"node0/{POOL}/nr_hugepages"}
+    for step in trace.steps[35:38]:
+        assert step.after is not None
+        step.after["node_hugepages"]["0"][POOL]["nr_hugepages"] += 40
+    found = {(row.step, row.counter) for row in off(trace)}
+    assert found == {(number, f"node0/{POOL}/nr_hugepages") for number in (35, 36, 37)}

@@ -22,6 +22,8 @@ MAPPING_STEPS = (*TOUCHING_STEPS, "huge-map", "huge-unmap", "huge-file-allocate"
 PROCESS_SLACK = 64  # page tables and slab of a process
 TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
 EXHAUSTION = 0.01
+SIZE = "2048kB"
+SMALL_SPLIT = 4  # huge pages
 SWITCH = "/hugetlb_optimize_vmemmap"
 RANGE_FILE = "/alloc"  # of a CMA area in debugfs
 BOOST_SLACK = 2  # of each mark, from rounding
@@ -52,6 +54,7 @@ class Comparator:
     """Compares step after step; remembers what the rules need of the past.
 
     ``loose``: pages by which the pools may differ since a growth to exhaustion.
+    ``split``: pages by which a node's pools may differ since a write found a node full.
     ``working``: huge pages that the deferred-free worker had to do when a snapshot last disagreed with the model.
     ``freed``: pages that a worker or the end of a process frees, maybe after the snapshot.
     ``freeing``: huge pages made now give their vmemmap back.
@@ -64,6 +67,7 @@ class Comparator:
     kernel: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     loose: int = 0
+    split: int = 0
     working: int = 0
     late: int = 0
     late_slack: int = 0
@@ -105,6 +109,7 @@ class Comparator:
         """Hold every counter of a snapshot."""
         kernel = step.after or {}
         self._exhaustion(step, kernel, model)
+        self._full_node(kernel, model, played)
         self._free_later(step, played)
         self._pools(step, kernel, model)
         placed = self._memory(step, kernel, model)
@@ -128,9 +133,21 @@ class Comparator:
         recorded, modelled = _nr(kernel, size, node), _nr(model, size, node)
         grew = recorded > _nr(self.kernel, size, node)
         if count > max(recorded, modelled) and (grew or self.loose):
-            self.loose = max(self.loose, _exhausted(recorded))
+            self.loose = max(
+                self.loose, _exhausted(recorded) + (0 if node is None else _on_lists(kernel, node))
+            )
         elif recorded == modelled == count:
             self.loose = 0
+
+    def _full_node(self, kernel: dict[str, Any], model: dict[str, Any], played: Played) -> None:
+        """How a write that finds a node full splits between the nodes is placement, until both sides agree again."""
+        nodes = kernel.get("node_hugepages", {})
+        if len(nodes) > 1 and played.facts.get("full_nodes"):
+            self.split = max(
+                max(SMALL_SPLIT, _exhausted(_nr(kernel, SIZE, n))) + _on_lists(kernel, n) for n in nodes
+            )
+        elif all(_nr(kernel, SIZE, nid) == _nr(model, SIZE, nid) for nid in nodes):
+            self.split = 0
 
     def _run_away(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
         """A range whose huge pages are replaced until no page is left grows the pool until memory is exhausted, too."""
@@ -152,7 +169,7 @@ class Comparator:
             for size, files in sizes.items():
                 for word, value in files.items():
                     got = model["node_hugepages"][nid][size].get(word)
-                    self._add(step, f"node{nid}/{size}/{word}", value, got, loose)
+                    self._add(step, f"node{nid}/{size}/{word}", value, got, max(loose, self.split))
         for word in ("nr_hugepages", "nr_overcommit_hugepages"):
             slack = loose if word == "nr_hugepages" else 0
             self._add(step, f"sysctl {word}", kernel["sysctl"][word], model["sysctl"][word], slack)
@@ -251,7 +268,7 @@ class Comparator:
                 self._add(step, f"{name} {word}", zone[word], mine[word], 0)
             recorded = zone["managed"] - self.kernel["zones"][name]["managed"]
             modelled = mine["managed"] - self.model["zones"][name]["managed"]
-            self._add(step, f"{name} managed change", recorded, modelled, placed)
+            self._add(step, f"{name} managed change", recorded, modelled, placed + 8 * self.split)
             boost = _boost(zone, mine)
             for word in WATERMARKS:
                 self._add(step, f"{name} {word}", zone[word], mine[word], 1 + gap // 16 + boost)
@@ -317,6 +334,12 @@ def _pool_files(counters: dict[str, Any]) -> Any:
 def _exhausted(recorded: int) -> int:
     """By how many huge pages two growths to exhaustion may differ."""
     return max(1, int(recorded * EXHAUSTION))
+
+
+def _on_lists(kernel: dict[str, Any], nid: str) -> int:
+    """Huge pages that the lists of CPUs of a node hold the memory of."""
+    zones = kernel["zones"].items()
+    return int(sum(zone["pcp"] for name, zone in zones if name.split("/")[0] == nid)) // PAGEBLOCK_PAGES
 
 
 def _paths(step: Step) -> list[str]:

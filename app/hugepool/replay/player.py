@@ -45,7 +45,7 @@ class Player:
     ``exhausted``: the last pool write found a node full.  ``pool``: unpromised free pages of each size that the
     recording last showed.  ``ends``: recorded and own length of the mappings that took all of a pool.
     ``refused``: mappings that were refused.  ``recorded_pids``: the model's process for a recorded pid.
-    ``dead``: recorded processes that were killed.
+    ``began_on``: the node of each process, by the step that started it.  ``dead``: processes that were killed.
     ``inputs``: what was taken from the recording, and how often; none of it is an answer.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
@@ -63,6 +63,7 @@ class Player:
     places: dict[int, int] = field(default_factory=dict)
     refused: set[tuple[int, int]] = field(default_factory=set)
     recorded_pids: dict[str, int] = field(default_factory=dict)
+    began_on: dict[int, int] = field(default_factory=dict)
     dead: set[int] = field(default_factory=set)
     inputs: Counter[str] = field(default_factory=Counter)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
@@ -107,7 +108,7 @@ class Player:
 
     def _handled(self, handler: "Handler", step: Step) -> Played:
         """How far a worker got at the side is an input: where the recorded one had finished, so does the model's."""
-        op = {**step.op, "label": step.label, "result": step.result}
+        op = {**step.op, "label": step.label, "result": step.result, "index": step.index}
         try:
             return handler(self, op)
         except MMError as error:
@@ -148,7 +149,7 @@ class Player:
         outcome = self.apply(command)
         if isinstance(command, c.SetMaxHugePages):
             self.exhausted = bool(outcome.result.full_nodes)
-            return Played(written.used)
+            return Played(written.used, facts={"full_nodes": outcome.result.full_nodes})
         if isinstance(command, c.Demote) and outcome.error is not None:
             return Played(-1, outcome.error.errno)
         return Played(written.used)
@@ -245,7 +246,7 @@ class Player:
     def start(self, op: dict[str, Any]) -> Played:
         """A fork of the recording agent: it copies the agent's locked memory."""
         command = c.StartTask("process", "agent", resident=0 if self.adopting else self.agent_pages,
-                              tables=0 if self.adopting else AGENT_TABLES)  # fmt: skip
+                              tables=0 if self.adopting else AGENT_TABLES, cpu=self._cpu(op))  # fmt: skip
         pid = self.apply(command).result.pid
         self.pids[op["task"]] = pid
         self.recorded_pids[str(op.get("result"))] = pid
@@ -255,6 +256,19 @@ class Player:
         if "cgroup" in op:
             self.apply(c.MoveTask(pid, op["cgroup"]))  # a refusal leaves the process in the root
         return Played(pid)
+
+    def _cpu(self, op: dict[str, Any]) -> int:
+        """A processor of the node that the process began on, an input where there are several."""
+        nid = self.began_on.get(op.get("index", -1))
+        if nid is None or not self.host.nodes[nid].cpus:
+            return 0
+        self.inputs["the node that a process began on"] += 1
+        return self.host.nodes[nid].cpus[0]
+
+    def run_on_cpu(self, op: dict[str, Any]) -> Played:
+        """sched_setaffinity to one processor."""
+        self.host.tasks[self.pid_of(op["task"])].cpu = int(op["cpu"])
+        return Played(0)
 
     def exit(self, op: dict[str, Any]) -> Played:
         """A process ends, unless it was killed before."""
@@ -389,7 +403,7 @@ _HANDLERS: dict[str, Handler] = {
     "start": Player.start,
     "exit": Player.exit,
     "mempolicy": Player.mempolicy,
-    "run-on-cpu": Player.quiet,
+    "run-on-cpu": Player.run_on_cpu,
     "anon-grow": Player.grow,
     "kernel-grow": Player.grow,
     "anon-shrink": Player.shrink,

@@ -17,6 +17,7 @@ from hugepool.replay.group_steps import mount_as_the_agent
 from hugepool.replay.played import NotModelledError, Played
 from hugepool.replay.player import Player
 from hugepool.replay.plug import plug
+from hugepool.replay.processors import find_nodes
 from hugepool.replay.trace import Step, Trace, load
 
 
@@ -59,6 +60,7 @@ def replay_trace(trace: Trace) -> Report:
     host = restore_machine(read_machine(trace.files, trace.kernel), Call())
     player = Player(host, trace, _agent_pages(trace))
     report.inputs = player.inputs
+    player.began_on = find_nodes(trace)
     player.adopting = _boot_holds_early_steps(trace)
     mount_as_the_agent(player)
     _settle(host)
