@@ -165,12 +165,11 @@ FORM_OF_RECORDER = {
 
 def from_spec(trace: dict[str, Any]) -> Host:
     """A host of the recorded machine's size, nodes, processors and command line."""
-    files: Files = trace["boot"]["files"]
-    nids = set(re.findall(r"^Node (\d+),", files["/proc/buddyinfo"], re.MULTILINE))
-    cpus = set(re.findall(r"cpu: (\d+)", files["/proc/zoneinfo"]))
-    gib = int(trace["memory"].removesuffix("G"))
-    node = NodeSpec(memory_bytes=(gib << 30) // len(nids), cpus=len(cpus) // len(nids))
-    return boot(HostSpec(kernel=trace["kernel"], cmdline=trace["cmdline"], nodes=(node,) * len(nids)), Call())
+    cpus = set(re.findall(r"cpu: (\d+)", trace["boot"]["files"]["/proc/zoneinfo"]))
+    sizes = re.findall(r"memory-backend-ram,size=(\d+)G", " ".join(trace["machine"]))
+    sizes = sizes or [trace["memory"].removesuffix("G")]
+    nodes = tuple(NodeSpec(int(size) << 30, cpus=len(cpus) // len(sizes)) for size in sizes)
+    return boot(HostSpec(kernel=trace["kernel"], cmdline=trace["cmdline"], nodes=nodes), Call())
 
 
 def has_the_model_s_layout(trace: dict[str, Any]) -> bool:
