@@ -174,7 +174,7 @@ def mount_tree(
         console.print(f"host {host!r} is mounted on {folder}", highlight=False, soft_wrap=True)
 
     with calling(url) as client:
-        client.host(host)  # a mistake in the name is told before anything is mounted
+        client.host(host)  # a mistake in the name is reported before anything is mounted
         try:
             mount(Mirror(client, host), folder, ready)
         except CannotMount as error:
@@ -226,24 +226,24 @@ def run_scenarios(
         scenarios = [read_scenario(path) for path in files]
     except WrongFile as wrong:
         raise _wrong_file(wrong) from None
-    told, status = [], 0
+    answers, status = [], 0
     for scenario in scenarios:
         try:
             answer = _answer(scenario, url)
         except WrongFile as wrong:  # the others are run, and their answers kept
             status = _wrong_file(wrong).exit_code
             continue
-        told.append((scenario, from_json(answer)))
+        answers.append((scenario, from_json(answer)))
         if as_json:
-            sys.stdout.write(("\n" if len(told) > 1 else "") + answer.decode())
+            sys.stdout.write(("\n" if len(answers) > 1 else "") + answer.decode())
         else:
-            Console(width=REPORT_WIDTH).print(report.show(*told[-1]), crop=False, highlight=False)
+            Console(width=REPORT_WIDTH).print(report.show(*answers[-1]), crop=False, highlight=False)
     if junit is not None:
         try:
-            junit.write_bytes(report.junit(told))
+            junit.write_bytes(report.junit(answers))
         except OSError as error:
             raise _wrong_file(WrongFile(f"{junit}: {error.strerror}")) from None
-    if status or not all(answer["ok"] for _, answer in told):
+    if status or not all(answer["ok"] for _, answer in answers):
         raise typer.Exit(status or 1)
 
 
@@ -266,14 +266,14 @@ def _answer(file: "ScenarioFile", url: str) -> bytes:
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task(escape(file.title), total=None)
 
-        def told(done: int, total: int) -> None:
+        def report_progress(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)
 
         try:
             if not variants.names(file.scenario, file.variants):
-                return to_json(ask(file, told))
+                return to_json(ask(file, report_progress))
             with Client(url) as client:
-                return client.what_if(to_json(file.scenario.given), told)
+                return client.what_if(to_json(file.scenario.given), report_progress)
         except (MMError, Refused) as error:
             raise WrongFile(f"{file.path}: {error.errno}: {error.detail}") from None
         except (NoAnswer, Unreachable) as error:

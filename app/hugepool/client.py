@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 Json = dict[str, Any]
-Told = Callable[[int, int], None]  # how much is done, of how much
+Progress = Callable[[int, int], None]  # how much is done, of how much
 DEFAULT_URL = "http://127.0.0.1:8000"
 PROBLEM_JSON = "application/problem+json"
 TIMEOUT_SECONDS = 300.0  # a large import, a resize of a large host; connecting has a limit of its own
@@ -391,34 +391,34 @@ class Client:
 
     # -- what-if and jobs ----------------------------------------------------------------------------------
 
-    def what_if(self, document: bytes | Json, told: Told | None = None) -> bytes:
+    def what_if(self, document: bytes | Json, progress: Progress | None = None) -> bytes:
         """Run steps on a throw-away copy; the answer's bytes as the service sent them.
 
-        Long work is waited for.  ``told``: called now and then with how much is done, of how much.
+        Long work is waited for.  ``progress``: called now and then with how much is done, of how much.
         """
-        return self._ask("/v1/what-if", document, told)
+        return self._ask("/v1/what-if", document, progress)
 
-    def plan(self, host: str, plan: str, question: bytes | Json, told: Told | None = None) -> bytes:
+    def plan(self, host: str, plan: str, question: bytes | Json, progress: Progress | None = None) -> bytes:
         """Ask a plan (``max-pool``, ``savings``, ...) about a host; the answer's bytes, as for ``what_if``."""
-        return self._ask(f"/v1/hosts/{_part(host)}/plans/{_part(plan)}", question, told)
+        return self._ask(f"/v1/hosts/{_part(host)}/plans/{_part(plan)}", question, progress)
 
-    def _ask(self, path: str, document: bytes | Json, told: Told | None) -> bytes:
+    def _ask(self, path: str, document: bytes | Json, progress: Progress | None) -> bytes:
         if isinstance(document, bytes):
             headers = {"Content-Type": "application/json"}
             answer = self.request("POST", path, content=document, headers=headers)
         else:
             answer = self.request("POST", path, document)
         if answer.status_code == HTTPStatus.ACCEPTED:
-            return self.wait_for(self._json(answer)["id"], told)
+            return self.wait_for(self._json(answer)["id"], progress)
         return answer.content
 
-    def wait_for(self, job_id: str, told: Told | None = None) -> bytes:
+    def wait_for(self, job_id: str, progress: Progress | None = None) -> bytes:
         """Wait for a job's end, and give its result; an interrupt cancels the job."""
         try:
             while True:
                 job = self.job(job_id)
-                if told is not None:
-                    told(job["done"], job["total"])
+                if progress is not None:
+                    progress(job["done"], job["total"])
                 if job["ended_at"] is not None:
                     return self.request("GET", f"/v1/jobs/{_part(job_id)}/result").content
                 time.sleep(POLL_SECONDS)

@@ -52,7 +52,7 @@ class Api:
         return self.ask("DELETE", path, **more)
 
     def boot(self, *nodes: str, **spec: Any) -> "HostApi":
-        """A new host; one node of 1 GiB that frees vmemmap unless told otherwise."""
+        """A new host; one node of 1 GiB that frees vmemmap unless said otherwise."""
         name = f"h{next(self._names)}"
         body = {"cmdline": OPTIMIZED, "nodes": [{"memory": size} for size in nodes or ("1G",)], **spec}
         answer = self.post("/v1/hosts", {"name": name, "spec": body})

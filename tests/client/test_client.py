@@ -193,10 +193,10 @@ def test_what_if_waits_for_a_job_and_gives_its_result_as_it_is() -> None:
         assert request.url.path == "/v1/jobs/77/result"
         return httpx.Response(200, content=b'{ "ok":true }')
 
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     with Client(transport=httpx.MockTransport(answer)) as client:
-        assert client.what_if({"host": "lab"}, lambda *now: told.append(now)) == b'{ "ok":true }'
-    assert told == [(1, 2), (2, 2)]
+        assert client.what_if({"host": "lab"}, lambda *now: progress.append(now)) == b'{ "ok":true }'
+    assert progress == [(1, 2), (2, 2)]
 
 
 def test_a_plan_is_asked_of_a_host() -> None:

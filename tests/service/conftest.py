@@ -13,7 +13,7 @@ NOW_NS = 1_700_000_000_000_000_000
 
 
 class Clock:
-    """Stands still unless told."""
+    """Stands still by default."""
 
     def __init__(self) -> None:
         self.now_ns = NOW_NS

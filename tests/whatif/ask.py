@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 def spec(*nodes: str, **more: Any) -> Json:
-    """A machine to boot; one node of 1 GiB that frees vmemmap unless told otherwise."""
+    """A machine to boot; one node of 1 GiB that frees vmemmap unless said otherwise."""
     return {"spec": {"cmdline": ON, "nodes": [{"memory": size} for size in nodes or ("1G",)], **more}}
 
 

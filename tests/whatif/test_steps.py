@@ -207,9 +207,9 @@ def test_the_same_question_has_the_same_answer_byte_for_byte() -> None:
 
 
 def test_progress_is_told_step_by_step() -> None:
-    told: list[Any] = []
-    run(scenario(question({"drain": {}}, {"drain": {}})), {}, lambda done, of: told.append((done, of)))
-    assert told == [(1, 2), (2, 2)]
+    progress: list[Any] = []
+    run(scenario(question({"drain": {}}, {"drain": {}})), {}, lambda done, of: progress.append((done, of)))
+    assert progress == [(1, 2), (2, 2)]
 
 
 def test_a_question_about_files_is_one_about_the_machine_they_are_of(files: dict[str, str]) -> None:

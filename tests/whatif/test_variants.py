@@ -94,11 +94,11 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(variants: Json, mes
 def test_the_work_of_a_job_is_what_is_done_without_one() -> None:
     document = question(GROW, variants={"grid": {"steps.0.resize.count": [1, 2]}})
     asked = scenario(document)
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     shared = SharedQuestion(document)
-    found = [work(shared, item, lambda *at: told.append(at)) for item in items(expand(asked))]
+    found = [work(shared, item, lambda *at: progress.append(at)) for item in items(expand(asked))]
     assert found == varied(GROW, grid={"steps.0.resize.count": [1, 2]})
-    assert told == [(1, 1), (1, 1)]
+    assert progress == [(1, 1), (1, 1)]
 
     (only,) = items([])
     assert one([work(SharedQuestion(question(GROW)), only, lambda *_: None)]) == ask(GROW)

@@ -34,7 +34,7 @@ def alloc_contig_range(
 ) -> Response:
     """Empty a range of pages and take it, or find one of a size.
 
-    Free huge pages in it are replaced, used ones migrated.  A refused call can leave traces, told in `result`: a
+    Free huge pages in it are replaced, used ones migrated.  A refused call can leave traces, shown in `result`: a
     free huge page whose vmemmap cannot be restored stays, and the pool has grown by its replacement.
     """
     reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))

@@ -115,7 +115,7 @@ def refusal(
     result: Any,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The problem of a refusal told as data; ``result`` when changes are kept."""
+    """The problem of a refusal that comes as data; ``result`` when changes are kept."""
     facts = dict(error.get("facts") or {})
     if error.get("reason") is not None:
         facts["reason"] = error["reason"]

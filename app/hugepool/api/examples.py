@@ -122,7 +122,7 @@ WHAT_IF: Any = _body(
         },
     ),
     variants=(
-        "How many pages can be had, by size of the machine",
+        "How many pages can be allocated, by size of the machine",
         {
             "host": {"spec": {"nodes": [{"memory": "4G"}]}},
             "steps": [{"label": "grow", "resize": {"size": "2048kB", "count": 100000}}],

@@ -145,7 +145,7 @@ async def stream_job(request: Request, job: JobInPath) -> Response:
 async def _tell(job: Job, streams: Streams) -> AsyncIterator[bytes]:
     """One event for all news since the last, so none pile up."""
     yield HELLO
-    known, told = -1, monotonic()
+    known, sent = -1, monotonic()
     while not streams.stopping():
         news = job.news
         if news != known:
@@ -153,10 +153,10 @@ async def _tell(job: Job, streams: Streams) -> AsyncIterator[bytes]:
             yield _message(str(job.state) if final else "progress", row(job))
             if final:
                 return
-            known, told = news, monotonic()
-        elif monotonic() - told >= HEARTBEAT_SECONDS:
+            known, sent = news, monotonic()
+        elif monotonic() - sent >= HEARTBEAT_SECONDS:
             yield HEARTBEAT
-            told = monotonic()
+            sent = monotonic()
         await run_sync(job.wait_news, known, WAIT_SECONDS, limiter=streams.threads, abandon_on_cancel=True)
 
 

@@ -73,7 +73,7 @@ def unplug_memory(
 ) -> Response:
     """Take a part of a memory block out, as the virtio-mem driver does: a caller of alloc_contig_range.
 
-    A refusal keeps what was done, told in `result`; each try on a huge page whose vmemmap cannot be restored has
+    A refusal keeps what was done, shown in `result`; each try on a huge page whose vmemmap cannot be restored has
     grown the pool by one.
     """
     return change(request, host, body.command(block), conditions, body)
@@ -95,7 +95,7 @@ def set_memory_block_state(
 ) -> Response:
     """Take a memory block offline or bring it online, as a write to its `state` does.
 
-    An offline that fails keeps what it did, told in `result`: pages migrated stay migrated, huge pages dissolved
+    An offline that fails keeps what it did, shown in `result`: pages migrated stay migrated, huge pages dissolved
     are gone from the pool.
     """
     return change(request, host, SetBlockState(block, body.state), conditions, body)

@@ -69,7 +69,7 @@ class Savings(BaseModel):
 
     size: str
     count: int
-    possible: int = Field(description="How many of them can be had; all figures are of these.")
+    possible: int = Field(description="How many of them can be allocated; all figures are of these.")
     assumed: bool = Field(description="The host does not free vmemmap; the figures are as if it did.")
     pages_freed_per_hugepage: int
     gross_bytes: int

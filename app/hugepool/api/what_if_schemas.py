@@ -68,7 +68,7 @@ class VariantRow(BaseModel):
     columns: dict[str, Any] = Field(description="What `variants.columns` asked for, by path.")
     missing_columns: dict[str, str] = Field(description="Of these, what this variant does not have, and why.")
     error: dict[str, Any] | None = Field(
-        description="Why the host could not be had: errno, detail, reason, facts."
+        description="Why the host could not be made: errno, detail, reason, facts."
     )
 
 

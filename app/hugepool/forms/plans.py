@@ -31,7 +31,7 @@ class SavingsBody(Body):
 
 
 class HeadroomBody(Body):
-    """How many huge pages are to be given back; all that can be, unless told."""
+    """How many huge pages are to be given back; all that can be, by default."""
 
     size: HugeSize = "2048kB"
     count: Pages | None = None
@@ -39,7 +39,7 @@ class HeadroomBody(Body):
 
 
 class OfflineBody(Body):
-    """How much memory is wanted back, and which memory blocks may be taken; all, unless told."""
+    """How much memory is wanted back, and which memory blocks may be taken; all, by default."""
 
     memory: Size | None = None
     blocks: (
@@ -50,7 +50,7 @@ class OfflineBody(Body):
 
 
 class PlacementBody(Body):
-    """A virtual machine: its memory, of which huge pages, bound to which nodes; to all, unless told."""
+    """A virtual machine: its memory, of which huge pages, bound to which nodes; to all, by default."""
 
     memory: Size
     size: HugeSize = "2048kB"

@@ -1,4 +1,4 @@
-"""Machines that are not modelled: other architectures and other page sizes, told apart by what their files show."""
+"""Machines that are not modelled: other architectures and other page sizes, known by what their files show."""
 
 from collections.abc import Mapping, Sequence
 

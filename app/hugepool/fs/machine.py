@@ -206,7 +206,7 @@ def _guess_cpus(image: MachineImage, nodes: NodeFiles, zones: Sequence[ZoneText]
 
 
 def _add_assumptions(image: MachineImage, files: Mapping[str, str]) -> None:
-    """Say what no file told and what is taken instead."""
+    """Say what no file has and what is taken instead."""
     several = len(image.node_cpus) > 1
     switch = image.optimize_enabled is None and "hugetlb_free_vmemmap" not in image.cmdline
     found = {

@@ -208,7 +208,7 @@ class Board:
             job.become(State.FAILED if why else State.CANCELLED, error=why or None)
         except WorkerDied as died:
             job.become(State.FAILED, error=str(died))
-        except Exception:  # a bug of the work: told to whoever asks, with the story in the log
+        except Exception:  # a bug of the work: whoever asks gets it, and the log has its cause
             log.exception("job %s (%s) failed", job.id, job.kind)
             job.become(State.FAILED, error="hugepool failed here; the log of the service has the story")
 

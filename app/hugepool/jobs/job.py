@@ -24,7 +24,7 @@ class Job:
     """One piece of long work.  Any thread may read it and wait for it; only the board changes it.
 
     ``created``, ``ended``: seconds of the board's clock.  ``error``: why it failed, in a sentence.
-    ``news``: how often something changed.  ``owner``: who asked for it, None where nobody is told apart.
+    ``news``: how often something changed.  ``owner``: who asked for it, None where there are no tokens.
     ``nbytes``: about what it holds in memory while it waits.  ``about``: whatever the caller wants to find again.
     """
 

@@ -50,13 +50,13 @@ def _covered(folder: Path) -> list[str]:
 def _mounted(url: str, host: str, folder: Path) -> Iterator[None]:
     """The host's files on a folder, served by a child process that ends with the block, or with this process."""
     readable, writable = os.pipe()
-    with tempfile.TemporaryFile() as said, os.fdopen(readable, "rb") as told:
+    with tempfile.TemporaryFile() as said, os.fdopen(readable, "rb") as ready:
         child = os.fork()
         if child == 0:
             _serve(url, host, folder, writable, said.fileno())
         os.close(writable)
         try:
-            if told.read(1) != READY:
+            if ready.read(1) != READY:
                 said.seek(0)
                 raise CannotMount(said.read().decode(errors="replace").strip() or "the mount did not come up")
             yield

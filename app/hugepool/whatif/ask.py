@@ -5,7 +5,7 @@ from typing import Any
 from hugepool.jobs import Board, Limits, State, Task
 from hugepool.whatif import NEEDED, variants
 from hugepool.whatif.document import ScenarioFile
-from hugepool.whatif.run import Told, run
+from hugepool.whatif.run import Progress, run
 
 LOOK_SECONDS = 0.2
 MAX_SECONDS = 7 * 24 * 3600.0  # whoever started it can stop it
@@ -15,25 +15,25 @@ class NoAnswer(Exception):
     """A worker process came to an end; the text says why."""
 
 
-def ask(file: ScenarioFile, told: Told) -> dict[str, Any]:
+def ask(file: ScenarioFile, progress: Progress) -> dict[str, Any]:
     """The answer to a scenario that names no stored host, as the service would give it.
 
     Args:
-        told: called again and again with how much is done, of how much.
+        progress: called again and again with how much is done, of how much.
 
     Raises:
         MMError: its host cannot be booted or read.
         NoAnswer: see there.
     """
     if not file.variants:
-        return run(file.scenario, {}, told)
+        return run(file.scenario, {}, progress)
     board = Board(Limits(seconds=MAX_SECONDS), NEEDED)
     try:
         question = variants.Question(dict(file.scenario.given))
         task = Task(variants.work, question, variants.items(file.variants), variants.table)
         job = board.submit("what-if", lambda: task, len(task.items))
         while not job.wait(LOOK_SECONDS):
-            told(*job.progress())
+            progress(*job.progress())
     finally:
         board.close()
     if job.state != State.DONE:

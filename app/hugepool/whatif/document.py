@@ -142,9 +142,9 @@ def read_scenario(file: Path) -> ScenarioFile:
         check(scenario)
         return ScenarioFile(file, scenario, expand(scenario))
     except ValidationError as error:
-        told = in_words(error, document).errors
+        mistakes = in_words(error, document).errors
         raise WrongFile(
-            *(f"{file}:{reading.line_of(e['field'])}: {e['field']}: {e['message']}" for e in told)
+            *(f"{file}:{reading.line_of(e['field'])}: {e['field']}: {e['message']}" for e in mistakes)
         ) from None
     except BadInput as error:
         raise reading.wrong(reading.line_of(error.where or ""), error.detail) from None

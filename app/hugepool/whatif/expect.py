@@ -45,7 +45,7 @@ ORDER = ("lt", "le", "gt", "ge")
 
 
 def plain(value: Any) -> Any:
-    """A value that can be told again as JSON: no halves of characters, not too deep."""
+    """A value that can be repeated as JSON: no halves of characters, not too deep."""
     try:
         to_json(value)
     except (PydanticSerializationError, ValueError):

@@ -32,7 +32,7 @@ def doubles(paths: Iterable[str]) -> str | None:
 
 
 def cut(value: Any) -> Any:
-    """A value as answers repeat it: a long text is cut, a large structure told as the beginning of its JSON."""
+    """A value as answers repeat it: a long text is cut, of a large structure the beginning of its JSON is shown."""
     if value is None or isinstance(value, bool | int | float):
         return value
     text = value if isinstance(value, str) else to_json(value).decode()

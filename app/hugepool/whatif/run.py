@@ -22,7 +22,7 @@ from hugepool.whatif.scenario import BootedHost, ReadHost, Scenario, Step
 from hugepool.whatif.steps import STEPS
 
 STEP_NS = 60 * 1_000_000_000  # a step is a minute: what the kernel prints once in a while is printed again
-Told = Callable[[int, int], None]  # how many steps are done, of how many
+Progress = Callable[[int, int], None]  # how many steps are done, of how many
 Hosts = Mapping[str, Host]  # stored hosts by name
 
 
@@ -34,13 +34,13 @@ class _State:
     names: dict[str, dict[str, Any] | None]
 
 
-def run(scenario: Scenario, hosts: Hosts, told: Told | None = None) -> dict[str, Any]:
+def run(scenario: Scenario, hosts: Hosts, progress: Progress | None = None) -> dict[str, Any]:
     """All steps of a scenario, in order, on a copy of its host.
 
     Args:
         scenario: checked by ``scenario.check``.
         hosts: the stored hosts that it names; they stay as they are.
-        told: called after each step.
+        progress: called after each step.
 
     Returns:
         ``ok``: every expectation holds.  ``refused``: how many steps were.  ``steps``: one answer each.
@@ -48,19 +48,19 @@ def run(scenario: Scenario, hosts: Hosts, told: Told | None = None) -> dict[str,
     Raises:
         MMError: there is no such host, or it cannot be booted or read.
     """
-    answers, _ = play(scenario, hosts, told)
+    answers, _ = play(scenario, hosts, progress)
     return answers
 
 
-def play(scenario: Scenario, hosts: Hosts, told: Told | None = None) -> tuple[dict[str, Any], Host]:
+def play(scenario: Scenario, hosts: Hosts, progress: Progress | None = None) -> tuple[dict[str, Any], Host]:
     """The same, and the host as it is in the end."""
     state = _State(_begin(scenario, hosts), {})
     start_ns = state.machine.last_splat_ns or 0
     steps = []
     for i, step in enumerate(scenario.steps, 1):
         steps.append(_answer(state, step, start_ns + i * STEP_NS))
-        if told is not None:
-            told(i, len(scenario.steps))
+        if progress is not None:
+            progress(i, len(scenario.steps))
     ok = not any(step["failed_expectations"] for step in steps)
     refused = sum(step["errno"] is not None for step in steps)
     return {"ok": ok, "refused": refused, "steps": steps}, state.machine

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hugepool.forms.validation import in_words
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, replaced, split
-from hugepool.whatif.run import Hosts, Told, play, run
+from hugepool.whatif.run import Hosts, Progress, play, run
 from hugepool.whatif.scenario import Scenario, check
 
 MAX_VARIANTS = 10_000
@@ -28,7 +28,7 @@ def expand(scenario: Scenario) -> list[Values]:
     """The values of every variant, each found to make a document that can be run; none without variants.
 
     Raises:
-        BadInput: too many; or one that is malformed, told with its values.
+        BadInput: too many; or one that is malformed, with its values.
     """
     found = combinations(scenario)
     for i, values in enumerate(found):
@@ -61,7 +61,7 @@ def _nr_steps(scenario: Scenario, values: Values) -> int:
 
 
 def checked(scenario: Scenario, number: int, values: Values) -> Scenario:
-    """The scenario of a variant.  Raises BadInput when it is malformed, told with its values."""
+    """The scenario of a variant.  Raises BadInput when it is malformed, with its values."""
     try:
         return variant(scenario, values)
     except BadInput as error:
@@ -128,9 +128,9 @@ def _with_known(document: dict[str, Any], scenario: Scenario) -> dict[str, Any]:
 
 
 def row(
-    scenario: Scenario, number: int, values: Values, hosts: Hosts, told: Told | None = None
+    scenario: Scenario, number: int, values: Values, hosts: Hosts, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """One variant, run: its values and what came of it; a host that cannot be had is told as ``error``.
+    """One variant, run: its values and what came of it; a host that cannot be made is its ``error``.
 
     Raises:
         BadInput: the variant is malformed.
@@ -142,7 +142,7 @@ def row(
         "values": {path: cut(value) for path, value in values.items()},
     }
     try:
-        answer, _ = play(made, hosts, told)
+        answer, _ = play(made, hosts, progress)
     except MMError as error:
         nothing = {"ok": False, "refused": 0, "steps": [], "failed_expectations": [], "counters": None}
         return {**about, **nothing, "columns": {}, "missing_columns": {}, "error": error.data()}
@@ -209,15 +209,15 @@ def items(variants: Sequence[Values]) -> list[Item]:
     return list(enumerate(variants)) if variants else [None]
 
 
-def work(question: Question, item: Item, told: Told) -> dict[str, Any]:
-    """One item of a job: a row, or the whole answer; a host that cannot be had is its ``error``."""
+def work(question: Question, item: Item, progress: Progress) -> dict[str, Any]:
+    """One item of a job: a row, or the whole answer; a host that cannot be made is its ``error``."""
     if item is not None:
         try:
-            return row(question.scenario, *item, question.hosts, told)
+            return row(question.scenario, *item, question.hosts, progress)
         except BadInput as error:
             return {"malformed": error.data()}
     try:
-        return run(question.scenario, question.hosts, told)
+        return run(question.scenario, question.hosts, progress)
     except MMError as error:
         return {"ok": False, "refused": 0, "steps": [], "error": error.data()}
 

@@ -192,7 +192,7 @@ class MapHugePages(Command[Touched]):
 
     ``file``: the path of a hugetlbfs file (created when it is not there) or the name of a SysV segment, from page
     ``offset`` on; None: anonymous memory (MAP_HUGETLB).  ``order``: None for the file's.
-    ``populate``: MAP_POPULATE: a page that cannot be had is no SIGBUS.
+    ``populate``: MAP_POPULATE: a page that cannot be allocated is no SIGBUS.
     """
 
     pid: int

@@ -108,7 +108,7 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> ChangedFile:
     """Fill a hugetlbfs file with pages; it is created when it is not there.
 
     Raises:
-        MMError: ENOENT no mount there; ENOSPC a page cannot be had: those before it stay, the size does not grow.
+        MMError: ENOENT no mount there; ENOSPC a page cannot be allocated: those before it stay, the size does not grow.
     """
     _check_part(cmd.first, cmd.count)
     asker = Asker(_anywhere(host)) if cmd.pid is None else asker_of(host, find(host, cmd.pid))
@@ -118,7 +118,7 @@ def fallocate(host: Host, call: Call, cmd: c.FallocateFile) -> ChangedFile:
         hugetlbfs.fallocate(host, call, asker, file, cmd.first, cmd.count)
     except NoHugePage as refused:
         new = len(file.pages) - before
-        raise MMError("ENOSPC", f"page {cmd.first + new} and those after it cannot be had", reason=refused.reason,
+        raise MMError("ENOSPC", f"page {cmd.first + new} and those after it cannot be allocated", reason=refused.reason,
                       result=_changed(host, call, file, allocated=new), **refused.facts) from None  # fmt: skip
     call.emit(Event.FILE_ALLOCATED, path=cmd.path, count=cmd.count)
     return _changed(host, call, file, allocated=len(file.pages) - before)

@@ -34,7 +34,7 @@ def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> Touched:
     """mmap huge pages, and touch some.
 
     Raises:
-        MMError: ENOENT no such task, or no hugetlbfs at the file's path; ENOMEM when the reservation cannot be had:
+        MMError: ENOENT no such task, or no hugetlbfs at the file's path; ENOMEM when the reservation cannot be made:
             nothing is kept but what the kernel itself keeps (frames of surplus pages that were optimised for a moment
             count in MemTotal for ever, a cgroup counts the refusal).
     """
@@ -120,7 +120,7 @@ def _mmap_refused(call: Call, hs: HState, count: int, free: int, why: NoHugePage
 
 @handles(c.TouchHugePages)
 def touch_huge_pages(host: Host, call: Call, cmd: c.TouchHugePages) -> Touched:
-    """Fault in pages of a mapping; stops with ``signal: SIGBUS`` at the first that cannot be had."""
+    """Fault in pages of a mapping; stops with ``signal: SIGBUS`` at the first that cannot be allocated."""
     task = find(host, cmd.pid)
     mapping = mapping_of(task, cmd.map_id)
     if cmd.count < 0:

@@ -79,7 +79,7 @@ def grow(host: Host, call: Call, cmd: c.GrowTask) -> TaskPages:
     """Take more single pages.
 
     Raises:
-        MMError: ENOMEM when not all can be had and ``partial`` is off: nothing is kept.
+        MMError: ENOMEM when not all can be allocated and ``partial`` is off: nothing is kept.
     """
     task = find(host, cmd.pid)
     if cmd.kind not in KINDS:
@@ -91,7 +91,7 @@ def grow(host: Host, call: Call, cmd: c.GrowTask) -> TaskPages:
     else:
         taken = _take(host, task, cmd.kind, cmd.pages, cmd.node)
         if taken < cmd.pages and not cmd.partial:
-            raise MMError("ENOMEM", f"only {taken} of {cmd.pages} pages can be had above the watermarks",
+            raise MMError("ENOMEM", f"only {taken} of {cmd.pages} pages can be allocated above the watermarks",
                           reason=Reason.WATERMARK, pages_needed=cmd.pages, pages_available=taken)  # fmt: skip
     call.emit(Event.TASK_GREW, pid=task.pid, kind=cmd.kind, pages=taken)
     return TaskPages(task.pid, taken)

@@ -152,7 +152,7 @@ def fallocate(host: Host, call: Call, asker: Asker, file: HugetlbFile, first: in
     """Fill pages of a file; how many are new.  The size grows only when all are there.
 
     Raises:
-        NoHugePage: one cannot be had; those before it stay.
+        NoHugePage: one cannot be allocated; those before it stay.
     """
     fallocating = HugeMap(0, file.order, ENDLESS, shared=True, noreserve=False, file_id=file.file_id)
     before = len(file.pages)

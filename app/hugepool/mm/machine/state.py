@@ -320,7 +320,7 @@ class VmemmapDelta:
 
 @dataclass(slots=True)
 class Call:
-    """The scratch pad of one command: who calls, when, and what is told afterwards.
+    """The scratch pad of one command: who calls, when, and what the answer needs.
 
     Attributes:
         comm: name of the acting process, for the console.  now_ns: the command's time.

@@ -333,8 +333,8 @@ def _counters_law(host: Host) -> Law:
     name = "3: every hstate counter is consistent"
     if broken:
         return Law(name, False, tuple(broken))
-    told = "a counter went below zero or counted twice, or more is reserved than free, as this kernel does"
-    return Law(name, True, tuple(defects), told if defects else None)
+    note = "a counter went below zero or counted twice, or more is reserved than free, as this kernel does"
+    return Law(name, True, tuple(defects), note if defects else None)
 
 
 def _zone_types(host: Host) -> list[str]:

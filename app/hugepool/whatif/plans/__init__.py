@@ -12,7 +12,7 @@ from hugepool.whatif.plans.headroom import headroom
 from hugepool.whatif.plans.max_pool import max_pool
 from hugepool.whatif.plans.placement import placement
 from hugepool.whatif.plans.savings import savings
-from hugepool.whatif.run import Told
+from hugepool.whatif.run import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,15 @@ class Plan:
     """
 
     pieces: Callable[[Host, Any], Sequence[Any]]
-    work: Callable[[Host, Any, Any, Told], Any]
+    work: Callable[[Host, Any, Any, Progress], Any]
     combined: Callable[[Host, Any, Sequence[Any]], dict[str, Any]]
 
 
-def _whole(compute: Callable[[Host, Any, Told], dict[str, Any]]) -> Plan:
+def _whole(compute: Callable[[Host, Any, Progress], dict[str, Any]]) -> Plan:
     """A plan that is one piece."""
     return Plan(
         lambda _host, _body: [None],
-        lambda host, body, _piece, told: compute(host, body, told),
+        lambda host, body, _piece, progress: compute(host, body, progress),
         lambda _host, _body, results: results[0],
     )
 
@@ -58,7 +58,7 @@ class Question:
     body: Body
 
 
-def ask(question: Question, told: Told = lambda _done, _of: None) -> dict[str, Any]:
+def ask(question: Question, progress: Progress = lambda _done, _of: None) -> dict[str, Any]:
     """The answer, here and now.
 
     Raises:
@@ -66,14 +66,14 @@ def ask(question: Question, told: Told = lambda _done, _of: None) -> dict[str, A
     """
     plan = PLANS[question.plan]
     pieces = plan.pieces(question.host, question.body)
-    results = [plan.work(question.host, question.body, piece, told) for piece in pieces]
+    results = [plan.work(question.host, question.body, piece, progress) for piece in pieces]
     return plan.combined(question.host, question.body, results)
 
 
-def work(question: Question, piece: Any, told: Told) -> Any:
+def work(question: Question, piece: Any, progress: Progress) -> Any:
     """One piece of a job; a refusal is its ``error``."""
     try:
-        return PLANS[question.plan].work(question.host, question.body, piece, told)
+        return PLANS[question.plan].work(question.host, question.body, piece, progress)
     except MMError as error:
         return {"error": error.data()}
 

@@ -13,7 +13,7 @@ from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ULONG_MAX
 from hugepool.whatif.plans.search import attempt
-from hugepool.whatif.run import Told
+from hugepool.whatif.run import Progress
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 SMALLEST, LARGEST = 1 << 8, 1 << 18  # pages of a program: 1 MiB to 1 GiB
@@ -26,7 +26,7 @@ def pieces(_host: Host, body: ChurnBody) -> list[int | None]:
     return [None, *range(body.seed, body.seed + body.seeds)]
 
 
-def churn(host: Host, body: ChurnBody, seed: int | None, told: Told) -> dict[str, Any]:
+def churn(host: Host, body: ChurnBody, seed: int | None, progress: Progress) -> dict[str, Any]:
     """One history: what can be formed while its programs run, and when all that can be moved is free again."""
     if seed is None:
         return {"now": formable(host)}
@@ -34,7 +34,7 @@ def churn(host: Host, body: ChurnBody, seed: int | None, told: Told) -> dict[str
     story = _Story(copy, body, random.Random(seed))  # noqa: S311  # a simulation, no secret
     for i in range(body.rounds):
         story.round()
-        told(i + 1, body.rounds)
+        progress(i + 1, body.rounds)
     running = formable(copy)
     story.end_movable()
     return {"seed": seed, "running": running, "after_exit": formable(copy)}
@@ -55,7 +55,7 @@ def combined(_host: Host, body: ChurnBody, results: Sequence[dict[str, Any]]) ->
 
 
 def formable(host: Host) -> dict[str, int]:
-    """Pages of each size that could be had beside what there is, each size alone."""
+    """Pages of each size that could be allocated besides what there is, each size alone."""
     found = {}
     for order, hs in sorted(host.hstates.items()):
         trial = attempt(host, SetMaxHugePages(order, ULONG_MAX))

@@ -13,10 +13,10 @@ from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.task_outcomes import TaskPages
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.whatif.plans.search import Trial, attempt, largest
-from hugepool.whatif.run import Told
+from hugepool.whatif.run import Progress
 
 
-def headroom(host: Host, body: HeadroomBody, told: Told) -> dict[str, Any]:
+def headroom(host: Host, body: HeadroomBody, progress: Progress) -> dict[str, Any]:
     """For every node, or for all together where restores may use any: what must be left for ``count`` pages.
 
     A driver takes kernel memory on a copy until so much is left, then the pool is written; a search finds the least
@@ -40,7 +40,7 @@ def headroom(host: Host, body: HeadroomBody, told: Told) -> dict[str, Any]:
     answers = []
     for i, nodes in enumerate(domains, 1):
         answers.append(_Domain(host, write, nodes, sum(rows[nid] for nid in nodes)).answer(body.points))
-        told(i, len(domains))
+        progress(i, len(domains))
     return {
         "size": body.size,
         "count": count,

@@ -11,23 +11,23 @@ from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ULONG_MAX, order_of
 from hugepool.mm.views.host_view import memory
 from hugepool.whatif.plans.search import attempt, largest
-from hugepool.whatif.run import Told
+from hugepool.whatif.run import Progress
 
 
-def max_pool(host: Host, body: MaxPoolBody, told: Told) -> dict[str, Any]:
+def max_pool(host: Host, body: MaxPoolBody, progress: Progress) -> dict[str, Any]:
     """The largest pool written for all nodes, and for each node alone, that leaves ``keep`` bytes.
 
     A pool counts when it is reached in full and MemAvailable is ``keep`` or more afterwards.
     """
     order = check_size(host, order_of(body.size), body.size).order
     nodes = host.memory_nodes()
-    told(0, 1 + len(nodes))
+    progress(0, 1 + len(nodes))
     pool = _Search(host, order, body.keep, None).answer()
-    told(1, 1 + len(nodes))
+    progress(1, 1 + len(nodes))
     alone = []
     for i, nid in enumerate(nodes, 2):
         alone.append({"node": nid, **_Search(host, order, body.keep, nid).answer()})
-        told(i, 1 + len(nodes))
+        progress(i, 1 + len(nodes))
     return {
         "size": body.size,
         "keep_bytes": body.keep,

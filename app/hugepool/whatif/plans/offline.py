@@ -18,7 +18,7 @@ from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES
 from hugepool.mm.views.blockers import verdict
 from hugepool.mm.views.host_view import block_states
 from hugepool.whatif.plans.search import attempt
-from hugepool.whatif.run import Told
+from hugepool.whatif.run import Progress
 
 CHUNK = 128  # blocks that one piece of the work tries
 TOGETHER: list[int] = []  # the piece that takes blocks away one after the other
@@ -34,14 +34,14 @@ def pieces(host: Host, body: OfflineBody) -> list[list[int]]:
     return [TOGETHER, *(candidates[i : i + CHUNK] for i in range(0, len(candidates), CHUNK))]
 
 
-def offline(host: Host, body: OfflineBody, piece: list[int], told: Told) -> list[dict[str, Any]]:
+def offline(host: Host, body: OfflineBody, piece: list[int], progress: Progress) -> list[dict[str, Any]]:
     """A piece of the work: rows of blocks tried alone, or of those that go together."""
     if piece == TOGETHER:
-        return list(_together(host, body, told))
+        return list(_together(host, body, progress))
     rows = []
     for i, block in enumerate(piece, 1):
         rows.append({"block": block, **_about(host, block), **asdict(verdict(host, block))})
-        told(i, len(piece))
+        progress(i, len(piece))
     return rows
 
 
@@ -99,14 +99,14 @@ def _about(host: Host, block: int) -> dict[str, Any]:
     }
 
 
-def _together(host: Host, body: OfflineBody, told: Told) -> Iterator[dict[str, Any]]:
+def _together(host: Host, body: OfflineBody, progress: Progress) -> Iterator[dict[str, Any]]:
     """Blocks taken away one after the other, those that cost least first, each on what the last one left."""
     left = body.memory
     rows = [{"block": block, **_about(host, block)} for block in _candidates(host, body)]
     for i, row in enumerate(_cheapest(rows), 1):
         if left is not None and left <= 0:
             return
-        told(i, len(rows))
+        progress(i, len(rows))
         try:
             trial = attempt(host, SetBlockState(row["block"], "offline"))
         except MMError:  # a block with holes cannot go offline on any host

@@ -11,10 +11,10 @@ from hugepool.mm.machine.state import Host, HState
 from hugepool.mm.machine.task_outcomes import StartedTask
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.whatif.plans.search import Trial, attempt, largest
-from hugepool.whatif.run import Told
+from hugepool.whatif.run import Progress
 
 
-def placement(host: Host, body: PlacementBody, told: Told) -> dict[str, Any]:
+def placement(host: Host, body: PlacementBody, progress: Progress) -> dict[str, Any]:
     """The machine is started on copies: mmap, and every page touched."""
     hs = check_size(host, order_of(body.size), body.size)
     count = -(-body.memory // (hs.pages * PAGE_SIZE))
@@ -25,9 +25,9 @@ def placement(host: Host, body: PlacementBody, told: Told) -> dict[str, Any]:
     now = attempt(host, start)
     touched = _all_touched(host)
     later = attempt(touched, start)
-    told(1, 2)
+    progress(1, 2)
     change = None if _fits(now) and _fits(later) else _change(host, hs, start)
-    told(2, 2)
+    progress(2, 2)
     return {
         "size": body.size,
         "count": count,

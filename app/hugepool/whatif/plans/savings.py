@@ -13,10 +13,10 @@ from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 from hugepool.mm.views.host_view import memory
 from hugepool.whatif.plans.search import attempt
-from hugepool.whatif.run import Told
+from hugepool.whatif.run import Progress
 
 
-def savings(host: Host, body: SavingsBody, told: Told) -> dict[str, Any]:
+def savings(host: Host, body: SavingsBody, progress: Progress) -> dict[str, Any]:
     """``count`` more pages on two copies, with and without the feature, compared zone by zone.
 
     Raises:
@@ -30,7 +30,7 @@ def savings(host: Host, body: SavingsBody, told: Told) -> dict[str, Any]:
     count = min(plain.pool.allocated, freeing.pool.allocated)
     if count < body.count:  # compare what both can have
         plain, freeing = _grown(without, body, count), _grown(given, body, count)
-    told(1, 1)
+    progress(1, 1)
     vmemmap = freeing.pool.vmemmap
     gross, tables = vmemmap.pages_freed * PAGE_SIZE, vmemmap.page_table_pages * PAGE_SIZE
     return {
