@@ -1,4 +1,4 @@
-"""The search for a contiguous range skips what cannot be had, and finds what trying every candidate finds."""
+"""The search for a contiguous range skips what cannot be taken, and finds what trying every candidate finds."""
 
 import numpy as np
 import pytest
