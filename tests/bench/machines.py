@@ -41,7 +41,7 @@ class Bench:
     def resize(self, name: str, count: int) -> dict[str, Any]:
         """Resize the pool of 2 MiB pages; durable when it returns."""
         reply = self.service.execute(name, SetMaxHugePages(ORDER_2M, count), Terms())
-        return reply.result or {}
+        return reply.data
 
 
 def machine(memory_bytes: int, kernel: str = "5.14") -> HostSpec:

@@ -67,7 +67,7 @@ def test_one_key_used_by_many_at_once_acts_once(service: Service, another: Make)
     with ThreadPoolExecutor(16) as pool:
         replies = list(pool.map(lambda i: services[i % 2].execute("lab", command, terms), range(16)))
     assert [reply.replayed for reply in replies].count(False) == 1
-    assert {str(reply.result) for reply in replies} == {str(replies[0].result)}
+    assert {str(reply.data) for reply in replies} == {str(replies[0].data)}
     assert service.read("lab", lambda host: len(host.tasks)) == (1, 2)
 
 
