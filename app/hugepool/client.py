@@ -1,7 +1,8 @@
 """A client of the service: what the command line, the mount and the pytest plugin speak HTTP with.
 
 ``Client.request`` is the whole of it: one request, its answer, or one of two errors.  The methods below it name
-what a caller wants to do and answer with the documents of ``/openapi.json`` as they come.
+what a caller wants to do and answer with the documents of ``/openapi.json`` as they come: dictionaries, whose types
+for a type checker are in ``hugepool.documents``.
 """
 
 import errno
@@ -12,10 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 from urllib.parse import quote
 
 import httpx
+
+if TYPE_CHECKING:
+    from hugepool import documents
 
 Json = dict[str, Any]
 Progress = Callable[[int, int], None]  # how much is done, of how much
@@ -211,37 +215,41 @@ class Client:
 
     # -- hosts ---------------------------------------------------------------------------------------------
 
-    def create_host(self, name: str, spec: Json, **terms: Unpack[Terms]) -> Json:
+    def create_host(self, name: str, spec: Json, **terms: Unpack[Terms]) -> "documents.Host":
         """Boot a machine."""
-        return self.change("POST", "hosts", {"name": name, "spec": spec}, **terms)
+        return cast("documents.Host", self.change("POST", "hosts", {"name": name, "spec": spec}, **terms))
 
-    def fork_host(self, name: str, origin: str, **terms: Unpack[Terms]) -> Json:
+    def fork_host(self, name: str, origin: str, **terms: Unpack[Terms]) -> "documents.Host":
         """Copy a host."""
-        return self.change("POST", "hosts", {"name": name, "fork_of": origin}, **terms)
+        return cast(
+            "documents.Host", self.change("POST", "hosts", {"name": name, "fork_of": origin}, **terms)
+        )
 
-    def import_files(self, name: str, files: Mapping[str, str], kernel: str | None = None) -> Json:
+    def import_files(
+        self, name: str, files: Mapping[str, str], kernel: str | None = None
+    ) -> "documents.Host":
         """Make a host of a machine's files: absolute path -> text."""
         body = {"name": name, "files": dict(files)} | ({"kernel": kernel} if kernel else {})
-        return self.change("POST", "hosts", body)
+        return cast("documents.Host", self.change("POST", "hosts", body))
 
-    def import_archive(self, name: str, archive: bytes, kernel: str | None = None) -> Json:
+    def import_archive(self, name: str, archive: bytes, kernel: str | None = None) -> "documents.Host":
         """Make a host of a ``.tar.gz`` of a machine's files."""
         params = {"name": name} | ({"kernel": kernel} if kernel else {})
         headers = {"Content-Type": "application/gzip"}
         answer = self.request("POST", "/v1/hosts/import", content=archive, params=params, headers=headers)
-        return self._json(answer)
+        return cast("documents.Host", self._json(answer))
 
-    def hosts(self) -> Iterator[Json]:
+    def hosts(self) -> "Iterator[documents.HostRow]":
         """All hosts in order of their names."""
-        return self.items("hosts")
+        return cast("Iterator[documents.HostRow]", self.items("hosts"))
 
-    def host(self, name: str) -> Json:
+    def host(self, name: str) -> "documents.Host":
         """A host: its memory, zones, pools, faults."""
-        return self.get(f"hosts/{_part(name)}")
+        return cast("documents.Host", self.get(f"hosts/{_part(name)}"))
 
     def revision(self, name: str) -> int:
         """How often a host was changed, its creation included."""
-        found = self.host(name).get("revision")
+        found: object = self.get(f"hosts/{_part(name)}").get("revision")
         if not isinstance(found, int):
             raise BadAnswer(self.url, f"host {name!r} has no revision")
         return found
@@ -250,9 +258,9 @@ class Client:
         """Forget a host."""
         self.change("DELETE", f"hosts/{_part(name)}", **terms)
 
-    def audit(self, host: str) -> Json:
+    def audit(self, host: str) -> "documents.Audit":
         """The laws, recounted: ``ok``, and one row for each."""
-        return self.get(f"hosts/{_part(host)}/audit")
+        return cast("documents.Audit", self.get(f"hosts/{_part(host)}/audit"))
 
     def dmesg(self, host: str) -> list[str]:
         """The lines that the kernel would have printed."""
@@ -261,9 +269,9 @@ class Client:
 
     # -- pools ---------------------------------------------------------------------------------------------
 
-    def hugepages(self, host: str, size: str) -> Json:
+    def hugepages(self, host: str, size: str) -> "documents.HugePages":
         """The counters of a pool; ``size`` is the word of sysfs, such as ``2048kB``."""
-        return self.get(f"hosts/{_part(host)}/hugepages/{_part(size)}")
+        return cast("documents.HugePages", self.get(f"hosts/{_part(host)}/hugepages/{_part(size)}"))
 
     def resize(
         self,
@@ -274,67 +282,91 @@ class Client:
         node: int | None = None,
         mempolicy: list[int] | None = None,
         **terms: Unpack[Terms],
-    ) -> Json:
+    ) -> "documents.Resize":
         """Write ``nr_hugepages``: of the host, of one node, or spread over the nodes of a mempolicy."""
         body = _given(count=count, node=node, mempolicy=mempolicy)
-        return self.change("PUT", f"{_pool(host, size)}/nr_hugepages", body, **terms)
+        return cast(
+            "documents.Resize", self.change("PUT", f"{_pool(host, size)}/nr_hugepages", body, **terms)
+        )
 
-    def overcommit(self, host: str, size: str, count: int, **terms: Unpack[Terms]) -> Json:
+    def overcommit(self, host: str, size: str, count: int, **terms: Unpack[Terms]) -> "documents.Overcommit":
         """Write ``nr_overcommit_hugepages``."""
-        return self.change("PUT", f"{_pool(host, size)}/nr_overcommit_hugepages", {"count": count}, **terms)
+        return cast(
+            "documents.Overcommit",
+            self.change("PUT", f"{_pool(host, size)}/nr_overcommit_hugepages", {"count": count}, **terms),
+        )
 
     def demote(
         self, host: str, size: str, count: int, *, node: int | None = None, **terms: Unpack[Terms]
-    ) -> Json:
+    ) -> "documents.Demotion":
         """Split free gigantic pages into pages of 2 MiB."""
         body = _given(count=count, node=node)
-        return self.change("POST", f"{_pool(host, size)}/demote", body, **terms)
+        return cast("documents.Demotion", self.change("POST", f"{_pool(host, size)}/demote", body, **terms))
 
-    def drain(self, host: str, **terms: Unpack[Terms]) -> Json:
+    def drain(self, host: str, **terms: Unpack[Terms]) -> "documents.Drained":
         """Work off the deferred frees now."""
-        return self.change("POST", f"hosts/{_part(host)}/deferred-frees/drain", **terms)
+        return cast(
+            "documents.Drained", self.change("POST", f"hosts/{_part(host)}/deferred-frees/drain", **terms)
+        )
 
     # -- who uses the memory -------------------------------------------------------------------------------
 
-    def start_task(self, host: str, task: Json, **terms: Unpack[Terms]) -> Json:
+    def start_task(self, host: str, task: Json, **terms: Unpack[Terms]) -> "documents.StartedTask":
         """Start a process: ``{"kind": "hugetlb", "count": 8, "touch": 8}``, ``anon`` or ``kernel``."""
-        return self.change("POST", f"hosts/{_part(host)}/tasks", task, **terms)
+        return cast("documents.StartedTask", self.change("POST", f"hosts/{_part(host)}/tasks", task, **terms))
 
-    def touch(self, host: str, pid: int, count: int, *, mapping: int = 0, **terms: Unpack[Terms]) -> Json:
+    def touch(
+        self, host: str, pid: int, count: int, *, mapping: int = 0, **terms: Unpack[Terms]
+    ) -> "documents.Touched":
         """Fault in the next ``count`` huge pages of a mapping."""
         body = {"count": count, "map": mapping}
-        return self.change("POST", f"hosts/{_part(host)}/tasks/{pid}/touch", body, **terms)
+        return cast(
+            "documents.Touched", self.change("POST", f"hosts/{_part(host)}/tasks/{pid}/touch", body, **terms)
+        )
 
-    def tasks(self, host: str) -> Iterator[Json]:
+    def tasks(self, host: str) -> "Iterator[documents.Task]":
         """All processes in order of their pid."""
-        return self.items(f"hosts/{_part(host)}/tasks")
+        return cast("Iterator[documents.Task]", self.items(f"hosts/{_part(host)}/tasks"))
 
-    def exit_task(self, host: str, pid: int, **terms: Unpack[Terms]) -> Json:
+    def exit_task(self, host: str, pid: int, **terms: Unpack[Terms]) -> "documents.ExitedTask":
         """End a process."""
-        return self.change("DELETE", f"hosts/{_part(host)}/tasks/{pid}", **terms)
+        return cast(
+            "documents.ExitedTask", self.change("DELETE", f"hosts/{_part(host)}/tasks/{pid}", **terms)
+        )
 
     # -- hotplug, ranges, faults ---------------------------------------------------------------------------
 
-    def memory_blocks(self, host: str) -> Iterator[Json]:
+    def memory_blocks(self, host: str) -> "Iterator[documents.MemoryBlock]":
         """All memory blocks in order of address."""
-        return self.items(f"hosts/{_part(host)}/memory-blocks")
+        return cast("Iterator[documents.MemoryBlock]", self.items(f"hosts/{_part(host)}/memory-blocks"))
 
-    def set_block_state(self, host: str, block: int, state: str, **terms: Unpack[Terms]) -> Json:
+    def set_block_state(
+        self, host: str, block: int, state: str, **terms: Unpack[Terms]
+    ) -> "documents.BlockChange":
         """Write ``offline``, ``online``, ``online_kernel`` or ``online_movable`` to a block's ``state``."""
         path = f"hosts/{_part(host)}/memory-blocks/{block}/state"
-        return self.change("PUT", path, {"state": state}, **terms)
+        return cast("documents.BlockChange", self.change("PUT", path, {"state": state}, **terms))
 
-    def alloc_contig(self, host: str, wanted: Json, **terms: Unpack[Terms]) -> Json:
+    def alloc_contig(self, host: str, wanted: Json, **terms: Unpack[Terms]) -> "documents.AllocatedRange":
         """Take a range: ``{"start_pfn": a, "end_pfn": b}`` or ``{"nr_pages": n, "node": 0}``."""
-        return self.change("POST", f"hosts/{_part(host)}/contig-ranges", wanted, **terms)
+        return cast(
+            "documents.AllocatedRange",
+            self.change("POST", f"hosts/{_part(host)}/contig-ranges", wanted, **terms),
+        )
 
-    def free_contig(self, host: str, range_id: int, **terms: Unpack[Terms]) -> Json:
+    def free_contig(self, host: str, range_id: int, **terms: Unpack[Terms]) -> "documents.ContigRange":
         """Give a range back."""
-        return self.change("DELETE", f"hosts/{_part(host)}/contig-ranges/{range_id}", **terms)
+        return cast(
+            "documents.ContigRange",
+            self.change("DELETE", f"hosts/{_part(host)}/contig-ranges/{range_id}", **terms),
+        )
 
-    def set_fault(self, host: str, point: str, fault: Json, **terms: Unpack[Terms]) -> Json:
+    def set_fault(self, host: str, point: str, fault: Json, **terms: Unpack[Terms]) -> "documents.Fault":
         """Arm a fault point: ``{"probability": 100, "times": 3}``."""
-        return self.change("PUT", f"hosts/{_part(host)}/faults/{_part(point)}", fault, **terms)
+        return cast(
+            "documents.Fault",
+            self.change("PUT", f"hosts/{_part(host)}/faults/{_part(point)}", fault, **terms),
+        )
 
     def clear_fault(self, host: str, point: str, **terms: Unpack[Terms]) -> None:
         """Disarm a fault point."""
@@ -426,18 +458,17 @@ class Client:
             self.cancel_job(job_id)
             raise
 
-    def jobs(self) -> list[Json]:
+    def jobs(self) -> "list[documents.JobRow]":
         """The jobs of the service, oldest first."""
-        items: list[Json] = self.get("jobs")["items"]
-        return items
+        return cast("documents.JobList", self.get("jobs"))["items"]
 
-    def job(self, job_id: str) -> Json:
+    def job(self, job_id: str) -> "documents.Job":
         """How far a job is, and its result once it is done."""
-        return self.get(f"jobs/{_part(job_id)}")
+        return cast("documents.Job", self.get(f"jobs/{_part(job_id)}"))
 
-    def cancel_job(self, job_id: str) -> Json:
+    def cancel_job(self, job_id: str) -> "documents.Job":
         """End a job, and forget it."""
-        return self.change("DELETE", f"jobs/{_part(job_id)}")
+        return cast("documents.Job", self.change("DELETE", f"jobs/{_part(job_id)}"))
 
 
 def _headers(token: str) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""``python -m hugepool.openapi`` writes the files of openapi/; with ``--check`` it compares instead.
+"""``python -m hugepool.openapi`` writes the files of openapi/ and the types of the client's answers.
+
+With ``--check`` it compares instead.
 
 Exit code 1 when a file is not what the service serves.
 """
@@ -11,18 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hugepool.api.documents import module
 from hugepool.main import create_app
 from hugepool.settings import Settings
 from hugepool.whatif.scenario import json_schema
 
 FOLDER = Path(__file__).parents[2] / "openapi"
+PACKAGE = Path(__file__).parent
+DOCUMENTS = "documents.py"
 MAX_DIFF_LINES = 60
 
 
 def texts() -> dict[str, str]:
     """What the service serves, by the name of the file that has it."""
-    app = create_app(Settings(database_url="sqlite:///never-opened.db"))
-    return {"openapi.json": _text(app.openapi()), "scenario.schema.json": _text(json_schema())}
+    served = create_app(Settings(database_url="sqlite:///never-opened.db")).openapi()
+    return {
+        "openapi.json": _text(served),
+        "scenario.schema.json": _text(json_schema()),
+        DOCUMENTS: module(served),
+    }
 
 
 def _text(schema: Any) -> str:
@@ -49,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     check = parser.parse_args(arguments).check
     found = []
     for name, served in texts().items():
-        file = folder / name
+        file = PACKAGE / name if name == DOCUMENTS and folder == FOLDER else folder / name
         if check:
             found += differences(name, file.read_text() if file.exists() else "", served)
             continue

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -39,7 +40,7 @@ class Lab:
         return int(self.client.host(self.name)["revision"])
 
     def pool(self) -> Json:
-        return self.client.hugepages(self.name, "2048kB")
+        return cast("Json", self.client.hugepages(self.name, "2048kB"))
 
     def read(self, path: str) -> str:
         return self.client.read_file(self.name, path)

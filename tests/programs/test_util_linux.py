@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hugepool import documents
 from hugepool.client import Json
 from tests.mirror.helpers import MEMORY, Lab, run, skip_without_fuse
 from tests.programs.running import beside, in_lab, output, skip_without
@@ -18,7 +19,7 @@ def programs() -> None:
     skip_without("chmem")
 
 
-def blocks(lab: Lab) -> list[Json]:
+def blocks(lab: Lab) -> list[documents.MemoryBlock]:
     return list(lab.client.memory_blocks(lab.name))
 
 
@@ -26,7 +27,7 @@ def states(lab: Lab) -> dict[int, str]:
     return {block["block"]: block["state"] for block in blocks(lab)}
 
 
-def as_lsmem_has_it(block: Json) -> Json:
+def as_lsmem_has_it(block: documents.MemoryBlock) -> Json:
     start = block["start_pfn"] * 4096
     return {
         "range": f"0x{start:016x}-0x{start + BLOCK_BYTES - 1:016x}",

@@ -194,7 +194,7 @@ class Percentiles(BaseModel):
     p100: int
 
 
-class History(BaseModel):
+class ChurnHistory(BaseModel):
     """What came of a seed: pages that can be formed, by size."""
 
     seed: int
@@ -211,4 +211,4 @@ class Churn(BaseModel):
     now: dict[str, int]
     running: dict[str, Percentiles] = Field(description="While the programs run.")
     after_exit: dict[str, Percentiles] = Field(description="When all that can be moved is free.")
-    seeds: list[History]
+    seeds: list[ChurnHistory]

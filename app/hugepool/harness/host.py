@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hugepool.client import Client, Json, Refused
 from hugepool.harness.mount import Mount
@@ -17,6 +17,9 @@ from hugepool.mirror.export import export
 from hugepool.mirror.mount import CannotMount, library
 from hugepool.mirror.operations import errnos
 from hugepool.mirror.view import Mirror
+
+if TYPE_CHECKING:
+    from hugepool import documents
 
 EXEC_SECONDS = 60.0
 ENDS_WITHIN_SECONDS = 5.0
@@ -86,7 +89,7 @@ class SimulatedHost:
         with errnos(path):
             return self.client.write_file(self.name, path, data)
 
-    def pool(self, size: str = "2048kB") -> Json:
+    def pool(self, size: str = "2048kB") -> "documents.HugePages":
         """The counters of a pool."""
         return self.client.hugepages(self.name, size)
 
