@@ -211,6 +211,17 @@ def test_a_childs_copy_out_of_a_minimum_leaves_a_reservation_for_ever() -> None:
     assert_laws(host)
 
 
+@pytest.mark.parametrize(("kernel", "reserved"), [("5.14", 6), ("6.1", 5), ("6.12", 5)])
+def test_an_owners_copy_uses_up_a_promise_of_the_minimum(kernel: str, reserved: int) -> None:
+    host = pool(30, kernel)
+    mounted(host, 20, 10)
+    pid = mapped(host, 4, shared=False, touch=4)
+    do(host, c.ForkTask(pid))
+    do(host, c.TouchHugePages(pid, 0, 1, 0))
+    assert row(host)[:3] == (30, 25, reserved)
+    assert_laws(host)
+
+
 def test_a_private_copy_on_a_mount_with_limits_cannot_be_migrated() -> None:
     host = machine(GIB, cmdline="movablecore=512M", kernel="6.1")
     do(host, c.SetMaxHugePages(9, 20))

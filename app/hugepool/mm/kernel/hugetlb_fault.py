@@ -49,7 +49,7 @@ def alloc_huge_page(
     unpromised = outside_reserve or needs_reservation(mapping, file, index)
     left = mount.rsv if mount is not None else 0
     from_pool = get_pages(mount, 1) if unpromised else 0
-    if outside_reserve and not host.profile.exact_promises:
+    if outside_reserve and host.profile.copies_avoid_minimum:
         from_pool = 1
     charged = False
     try:

@@ -54,6 +54,8 @@ class KernelProfile:
         fault_asks_size_first: a touch beyond a file's end is a SIGBUS even if a page is there (until 6.0).
         cgroup_numa_stat: cgroups have hugetlb.<size>.numa_stat (5.17+).
         madvise_dontneed: MADV_DONTNEED of huge pages frees them (5.18+), else EINVAL.
+        copies_avoid_minimum: a copy that an owner makes takes from a mount's minimum but leaves the reservation counted
+            (5.14; the fix of 6.14 is in late releases of 6.1 and 6.12).
         exact_promises: the reserve maps alone say who may use a promise, and a mount gets back what it gave (6.16+);
             until then refusals give a mount's minimum too much, and copies leave reservations behind (defects).
         restore_waits: restoring waits for an RCU grace period, so that an offline overtakes the worker (6.12).
@@ -122,6 +124,7 @@ class KernelProfile:
     fault_asks_size_first: bool
     cgroup_numa_stat: bool
     madvise_dontneed: bool
+    copies_avoid_minimum: bool
     exact_promises: bool
     restore_waits: bool
     worker_waited_by_isolation: bool
@@ -201,6 +204,7 @@ _5_14 = KernelProfile(
     fault_asks_size_first=True,
     cgroup_numa_stat=False,
     madvise_dontneed=False,
+    copies_avoid_minimum=True,
     exact_promises=False,
     restore_waits=False,
     worker_waited_by_isolation=False,
@@ -260,6 +264,7 @@ _6_1 = replace(
     fault_asks_size_first=False,
     cgroup_numa_stat=True,
     madvise_dontneed=True,
+    copies_avoid_minimum=False,
     device_zone=True,
     migration_counts_base_pages=True,
     pcp_flush_max_shift=5,
