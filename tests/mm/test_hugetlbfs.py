@@ -222,6 +222,33 @@ def test_an_owners_copy_uses_up_a_promise_of_the_minimum(kernel: str, reserved: 
     assert_laws(host)
 
 
+@pytest.mark.parametrize(("kernel", "reserved"), [("6.1", 0), ("6.12", 4)])
+def test_what_an_owner_gives_up_is_promised_anew(kernel: str, reserved: int) -> None:
+    host = pool(30, kernel)
+    pid = mapped(host, 4, None, shared=False, touch=4)
+    do(host, c.AdviseHugePages(pid, 0, "dontneed"))
+    assert row(host)[:3] == (30, 30, reserved)
+    assert_laws(host)
+    do(host, c.UnmapHugePages(pid, 0))
+    assert row(host)[:3] == (30, 30, 0)
+    assert_laws(host)
+
+
+def test_nothing_is_promised_anew_while_a_child_has_the_page_or_there_is_surplus() -> None:
+    host = pool(30, "6.12")
+    pid = mapped(host, 4, None, shared=False, touch=4)
+    child = int(do(host, c.ForkTask(pid))["pid"])
+    do(host, c.AdviseHugePages(pid, 0, "dontneed"))
+    assert row(host)[:3] == (30, 26, 0)
+    do(host, c.ExitTask(child))
+    assert row(host)[:3] == (30, 30, 0)
+    do(host, c.SetOvercommit(9, 10))
+    other = mapped(host, 32, None, shared=False, touch=4)
+    do(host, c.AdviseHugePages(other, 0, "dontneed"))
+    assert row(host)[2] == 28
+    assert_laws(host)
+
+
 def test_a_private_copy_on_a_mount_with_limits_cannot_be_migrated() -> None:
     host = machine(GIB, cmdline="movablecore=512M", kernel="6.1")
     do(host, c.SetMaxHugePages(9, 20))

@@ -213,23 +213,34 @@ def fork_mapping(host: Host, mapping: HugeMap) -> HugeMap:
                    poisoned=set(mapping.poisoned))  # fmt: skip
 
 
-def drop_mapping(host: Host, call: Call, hs: HState, head: int) -> bool:
-    """One mapping of a private page goes; True when it was the last and the page is freed."""
+def drop_mapping(host: Host, call: Call, hs: HState, head: int, *, promised: bool = False) -> bool:
+    """One mapping of a private page goes; True when it was the last and the page is freed.
+
+    ``promised``: a page that is freed stays reserved, for whoever mapped it.
+    """
     mapped = host.mapcounts.pop(head, 1) - 1
     if mapped > 1:
         host.mapcounts[head] = mapped
     if mapped:
         return False
-    free_huge_page(host, call, hs, head)
+    free_huge_page(host, call, hs, head, promised=promised)
     return True
 
 
 def zap_range(host: Host, call: Call, mapping: HugeMap, first: int, end: int) -> int:
-    """Unmap pages ``first`` .. ``end`` (excluded) of a mapping; how many of its own are freed."""
+    """Unmap pages ``first`` .. ``end`` (excluded) of a mapping; how many of its own are freed.
+
+    From 6.9 on an owner gets the promise of a freed page back, unless there are surplus pages.
+    Source: mm/hugetlb.c __unmap_hugepage_range() (5.14, 6.12).
+    """
     hs = host.hstates[mapping.order]
-    heads = [mapping.pages.pop(index) for index in sorted(mapping.pages) if first <= index < end]
+    indices = [index for index in sorted(mapping.pages) if first <= index < end]
     mapping.file_pages -= set(range(first, end)) if mapping.file_pages else set()
-    return sum(drop_mapping(host, call, hs, head) for head in heads)
+    promised = host.profile.unmap_restores_promises and mapping.owner and not hs.surplus_huge_pages
+    freed = [i for i in indices if drop_mapping(host, call, hs, mapping.pages.pop(i), promised=promised)]
+    for index in freed if promised else ():
+        mapping.consumed.remove(index, index + 1)
+    return len(freed)
 
 
 def mappings_of(host: Host, file: HugetlbFile) -> Iterator[HugeMap]:

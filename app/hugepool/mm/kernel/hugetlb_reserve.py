@@ -166,17 +166,17 @@ def count_hugetlb(host: Host, hs: HState, head: int, sign: int) -> None:
         host.count_on_node(host.node_of_block(head), "nr_hugetlb", sign * hs.pages)
 
 
-def free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:
+def free_huge_page(host: Host, call: Call, hs: HState, head: int, *, promised: bool = False) -> None:
     """The last reference of a huge page in use goes.
 
     Only the node's surplus counter decides: any page freed on a node with surplus is the one released.  Its charges
     go at once, also where it waits for the worker or cannot be released; a page of a mount below its minimum is
-    reserved again.
+    reserved again, and so is one that stays ``promised``.
     Source: mm/hugetlb.c free_huge_page() (5.14).
     """
     charge = hugetlb_cgroup.uncharge_page(host, hs, head)
     mount = mount_of(host, charge.mount)
-    if mount is not None and put_pages(mount, 1) == 0:
+    if promised or (mount is not None and put_pages(mount, 1) == 0):
         hs.resv_huge_pages += 1
     one = np.array([head], np.int64)
     host.mem.flags[head] &= 255 - BlockFlag.STAYS

@@ -56,6 +56,8 @@ class KernelProfile:
         madvise_dontneed: MADV_DONTNEED of huge pages frees them (5.18+), else EINVAL.
         copies_avoid_minimum: a copy that an owner makes takes from a mount's minimum but leaves the reservation counted
             (5.14; the fix of 6.14 is in late releases of 6.1 and 6.12).
+        unmap_restores_promises: an owner's page that is freed as it is unmapped is promised to it anew, unless there
+            are surplus pages (6.9+).
         exact_promises: the reserve maps alone say who may use a promise, and a mount gets back what it gave (6.16+);
             until then refusals give a mount's minimum too much, and copies leave reservations behind (defects).
         restore_waits: restoring waits for an RCU grace period, so that an offline overtakes the worker (6.12).
@@ -125,6 +127,7 @@ class KernelProfile:
     cgroup_numa_stat: bool
     madvise_dontneed: bool
     copies_avoid_minimum: bool
+    unmap_restores_promises: bool
     exact_promises: bool
     restore_waits: bool
     worker_waited_by_isolation: bool
@@ -205,6 +208,7 @@ _5_14 = KernelProfile(
     cgroup_numa_stat=False,
     madvise_dontneed=False,
     copies_avoid_minimum=True,
+    unmap_restores_promises=False,
     exact_promises=False,
     restore_waits=False,
     worker_waited_by_isolation=False,
@@ -281,6 +285,7 @@ _6_12 = replace(
     fresh_head_frame=True,
     restore_thisnode=False,
     bulk=True,
+    unmap_restores_promises=True,
     demotes_reserved=True,
     per_node_totals=False,
     dissolve_takes_surplus=True,
