@@ -62,7 +62,7 @@ def hugepool_host(
 
 
 def _spec(marker: pytest.Mark | None) -> dict[str, Any]:
-    """The machine that a marker asks for: a whole spec, or fields beside those of the default."""
+    """The machine that a marker asks for: a whole spec, or fields that replace those of the default."""
     if marker is None:
         return DEFAULT
     given = dict(marker.kwargs)

@@ -92,7 +92,7 @@ def problem(
     facts: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem document.  ``facts`` stand beside the fixed fields and never replace one."""
+    """A problem document.  ``facts`` stand next to the fixed fields and never replace one."""
     status = status or STATUS.get(errno, HTTPStatus.INTERNAL_SERVER_ERROR)
     reason = (facts or {}).get("reason")
     fixed = {

@@ -39,7 +39,7 @@ class LargestPoolOfNode(LargestPool):
 
 
 class MaxPool(BaseModel):
-    """The largest pools beside which `keep_bytes` stay available."""
+    """The largest pools that leave `keep_bytes` available."""
 
     size: str
     keep_bytes: int

@@ -18,7 +18,7 @@ NEVER = -1  # a revision that no host has
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the caller asked for beside the change itself."""
+    """What the caller asked for besides the change itself."""
 
     dry_run: bool = False
     if_match: int | None = None

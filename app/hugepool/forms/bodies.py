@@ -94,7 +94,7 @@ class HostBody(Body):
     spec: SpecBody | None = None
     files: Files | None = None
     fork_of: HostName | None = None
-    kernel: Kernel | None = Field(None, description="Beside `files`: the rule set, else guessed from them.")
+    kernel: Kernel | None = Field(None, description="With `files`: the rule set, else guessed from them.")
     labels: Labels = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -104,7 +104,7 @@ class HostBody(Body):
             found = " and ".join(given) or "none"
             raise refuse("origin", f"must have exactly one of spec, files and fork_of, not {found}")
         if self.kernel is not None and self.files is None:
-            raise refuse("origin", "may have kernel only beside files; with spec it is spec.kernel")
+            raise refuse("origin", "may have kernel only with files; with spec it is spec.kernel")
         return self
 
 

@@ -179,7 +179,7 @@ class UnmapBody(Body):
     @model_validator(mode="after")
     def _whole(self) -> "UnmapBody":
         if self.count is None and self.from_:
-            raise refuse("range", "needs count beside from")
+            raise refuse("range", "needs count with from")
         return self
 
     def command(self, pid: int) -> commands.UnmapHugePages:

@@ -16,7 +16,7 @@ Percent = Annotated[Whole, Field(ge=0, le=100)]
 
 
 class MaxPoolBody(Body):
-    """How much memory has to stay available to the system (MemAvailable) beside the largest pool."""
+    """How much memory has to stay available to the system (MemAvailable) next to the largest pool."""
 
     size: HugeSize = "2048kB"
     keep: Size

@@ -23,7 +23,7 @@ def check_architecture(files: Mapping[str, str]) -> None:
 
 
 def check_page_size(zones: Sequence[ZoneText], mem_total_kb: int, where: str) -> None:
-    """Refuse pages of 16 or 64 KiB: then MemTotal is so many times what the zones manage."""
+    """Refuse pages of 16 or 64 KiB: then MemTotal is 4 or 16 times what the zones manage."""
     managed = sum(zone.levels["managed"] for zone in zones)
     for size in PAGE_KB:
         if managed and abs(mem_total_kb / managed - size) < size / 50:

@@ -1,4 +1,4 @@
-"""Long work beside the service: in processes of its own, counted, and really stopped when it is cancelled."""
+"""Long work next to the service: in processes of its own, counted, and really stopped when it is cancelled."""
 
 from hugepool.jobs.board import Board, Limits, NoRoom, NoSuchJob, Task
 from hugepool.jobs.crew import Report, Work

@@ -1,6 +1,6 @@
 """Jobs of this process: submitted, looked up, waited for, cancelled.  None survives a restart.
 
-A job that has ended is kept for a while, and only so many are; one at work is never forgotten.
+A job that has ended is kept for a while, up to a number; one at work is never forgotten.
 """
 
 import logging

@@ -73,7 +73,7 @@ def _name(name: object, depth: int) -> str:
     if not isinstance(name, str) or not is_name(name):
         raise _Refused(f"the name {_shown(name)}")
     if depth == 0 and name not in ROOTS:
-        raise _Refused(f"the name {name!r} beside {' and '.join(ROOTS)}")
+        raise _Refused(f"the name {name!r} next to {' and '.join(ROOTS)}")
     return name
 
 

@@ -287,7 +287,7 @@ class Player:
         return Played(0)
 
     def grow(self, op: dict[str, Any]) -> Played:
-        """A process touches single pages: so many, or until little is left."""
+        """A process touches single pages: a number, or until little is left."""
         kind = "anon" if op["do"].startswith("anon") else "kernel"
         pid, until = self.pid_of(op["task"]), op.get("until")
         if self.adopting:

@@ -1,6 +1,6 @@
 """All of a host but its sections, as rows of small tables; and only the rows that changed are written.
 
-``snapshot`` gives every row of a host by table and key; the last one saved is kept beside the loaded host and
+``snapshot`` gives every row of a host by table and key; the last one saved is kept with the loaded host and
 compared with the present one.
 """
 

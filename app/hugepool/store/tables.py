@@ -41,7 +41,7 @@ metadata = MetaData(
 )
 
 
-# Many rows that are written often: SQLite keeps them in the tree of their key, not in a second one beside it.
+# Many rows that are written often: SQLite keeps them in the tree of their key, not in a second one.
 BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
 
 

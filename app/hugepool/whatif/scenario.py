@@ -67,7 +67,7 @@ Origin = Annotated[
 
 
 class Step(Body):
-    """What every step may have beside its word."""
+    """What every step may have besides its word."""
 
     label: Label | None = Field(None, description="A name of the step, for reports and later steps.")
     expect: Expect = Field(default_factory=dict)
@@ -88,7 +88,7 @@ class Step(Body):
 
     @property
     def value(self) -> Any:
-        """What stands beside the word."""
+        """What stands next to the word."""
         return getattr(self, self.word)
 
 

@@ -25,7 +25,7 @@ MAX_DATA = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class StepKind:
-    """A row: the word, what stands beside it, and what it does.
+    """A row: the word, what stands next to it, and what it does.
 
     Attributes:
         value: type of the word's value.  more: other fields of the step, by name.

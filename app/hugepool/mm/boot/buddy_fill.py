@@ -29,7 +29,7 @@ FreeLists = npt.NDArray[np.int64]  # free blocks by migratetype and order
 
 @dataclass(slots=True)
 class Filler:
-    """So many pages of a use, placed in the places that stay open."""
+    """A number of pages of a use, placed in the places that stay open."""
 
     use: Use
     pages: int

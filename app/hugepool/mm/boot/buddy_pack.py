@@ -20,7 +20,7 @@ WHOLE: Mask = np.ones(PAGEBLOCK_PAGES, np.bool_)
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """So many pageblocks whose ``free`` pages, of 512, are free."""
+    """A number of pageblocks whose ``free`` pages, of 512, are free."""
 
     free: Mask
     count: int

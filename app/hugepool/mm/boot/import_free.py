@@ -83,7 +83,7 @@ def _ways(host: Host, budget: Budget, holes: Sequence[Filler] = ()) -> Iterator[
         # Where types are known, what the kernel took since the boot lies in its own pageblocks, which come first.
         fillers = [*holes, *((system, reserved) if typed else (reserved, system)), *late]
         if budget.zone.type == ZONE_MOVABLE:
-            # Nothing turns a pageblock of it unmovable but early memory: the kernel's free blocks lie beside that.
+            # Nothing turns a pageblock of it unmovable but early memory: the kernel's free blocks lie next to it.
             yield Wanted(lists, fillers, budget.unmanaged, 0, free_beside_early=True, type_blocks=blocks)
         early, beside = _early_memory(host, budget, movable)
         yield Wanted(lists, fillers, early, beside, type_blocks=blocks)
@@ -93,7 +93,7 @@ def _ways(host: Host, budget: Budget, holes: Sequence[Filler] = ()) -> Iterator[
 
 
 def _early_memory(host: Host, budget: Budget, movable: int) -> tuple[int, int]:
-    """Reserved pages at the top of a zone, and page cache beside them.
+    """Reserved pages at the top of a zone, and page cache next to them.
 
     Early memory is handed out from the top; the kernel's image lies low.  Page cache soon fills what is left of the
     last region of 4 MiB; where there is none, only whole regions count.

@@ -107,7 +107,7 @@ def _place_on_node(host: Host, nid: int, order: int, count: int, budgets: list[B
 
 
 def _free_places(mem: MemoryMap, zone: Zone, blocks: int, count: int) -> Blocks:
-    """The highest aligned places in a zone for ``count`` pages of so many pageblocks, now HUGETLB; highest first."""
+    """The highest aligned places in a zone for ``count`` pages of ``blocks`` pageblocks, now HUGETLB; highest first."""
     span = mem.blocks_of(zone)
     first, stop = -(-span.start // blocks), span.stop // blocks
     if count <= 0 or first >= stop:

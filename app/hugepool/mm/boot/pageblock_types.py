@@ -1,4 +1,4 @@
-"""The migratetypes of a machine's pageblocks, so many of each as its files count."""
+"""The migratetypes of a machine's pageblocks, as many of each as its files count."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ def counted(mem: MemoryMap, zone: Zone) -> Blocks:
 
 
 def type_pageblocks(mem: MemoryMap, zone: Zone, fixed: Blocks, wanted: Sequence[int]) -> None:
-    """Give pageblocks of a zone types, so many of each, as far as those with free blocks (``fixed``) allow."""
+    """Give pageblocks of a zone types, this number of each, as far as those with free blocks (``fixed``) allow."""
     rest = without(counted(mem, zone), fixed)
     rank = np.zeros(rest.size, np.int64)
     for use, place in LATER.items():

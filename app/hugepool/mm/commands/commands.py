@@ -151,7 +151,7 @@ class SetMempolicy(Command[Task]):
 class GrowTask(Command[TaskPages]):
     """A task touches more memory: movable (anon) or unmovable (kernel) single pages.
 
-    ``pages`` to take, or with ``at_most``: until no more than so many order-0 pages are allocatable for a
+    ``pages`` to take, or with ``at_most``: until no more than that number of order-0 pages is allocatable for a
     request of zone type ``zone_type`` on ``node`` (None: all nodes).  ``partial``: take what there is.
     """
 
@@ -169,7 +169,7 @@ class GrowTask(Command[TaskPages]):
 class ShrinkTask(Command[TaskPages]):
     """A task gives back its most recently taken pages.
 
-    ``keep_of_256``: instead, of every 256 pages keep so many (fragmentation).
+    ``keep_of_256``: instead, of every 256 pages keep this number (fragmentation).
     """
 
     pid: int

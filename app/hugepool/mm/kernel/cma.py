@@ -1,6 +1,6 @@
 """Areas of the contiguous memory allocator: reserving them at boot, and taking ranges out of them.
 
-Which pages of an area are taken is not kept beside the pages: those of contiguous ranges and of gigantic pages are.
+Which pages of an area are taken is not kept apart from the pages: those of contiguous ranges and of gigantic pages are.
 Source: mm/cma.c cma_declare_contiguous_nid(), cma_alloc(), cma_release(); kernel/dma/contiguous.c early_cma(),
 dma_contiguous_reserve(); mm/hugetlb.c hugetlb_cma_reserve(); mm/cma_debug.c cma_free_mem() (5.14).
 """

@@ -18,7 +18,7 @@ from hugepool.mm.kernel.page_alloc import (
 from hugepool.mm.machine.mmzone import Blocks, MemoryMap, Migrate, Zone
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
-FEW = 64  # so many are found sooner at the head of the lists than by a pass over the zone
+FEW = 64  # this number is found sooner at the head of the lists than by a pass over the zone
 
 
 def find_huge_blocks(mem: MemoryMap, zone: Zone, count: int) -> Blocks:
@@ -38,7 +38,7 @@ def count_free_blocks(mem: MemoryMap, zone: Zone, limit: int) -> int:
 
 
 def type_lone_blocks(mem: MemoryMap, zone: Zone, movable: int) -> None:
-    """Leave so many free blocks of order 9 movable: the lowest, beside the kernel's own memory, are not."""
+    """Leave this number of free blocks of order 9 movable: the lowest, next to the kernel's memory, are not."""
     lone = lone_free_blocks(mem, zone)
     lone = lone[mem.mt[lone] == Migrate.MOVABLE]
     mem.set_type(lone[: max(0, lone.size - movable)], Migrate.UNMOVABLE)

@@ -350,7 +350,7 @@ def _restore_and_free(
 
 
 def _steal(host: Host, hs: HState, zone: Zone, both: Blocks, listed: int, heads: Blocks) -> Pfns:
-    """Frames for huge pages: so many of the zone's unmovable pageblocks, then stolen pageblocks, some their own."""
+    """Frames for huge pages: first some of the zone's unmovable pageblocks, then stolen pageblocks, some their own."""
     mem = host.mem
     taken = take_pages(mem, zone, listed, Migrate.UNMOVABLE, Use.VMEMMAP)
     pages = pages_in(both)[: heads.size * hs.nr_free_vmemmap_pages - listed]

@@ -84,7 +84,7 @@ def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: C
 
 
 def _types_afterwards(host: Host, blocks: Blocks, mt: Migrate) -> Types:
-    """The type that the caller asks for; or each its own, where isolation is a bit beside the type.
+    """The type that the caller asks for; or each its own, where isolation is a bit next to the type.
 
     Source: mm/page_isolation.c unset_migratetype_isolate() (5.14, 6.18).
     """

@@ -37,7 +37,7 @@ class ContigProgress:
 
 
 def replace_page(host: Host, call: Call, hs: HState, head: int, progress: ContigProgress) -> None:
-    """Swap one free huge page; if its vmemmap cannot be restored, it stays as a surplus page beside the fresh one.
+    """Swap one free huge page; if its vmemmap cannot be restored, it stays as a surplus page besides the fresh one.
 
     Raises:
         MMError: ENOMEM no fresh page on its node.

@@ -37,7 +37,7 @@ class Stamped:
         return other
 
     def is_full(self, more: int) -> bool:
-        """Whether so many more need more room."""
+        """Whether this number more needs more room."""
         return self.size + more > self._blocks.size
 
     def push(self, blocks: Blocks, stamps: Blocks) -> None:

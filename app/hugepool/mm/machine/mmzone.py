@@ -493,7 +493,7 @@ class MemoryMap:
         old: npt.NDArray[np.uint8],
         new: Use,
     ) -> None:
-        """Account for so many pages that had an ``old`` use and get a new one."""
+        """Account for a number of pages that had an ``old`` use and get a new one."""
         free = int(new == Use.BUDDY) - (old == Use.BUDDY).astype(np.int64)
         self._account(zone_ids, pages * free, pages * (IS_MANAGED[new] - IS_MANAGED[old]))
         self._account_pcp(zone_ids, pages * (int(new == Use.PCP) - (old == Use.PCP).astype(np.int64)))

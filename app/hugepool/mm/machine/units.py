@@ -33,7 +33,7 @@ _SUFFIX = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 
 def pages_by_order(counts: Iterable[int]) -> int:
-    """Pages in so many blocks of order 0, 1, 2 ..."""
+    """Pages in a number of blocks of order 0, 1, 2 ..."""
     return sum(int(count) << order for order, count in enumerate(counts))
 
 

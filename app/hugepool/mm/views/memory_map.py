@@ -239,6 +239,6 @@ def _formable(host: Host, hs: HState) -> Formable:
 
 
 def _runs(good: npt.NDArray[np.bool_], blocks: int) -> int:
-    """Aligned rows of so many pageblocks that are all good."""
+    """Aligned rows of that number of pageblocks that are all good."""
     whole = good[: good.size // blocks * blocks].reshape(-1, blocks)
     return int(whole.all(axis=1).sum())

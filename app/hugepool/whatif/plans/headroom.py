@@ -23,7 +23,7 @@ def headroom(host: Host, body: HeadroomBody, progress: Progress) -> dict[str, An
     that all pages are given back with.
 
     Raises:
-        MMError: EBUSY where so many cannot be given back even now, with the reason.
+        MMError: EBUSY where this number cannot be given back even now, with the reason.
     """
     hs = check_size(host, order_of(body.size), body.size)
     count = max(0, hs.free_huge_pages - hs.resv_huge_pages) if body.count is None else body.count
@@ -87,11 +87,11 @@ class _Domain:
         return 0 if result is None else sum(row.freed for row in result.nodes if row.node in self.nodes)
 
     def _shrunk(self, left: int) -> Trial[Resize]:
-        """The write, with so many pages left."""
+        """The write, with this number of pages left."""
         return attempt(self._driven(left).host, self.write)
 
     def _driven(self, left: int) -> Trial[TaskPages]:
-        """A driver has taken all kernel memory but so many pages."""
+        """A driver has taken all kernel memory but this number of pages."""
         driver = GrowTask(
             self.host.next_pid,
             "kernel",

@@ -1,4 +1,4 @@
-"""The largest pool beside which a stated amount of memory stays available to the system."""
+"""The largest pool that leaves a stated amount of memory available to the system."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -112,7 +112,7 @@ def _starts_with_less(host: Host, start: CreateTask, nid: int, most: int, spare:
 
 
 def _starts_with(host: Host, start: CreateTask, nid: int, count: int) -> bool:
-    """Whether it starts with so many pages on a node, now and when all programs have touched what they mapped."""
+    """Whether it starts with that number of pages, now and when all programs have touched what they mapped."""
     grown = attempt(host, SetMaxHugePages(start.order or host.default_order, count, nid)).host
     return _fits(attempt(grown, start)) and _fits(attempt(_all_touched(grown), start))
 
