@@ -210,7 +210,7 @@ def _bytes_of(source: _Source) -> int:
     if isinstance(source, _Copy):
         return host_bytes(source.host)
     if isinstance(source, MachineImage):
-        return map_bytes(sum(zone.spanned for zone in source.zones))
+        return map_bytes(source.map_pages)
     return map_bytes(sum(node.memory_bytes for node in source.nodes) // PAGE_SIZE)
 
 

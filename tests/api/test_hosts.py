@@ -95,6 +95,16 @@ def test_the_answer_to_an_import_lists_what_was_assumed(api: Api, machine: dict[
     assert api.get("/v1/hosts/assumed").json() == answer
 
 
+def test_meminfo_alone_gives_an_approximate_host(api: Api, machine: dict[str, str]) -> None:
+    answer = api.post("/v1/hosts", {"name": "rough", "files": {"/proc/meminfo": machine["/proc/meminfo"]}})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["approximate"] is True
+    assert any("no zoneinfo" in sentence for sentence in answer.json()["assumptions"])
+    shown = api.get("/v1/hosts/rough/fs/proc/meminfo").text.splitlines()
+    assert shown[:2] == machine["/proc/meminfo"].splitlines()[:2]
+    assert api.get("/v1/hosts/rough/audit").json()["ok"]
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar", mtime=0)])
 def test_what_is_no_archive_is_refused(api: Api, content: bytes) -> None:
     refused(api.ask("POST", "/v1/hosts/import?name=broken", content=content), 422, "EINVAL")

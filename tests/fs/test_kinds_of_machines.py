@@ -250,6 +250,72 @@ def test_a_count_of_many_digits_is_refused_wherever_it_stands() -> None:
     assert "cannot be above" in refusal(machine() | {"/proc/pagetypeinfo": f"{types} {'9' * 4301}\n"})
 
 
+# -- only meminfo ------------------------------------------------------------------------------------------
+
+
+def test_of_a_machine_with_only_meminfo_a_booted_one_matches_it() -> None:
+    zones = (DMA, DMA32, replace(NORMAL, free_area=(0,) * 10 + (100,)))
+    text = meminfo(zones, HugePages_Total=500, HugePages_Free=300, HugePages_Rsvd=20, HugePages_Surp=10,
+                   Hugepagesize=2048, Slab=200_000, Cached=900_000)  # fmt: skip
+    host = restore_machine(read_machine({"/proc/meminfo": text}), Call())
+    assert_laws(host)
+    assert render(host, "/proc/meminfo") == text
+    hs = host.hstates[9]
+    assert (hs.nr_huge_pages, hs.free_huge_pages, hs.resv_huge_pages, hs.surplus_huge_pages) == (
+        500,
+        300,
+        20,
+        10,
+    )
+    assert abs(host.carried["lag"]["meminfo"].get("MemTotal", 0)) < 1 << 20
+    assert "MemFree" not in host.carried["lag"]["meminfo"]
+    assert host.carried["approximate"]
+    assert host.carried["assumptions"][0].startswith("There is no zoneinfo and no buddyinfo")
+
+
+def test_nodes_of_an_approximate_host_are_as_large_as_their_meminfo_says() -> None:
+    files = {
+        "/proc/meminfo": meminfo(SMALL),
+        NODE.format(0) + "/cpulist": "0-3\n",
+        NODE.format(1) + "/cpulist": "4-5\n",
+    }
+    for nid, total in ((0, 3_000_000), (1, 2_000_000)):
+        files[NODE.format(nid) + "/meminfo"] = f"Node {nid} MemTotal:  {total} kB\n"
+    host = restore_machine(read_machine(files, "6.1"), Call())
+    assert_laws(host)
+    assert [len(node.cpus) for node in host.nodes] == [4, 2]
+    sizes = [node.managed * 4 for node in host.nodes]
+    assert sizes == [pytest.approx(3_000_000, rel=0.05), pytest.approx(2_000_000, rel=0.05)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("MemTotal: 1000 kB\nMemFree: 500 kB\n", "at least 128M"),
+        ("MemTotal: 8000000 kB\nMemFree: 9000000 kB\n", "above MemTotal"),
+        ("MemTotal: 8000000 kB\n", "no line MemFree"),
+        (
+            "MemTotal: 8000000 kB\nMemFree: 5000000 kB\nHugePages_Total: 2000\nHugePages_Free: 0\n",
+            "different moments",
+        ),
+        (f"MemTotal: {1 << 36} kB\nMemFree: 500 kB\n", "must be at most 64T"),
+    ],
+)
+def test_a_meminfo_that_no_machine_has_is_refused(text: str, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        restore_machine(read_machine({"/proc/meminfo": text}), Call())
+
+
+def test_a_pool_that_finds_no_room_on_an_approximate_host_is_told() -> None:
+    text = (
+        "MemTotal: 4000000 kB\nMemFree: 1000 kB\n"
+        "HugePages_Total: 1950\nHugePages_Free: 1950\nHugepagesize: 2048 kB\n"
+    )
+    host = restore_machine(read_machine({"/proc/meminfo": text}), Call())
+    assert_laws(host)
+    assert any("Of 1950 huge pages of 2048kB" in sentence for sentence in host.carried["assumptions"])
+
+
 # -- kernels -----------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from hugepool.fs.procfs import (
     parse_meminfo,
     parse_zoneinfo,
 )
+from hugepool.fs.sketch import read_meminfo_only
 from hugepool.fs.sysfs import BlockFiles, NodeFiles, read_blocks, read_nodes
 from hugepool.fs.textfile import MAX_PAGES, single, value
 from hugepool.mm.boot.image import MachineImage, ZoneImage
@@ -56,8 +57,9 @@ def read_machine(given: Mapping[str, str], kernel: str | None = None) -> Machine
     """Read a machine from the texts of its files.
 
     Args:
-        given: absolute path -> text.  meminfo, zoneinfo and buddyinfo of /proc are needed; other paths of
-            ``paths.RELEVANT`` are used when given, the rest is ignored.
+        given: absolute path -> text.  meminfo, zoneinfo and buddyinfo of /proc are needed, or meminfo alone, which
+            gives a machine that only matches it; other paths of ``paths.RELEVANT`` are used when given, the rest is
+            ignored.
         kernel: a profile name; None takes the nearest one that the files suggest.
 
     Raises:
@@ -65,6 +67,8 @@ def read_machine(given: Mapping[str, str], kernel: str | None = None) -> Machine
     """
     files = checked(given)
     check_architecture(files)
+    if MEMINFO in files and not {ZONEINFO, BUDDYINFO} & given.keys():
+        return read_meminfo_only(files, kernel)
     for path in REQUIRED:
         if path not in files:
             raise BadInput(_why_missing(path, given), where=path)

@@ -36,7 +36,7 @@ def add_pools(image: MachineImage, files: Mapping[str, str]) -> None:
     Raises:
         BadInput: a size that x86-64 does not have, a missing counter, or counters that contradict each other.
     """
-    pools = _of_sysfs(files) or _of_meminfo(image)
+    pools = _of_sysfs(files) or of_meminfo(image)
     _add_nodes(files, pools)
     for order, pool in sorted(pools.items()):
         _spread(image, pool, files)
@@ -112,7 +112,7 @@ def _check_counters(pool: PoolImage, where: str) -> None:
         raise BadInput(detail, where=f"{where}/resv_hugepages:1")
 
 
-def _of_meminfo(image: MachineImage) -> dict[int, PoolImage]:
+def of_meminfo(image: MachineImage) -> dict[int, PoolImage]:
     """The pool of the default size, and what ``Hugetlb`` counts besides."""
     said = image.meminfo_kb
     if "HugePages_Total" not in said:

@@ -55,7 +55,9 @@ def node_meminfo(host: Host, nid: int) -> str:
 
 
 def _bare_node(host: Host, nid: int) -> Numbers:
-    return bare_system.BARE_SYSTEM_KB if nid == host.memory_nodes()[0] and not host.carried else {}
+    return (
+        bare_system.BARE_SYSTEM_KB if nid == host.memory_nodes()[0] and "zoneinfo" not in host.carried else {}
+    )
 
 
 def _node_memory(host: Host, nid: int, carried: Numbers) -> Numbers:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hugepool.mm.boot.spec import HostSpec
+from hugepool.mm.machine.units import PAGE_SIZE
+
 
 @dataclass(slots=True)
 class ZoneImage:
@@ -60,7 +63,7 @@ class MachineImage:
     ``blocks``: memory block number -> (state, valid_zones or "", nid or None).  ``meminfo_kb``: every line of
     /proc/meminfo.  ``node_cpus``: CPUs per node.  ``distance``: rows per node.  ``carried``: raw text or values
     of fields that hugepool does not model, shown again as they were.  ``assumptions``: what no file says and what
-    is taken instead, a sentence each.
+    is taken instead, a sentence each.  ``spec``: what to boot where only meminfo is known, and no zones.
     """
 
     kernel: str
@@ -81,6 +84,14 @@ class MachineImage:
     auto_online_blocks: str = "offline"
     carried: dict[str, object] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
+    spec: HostSpec | None = None
+
+    @property
+    def map_pages(self) -> int:
+        """Pages that the machine's map has, holes included, as far as zones say it."""
+        if self.spec is not None:
+            return sum(node.memory_bytes for node in self.spec.nodes) // PAGE_SIZE
+        return sum(zone.spanned for zone in self.zones if zone.present)
 
     def memory_nodes(self) -> list[int]:
         """Nodes with memory."""

@@ -325,12 +325,13 @@ def adopt_pools(host: Host, placed: list[Placed]) -> None:
         hs.resv_drift = min(0, pool.resv)
         hs.nr_overcommit_huge_pages = pool.overcommit
         hs.max_huge_pages = pool.max if pool.max is not None else max(0, pool.nr - pool.surplus)
-        _own(owner, hs, np.concatenate(used).tolist(), max(0, pool.resv))
+        own(owner, hs, np.concatenate(used).tolist(), max(0, pool.resv))
     if owner.maps:
         host.tasks[IMPORTED_PID] = owner
 
 
-def _own(owner: Task, hs: HState, used: list[int], resv: int) -> None:
+def own(owner: Task, hs: HState, used: list[int], resv: int) -> None:
+    """Huge pages in use, by their first pageblocks, and reservations become a mapping of the owner's."""
     if not used and not resv:
         return
     count = len(used) + resv

@@ -13,6 +13,7 @@ from hugepool.mm.boot.import_free import fill_zone, lag_of_types
 from hugepool.mm.boot.import_hugepages import adopt_pools, optimize_imported, place_huge_pages, place_vmemmap
 from hugepool.mm.boot.import_zones import build_nodes, claim_memory, nr_sections
 from hugepool.mm.boot.layout import type_boot_memory
+from hugepool.mm.boot.sketch import host_like
 from hugepool.mm.kernel import hugetlbfs
 from hugepool.mm.kernel.memory_hotplug import zone_of_block
 from hugepool.mm.machine.events import Event
@@ -29,6 +30,9 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
         BadInput: the files contradict each other in a way that no placement can satisfy.
         TooLarge: the machine is beyond what is modelled.
     """
+    if image.spec is not None:
+        call.emit(Event.MACHINE_IMPORTED, kernel=image.kernel, nodes=len(image.spec.nodes))
+        return host_like(image, image.spec, call)
     profile = profile_of(image.kernel)
     mem = MemoryMap(nr_sections(image), profile.reserved_vmemmap_pages)
     nodes = build_nodes(image, mem)
