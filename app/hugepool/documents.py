@@ -1324,7 +1324,7 @@ class LargestPoolOfNode(TypedDict):
 
 
 class MaxPool(TypedDict):
-    """The largest pools beside which `keep_bytes` stay available.
+    """The largest pools that leave `keep_bytes` available.
 
     Attributes:
         available_bytes: MemAvailable now.
