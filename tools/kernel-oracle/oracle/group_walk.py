@@ -78,8 +78,10 @@ class GroupWalk:
     # -- processes -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        """A process, kept on one processor as are its children: else the scheduler says which node serves it."""
         group = self.rng.choice((*LEAVES, None))
         self.do("start", task=self.started, **({} if group is None else {"cgroup": group}))
+        self.do("run-on-cpu", task=self.started, cpu=0)
         self.maps[self.started] = {}
         self.started += 1
 
