@@ -17,6 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 PYTEST_ARGS ?= --numprocesses auto
+ATTACK_ARGS ?=
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
@@ -80,6 +81,10 @@ soak: $(STAMP) ## Run random commands and check every law after each; bounded
 .PHONY: oracle
 oracle: $(STAMP) ## Ask a real kernel: ARGS="random --seed 7 --kernel 6.12 -o seed7.json.gz"; docs/oracle.md
 	$(BIN)/python tools/kernel-oracle $(ARGS)
+
+.PHONY: attack
+attack: $(STAMP) ## Attack the service in every way; bounded, loopback only; ATTACK_ARGS picks some
+	$(BIN)/python -m tests.attack $(ATTACK_ARGS)
 
 # The locks name no index: pip takes the files from wherever it is set up to, and the hashes hold.
 LOCK := $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --no-python-downloads --python-version 3.11 \

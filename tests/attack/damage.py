@@ -208,7 +208,7 @@ TABLES: dict[str, Way] = {
 # -- bytes -------------------------------------------------------------------------------------------------
 
 
-def _flip(file: Path, seed: int, count: int = 1) -> None:
+def flip(file: Path, seed: int, count: int = 1) -> None:
     """Turn bits over, anywhere."""
     chance, content = random.Random(seed), bytearray(file.read_bytes())
     for _ in range(count):
@@ -249,8 +249,8 @@ def _text(file: Path) -> None:
 
 
 BYTES: dict[str, Way] = {
-    **{f"bit flip {seed}": partial(_flip, seed=seed) for seed in range(10)},
-    **{f"{count} bit flips": partial(_flip, seed=100 + count, count=count) for count in (10, 100, 1000)},
+    **{f"bit flip {seed}": partial(flip, seed=seed) for seed in range(10)},
+    **{f"{count} bit flips": partial(flip, seed=100 + count, count=count) for count in (10, 100, 1000)},
     **{f"cut to {keep:.0%}": partial(_cut, keep=keep) for keep in (0.001, 0.1, 0.5, 0.9, 0.99)},
     **{f"page {number} zeroed": partial(_zero_page, number=number) for number in (1, 2, 5, 14)},
     "two pages exchanged": partial(_swap_pages, one=4, two=11),

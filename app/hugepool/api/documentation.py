@@ -162,6 +162,7 @@ class DocumentedAPI(FastAPI):
         parts = schema.setdefault("components", {}).setdefault("schemas", {})
         if "Problem" not in parts:
             _add_access(schema)
+            _drop_nulls(schema)
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             parts.update(problem.pop("$defs", {}))
             parts["Problem"] = problem
@@ -190,6 +191,15 @@ def _add_access(schema: dict[str, Any]) -> None:
                 operation["responses"]["401"]["headers"] = {
                     "WWW-Authenticate": {"schema": {"type": "string"}}
                 }
+
+
+def _drop_nulls(schema: dict[str, Any]) -> None:
+    """A header or a part of a query is there or is not; there is no null to send."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                kinds = [kind for kind in parameter["schema"].pop("anyOf", ()) if kind != {"type": "null"}]
+                parameter["schema"] |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
 
 
 # -- the page ----------------------------------------------------------------------------------------------

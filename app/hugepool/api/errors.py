@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from hugepool.api.middleware import BodyRefused
@@ -216,12 +216,10 @@ async def _http(request: Request, exc: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """All methods that an address takes; the framework names those of one route only."""
-    known = ("DELETE", "GET", "PATCH", "POST", "PUT")
-    routes = request.app.router.routes
-    return [
-        m for m in known if any(r.matches({**request.scope, "method": m})[0] == Match.FULL for r in routes)
-    ]
+    """All methods of the most exact address that fits; the framework names those of one route only."""
+    routes = [route for route in request.app.router.routes if isinstance(route, Route)]
+    path = next((r.path for r in routes if r.matches(request.scope)[0] != Match.NONE), None)
+    return sorted({m for r in routes if r.path == path for m in r.methods or ()} - {"HEAD"})
 
 
 async def stopping(scope: Scope, receive: Receive, send: Send) -> None:

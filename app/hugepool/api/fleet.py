@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
+from pydantic import Field
 
 from hugepool.api import examples, fleet_view, media
 from hugepool.api.answers import document, outcome, service_of
 from hugepool.api.documentation import changing, problems, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.fleet_view import VALUES, History, HostSummaryPage
-from hugepool.api.paging import name_cursor, name_of
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, Conditions, DryRun
 from hugepool.forms.bodies import LabelsBody
-from hugepool.forms.fields import LABEL
+from hugepool.forms.fields import LABEL_PATTERN
 from hugepool.mm.machine.errors import BadInput
 from hugepool.service import Filter, Moment
 
@@ -26,8 +26,9 @@ NamePattern = Annotated[
     Query(max_length=63, pattern=r"^[a-z0-9*?-]+$", description="Only names like this: `web-*`, `db-0?`."),
 ]
 KernelIs = Annotated[str | None, Query(max_length=20, description="Only hosts with this rule set.")]
+PAIR = f"{LABEL_PATTERN[:-1]}={LABEL_PATTERN[1:]}"
 Labels = Annotated[
-    list[str] | None,
+    list[Annotated[str, Field(pattern=PAIR, examples=["rack=7"])]] | None,
     Query(max_length=20, description="Only hosts with this label, `rack=7`; may be repeated."),
 ]
 State = Literal["surplus-stuck", "pool-short", "fault-armed", "deferred-queued", "node-full"]
@@ -42,9 +43,14 @@ Every = Annotated[
         description="Only the last revision of each span of this length: `500ms`, `1s`, `5m`, `1h`.",
     ),
 ]
+FIGURE = "|".join(VALUES)
 Fields = Annotated[
     str | None,
-    Query(max_length=400, description=f"Which figures, separated by commas, of: {', '.join(VALUES)}."),
+    Query(
+        max_length=400,
+        json_schema_extra={"pattern": f"^({FIGURE})(,({FIGURE}))*$"},
+        description=f"Which figures, separated by commas, of: {', '.join(VALUES)}.",
+    ),
 ]
 After = Annotated[int, Query(ge=0, lt=2**63, description="Only revisions behind this one.")]
 HistoryLimit = Annotated[int, Query(ge=1, le=100_000, description="Most revisions in one answer.")]
@@ -62,29 +68,22 @@ def which(
     label: Labels = None,
     state: States = None,
 ) -> Filter:
-    """The hosts that a query names.  Raises BadInput for a label that is no pair."""
-    return Filter(name, kernel, dict(_pair(text) for text in label or ()), tuple(state or ()))
+    """The hosts that a query names."""
+    labels = {key: value for key, _, value in (text.partition("=") for text in label or ())}
+    return Filter(name, kernel, labels, tuple(state or ()))
 
 
 Which = Annotated[Filter, Depends(which)]
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not LABEL.fullmatch(key) or not LABEL.fullmatch(value):
-        raise BadInput("must be key=value", where="query label")
-    return key, value
-
-
 def summaries(request: Request, wanted: Filter, limit: int, cursor: str | None) -> Response:
     """A page of hosts with their figures, as JSON or CSV."""
-    members, last = service_of(request).members(wanted, name_of(cursor), limit)
+    members, last = service_of(request).members(wanted, cursor, limit)
     items = [shown for shown in map(fleet_view.summary, members) if shown is not None]
-    more = None if last is None else name_cursor(last)
     if media.wanted(request, media.JSON, media.CSV) == media.CSV:
-        headers = {"Link": f'<{request.url.include_query_params(cursor=more)}>; rel="next"'} if more else {}
+        headers = {"Link": f'<{request.url.include_query_params(cursor=last)}>; rel="next"'} if last else {}
         return media.as_csv(fleet_view.FLEET_COLUMNS, fleet_view.fleet_rows(items), headers)
-    return document(HostSummaryPage(items, more))
+    return document(HostSummaryPage(items, last))
 
 
 @router.patch("/{host}", response_model=fleet_view.Labelled, responses=changing())
@@ -130,7 +129,7 @@ def get_history(
 def _names(fields: str | None) -> list[str]:
     if fields is None:
         return list(VALUES)
-    names = [name.strip() for name in fields.split(",")]
+    names = fields.split(",")
     unknown = [name for name in names if name not in VALUES]
     if unknown:
         raise BadInput(f"has no figure {unknown[0][:40]!r}", where="query fields", known=list(VALUES))

@@ -12,7 +12,7 @@ from hugepool.api.errors import refusal
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.fleet import LISTED, View, Which, summaries
 from hugepool.api.fleet_view import HostSummaryPage
-from hugepool.api.paging import Cursor, ListPage, name_cursor, name_of
+from hugepool.api.paging import ListPage, NameCursor
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, Creating, IfNoneMatch
 from hugepool.forms.bodies import HostBody
@@ -33,7 +33,8 @@ Kernel = Annotated[
     KnownKernel | None, Query(description="Rule set of a kernel version; else guessed from the files.")
 ]
 Archive = Annotated[
-    bytes, Body(media_type="application/gzip", description="A `.tar.gz` of files of /proc and /sys.")
+    bytes,
+    Body(media_type="application/gzip", min_length=1, description="A `.tar.gz` of files of /proc and /sys."),
 ]
 CREATED = changing(409, status=201)
 CREATED.pop(412)
@@ -66,13 +67,13 @@ def import_host(
 
 @router.get("", response_model=ListPage[HostRow] | HostSummaryPage, responses=LISTED)
 def list_hosts(
-    request: Request, which: Which, limit: Limit = 100, cursor: Cursor = None, view: View = None
+    request: Request, which: Which, limit: Limit = 100, cursor: NameCursor = None, view: View = None
 ) -> Response:
     """Hosts in order of their names; with `view=summary`, or a filter, with the figures of each."""
     if view is not None or which != Filter():
         return summaries(request, which, limit, cursor)
-    items, last = service_of(request).list(limit, name_of(cursor))
-    return document(ListPage(items, None if last is None else name_cursor(last)))
+    items, last = service_of(request).list(limit, cursor)
+    return document(ListPage(items, last))
 
 
 @router.get("/{host}", response_model=Host, responses=reading())

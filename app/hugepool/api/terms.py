@@ -72,8 +72,7 @@ IfNoneMatch = Annotated[
     str | None,
     Header(
         alias="If-None-Match",
-        description='304 without a body when the host still has this revision, e.g. `"7"`.',
-        json_schema_extra={"pattern": r'^(\*|"[0-9]{1,18}")$'},
+        description='304 without a body when the host still has this revision, e.g. `"7"`; others are ignored.',
     ),
 ]
 

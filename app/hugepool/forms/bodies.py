@@ -211,6 +211,34 @@ class PoisonBody(Body):
 class ContigBody(Body):
     """A range to take (`start_pfn`, `end_pfn`), or the size of one to find (`nr_pages`) on a node or in an area."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "required": ["start_pfn", "end_pfn"],
+                    "properties": {
+                        "start_pfn": {"type": "integer"},
+                        "end_pfn": {"type": "integer"},
+                        "nr_pages": {"type": "null"},
+                        "cma": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["nr_pages"],
+                    "properties": {
+                        "nr_pages": {"type": "integer"},
+                        "start_pfn": {"type": "null"},
+                        "end_pfn": {"type": "null"},
+                    },
+                    "anyOf": [
+                        {"properties": {"cma": {"type": "null"}}},
+                        {"properties": {"node": {"type": "null"}}},
+                    ],
+                },
+            ]
+        }
+    )
+
     start_pfn: Annotated[Whole, Field(ge=0, lt=2**40)] | None = None
     end_pfn: Annotated[Whole, Field(ge=0, le=2**40, description="First page behind the range.")] | None = None
     migratetype: Literal["MOVABLE", "CMA"] = "MOVABLE"
@@ -269,7 +297,7 @@ CgroupPath = Annotated[
     Field(max_length=400, description="Path below /sys/fs/cgroup; empty: the root.", examples=["pods/a"]),
 ]
 FileName = Annotated[
-    Text,
+    str,
     Field(
         min_length=2,
         max_length=4095,
@@ -283,7 +311,7 @@ FileName = Annotated[
 class _TaskBody(Body):
     cgroup: CgroupPath = ""
     comm: Annotated[
-        Text, Field(min_length=1, max_length=15, pattern=r"^[!-~]+$", description="Name of the process.")
+        str, Field(min_length=1, max_length=15, pattern=r"^[!-~]+$", description="Name of the process.")
     ] = "task"
     policy: PolicyBody = PolicyBody()
 

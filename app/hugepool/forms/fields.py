@@ -40,13 +40,22 @@ class Body(BaseModel):
         if isinstance(given, dict) and len(given) > MAX_FIELDS:
             raise refuse("too_many_fields", f"has {len(given)} fields; see /openapi.json for those there are")
         try:
-            return handler(given)
+            return handler(
+                {name: _whole(value) for name, value in given.items()} if isinstance(given, dict) else given
+            )
         except ValidationError as error:
             if error.error_count() > MAX_MISTAKES:
                 raise refuse(
                     "too_many_mistakes", f"has {error.error_count()} mistakes, too many to list"
                 ) from None
             raise
+
+
+def _whole(value: Any) -> Any:
+    """8.0 as 8: to JSON they are one number, and its schemas call both integers."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value] if any(type(item) is float for item in value) else value
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def refuse(kind: str, why: str) -> PydanticCustomError:
@@ -63,13 +72,6 @@ def at_most(count: int) -> Callable[[Any], Any]:
         return value
 
     return check
-
-
-def _whole_number(value: Any) -> Any:
-    """JSON has whole numbers and others: "8", 8.0 and true are no whole numbers."""
-    if type(value) is not int:
-        raise refuse("int_type", "must be a whole number")
-    return value
 
 
 def _size(value: Any) -> int:
@@ -131,7 +133,7 @@ SIZE_SCHEMA = {
     "examples": ["64G", 68719476736],
 }
 
-Whole = Annotated[int, BeforeValidator(_whole_number, json_schema_input_type=int)]
+Whole = Annotated[int, Field(strict=True)]  # "8", 8.5 and true are no whole numbers
 Count = Annotated[Whole, Field(ge=0, le=ULONG_MAX)]
 NodeId = Annotated[Whole, Field(ge=0, le=1023, description="Number of a NUMA node.")]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(SIZE_SCHEMA)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hugepool.forms.bodies import MAX_COUNT, CgroupPath, HugeSize
-from hugepool.forms.fields import Body, Text, Whole, refuse
+from hugepool.forms.fields import Body, Whole, refuse
 from hugepool.mm.commands import commands
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.units import order_of
@@ -17,7 +17,7 @@ Place = Annotated[Whole, Field(ge=0, lt=MAX_COUNT, description="The first huge p
 Some = Annotated[Whole, Field(ge=1, le=MAX_COUNT, description="How many huge pages.")]
 MapNumber = Annotated[Whole, Field(ge=0, le=2**31, description="Number of the mapping within the task.")]
 AbsolutePath = Annotated[
-    Text, Field(min_length=2, max_length=4095, pattern=r"^/[!-~ ]+$", examples=["/dev/hugepages"])
+    str, Field(min_length=2, max_length=4095, pattern=r"^/[!-~ ]+$", examples=["/dev/hugepages"])
 ]
 
 

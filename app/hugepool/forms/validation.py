@@ -79,7 +79,7 @@ def in_words(error: ValidationError, document: Any) -> Described:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     if error["loc"] == ("body",) and error["type"] == "missing":
-        return "a JSON body is required (Content-Type: application/json)"
+        return "is required; JSON comes with Content-Type: application/json"
     known = SENTENCES.get(error["type"])
     return known(error.get("ctx", {})) if known else str(error["msg"])[:MAX_MESSAGE]
 

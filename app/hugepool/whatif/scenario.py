@@ -138,6 +138,15 @@ Rows = Annotated[
 class Variants(Body):
     """The same question with other values: `grid`, every combination, or `list`, one by one."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["grid"], "properties": {"grid": {"type": "object"}, "list": {"type": "null"}}},
+                {"required": ["list"], "properties": {"list": {"type": "array"}, "grid": {"type": "null"}}},
+            ]
+        }
+    )
+
     grid: Grid | None = None
     rows: Rows | None = Field(None, alias="list")
     columns: Annotated[list[Path], Field(max_length=MAX_COLUMNS)] = Field(

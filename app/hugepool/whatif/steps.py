@@ -56,7 +56,8 @@ def _reference(value: Any) -> Any:
 
 MAX_LABEL = 60
 TASKS = ("task", "fork")  # steps that begin a process
-Label = Annotated[Text, Field(min_length=1, max_length=MAX_LABEL, pattern=r"^[A-Za-z][\w -]*$")]
+_LABEL = r"^[A-Za-z][A-Za-z0-9_ -]*$"
+Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL, pattern=_LABEL)]
 Reference = Annotated[
     int | str,
     BeforeValidator(_reference),
@@ -73,7 +74,15 @@ def _data(value: Any) -> Any:
     return str(value) if type(value) is int else value
 
 
-FilePath = Annotated[Text, Field(max_length=4096, pattern="^/", examples=["/proc/sys/vm/nr_hugepages"])]
+FilePath = Annotated[
+    Text,
+    Field(
+        max_length=4096,
+        pattern="^/",
+        json_schema_extra={"pattern": "^/"},
+        examples=["/proc/sys/vm/nr_hugepages"],
+    ),
+]
 Data = Annotated[
     Text,
     BeforeValidator(_data, json_schema_input_type=int | str),

@@ -322,8 +322,10 @@ def _counters_law(host: Host) -> Law:
         if hs.free_huge_pages > hs.nr_huge_pages:
             broken.append(row)
         elif hs.resv_huge_pages > hs.free_huge_pages:
-            known = (hs.gigantic and host.profile.demotes_reserved) or check_hugetlb.reserved_beyond_free(
-                hs, host
+            known = (
+                (hs.gigantic and host.profile.demotes_reserved)
+                or hs.surplus_huge_pages > hs.nr_huge_pages  # a shrink takes nr - surplus for a huge number
+                or check_hugetlb.reserved_beyond_free(hs, host)
             )
             (defects if known else broken).append(row)
         for total, nodes in ((hs.nr_huge_pages, hs.nr_node), (hs.free_huge_pages, hs.free_node),
