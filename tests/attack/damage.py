@@ -175,6 +175,8 @@ ROWS: dict[str, Way] = {
     "the newest moment gone": by_sql(f"DELETE FROM history WHERE host_id = {LAB} AND revision = 7"),
     "a label changed": _set("labels", "value", "'8'", f"host_id = {LAB} AND key = 'rack'"),
     "a label gone": by_sql(f"DELETE FROM labels WHERE host_id = {LAB} AND key = 'rack'"),
+    "a change of another host": by_sql("UPDATE changes SET name = 'other' WHERE name = 'lab'"),
+    "a change of another cause": by_sql("UPDATE changes SET cause = 'Magic' WHERE seq = 2"),
     "a stored answer changed": by_sql("UPDATE idempotency_keys SET reply = '{}'"),
     "a stored answer that is no JSON": by_sql("UPDATE idempotency_keys SET reply = 'x'"),
     "a stored answer of another request": by_sql("UPDATE idempotency_keys SET fingerprint = 'x'"),

@@ -21,6 +21,7 @@ ASKED = [
     "/v1/hosts",
     "/v1/hosts?view=summary",
     f"{LAB}/history",
+    "/v1/events",
     *(f"/v1/hosts/{host}{path}" for host in ("lab", "other") for path in ("", "/hugepages", "/events")),
     *(f"{LAB}/{path}" for path in ("tasks", "memory-blocks", "vmemmap", "contig-ranges", "deferred-frees", "faults")),
     *(f"{LAB}/{path}" for path in ("dmesg", "audit", "fs/proc/meminfo", "fs/proc/buddyinfo", "fs/proc/vmstat")),

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, inspect, select
 
 from hugepool.mm.views import check as laws
 from hugepool.settings import Settings
-from hugepool.store import events, fleet, history, migrate, seal
+from hugepool.store import events, feed, fleet, history, migrate, seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.errors import Damaged, StoreFailure
@@ -71,6 +71,8 @@ def findings(database: Database, progress: Callable[[str], None]) -> Iterator[st
     for host_id, name in names:
         progress(f"host {name}")
         yield from _guarded(f"host {name!r}", _host(database, host_id, name))
+    progress("changes")
+    yield from _guarded("changes of all hosts", _changes(database))
     progress("stored answers")
     yield from _guarded("stored answers", _answers(database))
 
@@ -161,6 +163,14 @@ def _shown(database: Database, host_id: int) -> Iterator[str]:
         revision = page[-1].revision
     with database.reading() as connection:
         fleet.labels_of(connection, [host_id])
+    yield from ()
+
+
+def _changes(database: Database) -> Iterator[str]:
+    """The changes of all hosts; what is wrong with one is raised as Damaged."""
+    seq = 0
+    while page := feed.after(database, seq, PAGE):
+        seq = page[-1].seq
     yield from ()
 
 

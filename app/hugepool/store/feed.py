@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select
 
+from hugepool.store import seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.events import rfc3339
@@ -29,21 +30,22 @@ class ChangeOfHost(NamedTuple):
 def append(connection: Connection, host_id: int, name: str, revision: int, now_ns: int, cause: str) -> None:
     """Write a change behind all others."""
     row = {"host_id": host_id, "name": name, "revision": revision, "at_ns": now_ns, "cause": cause}
+    row["seal"] = seal.of_values(row[name] for name in seal.CHANGE)
     seq = connection.execute(insert(t.changes).values(row).returning(t.changes.c.seq)).scalar_one()
     if seq % _PRUNE_EVERY == 0:
         connection.execute(delete(t.changes).where(t.changes.c.seq <= seq - _KEPT))
 
 
 def after(database: Database, seq: int, limit: int) -> list[ChangeOfHost]:
-    """Up to ``limit`` changes behind number ``seq``, oldest first."""
-    c = t.changes.c
-    query = (
-        select(c.seq, c.name, c.revision, c.at_ns, c.cause).where(c.seq > seq).order_by(c.seq).limit(limit)
-    )
-    with database.reading() as connection:
+    """Up to ``limit`` changes behind number ``seq``, oldest first.  Raises Damaged."""
+    query = select(t.changes).where(t.changes.c.seq > seq).order_by(t.changes.c.seq).limit(limit)
+    with database.reading() as connection, seal.readable("the changes of all hosts"):
+        rows = connection.execute(query).mappings().all()
+        for row in rows:
+            seal.check_row(row, seal.CHANGE, f"change {row['seq']} of all hosts")
         return [
-            ChangeOfHost(row.seq, row.name, row.revision, rfc3339(row.at_ns), row.cause)
-            for row in connection.execute(query)
+            ChangeOfHost(row["seq"], row["name"], row["revision"], rfc3339(row["at_ns"]), row["cause"])
+            for row in rows
         ]
 
 

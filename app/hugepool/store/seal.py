@@ -168,6 +168,7 @@ def _of_section(row: Sequence[Any]) -> int:
 
 EVENT = ("id", "revision", "time", "made_by", "type", "data")
 MOMENT = ("revision", "at_ns", "cause", "figures")
+CHANGE = ("host_id", "name", "revision", "at_ns", "cause")
 ANSWER = ("key", "fingerprint", "expires_ns", "reply")
 
 

@@ -452,6 +452,7 @@ changes = Table(
     _count("revision"),
     _count("at_ns"),
     Column("cause", String(64), nullable=False),
+    Column("seal", BigInteger),
     sqlite_autoincrement=True,  # a number is never given out twice
 )
 
