@@ -13,7 +13,7 @@ from hugepool.mm.machine.file_lines import FileLines
 from hugepool.mm.machine.mmzone import Migrate, Zone
 from hugepool.mm.machine.profile import KernelProfile
 from hugepool.mm.machine.state import Host, Task, node_counter
-from hugepool.mm.machine.units import PAGEBLOCK_ORDER, ULONG_MAX, pages_by_order
+from hugepool.mm.machine.units import KB_PER_PAGE, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, ULONG_MAX, pages_by_order
 
 DEFAULT_OVERCOMMIT_RATIO = 50
 
@@ -61,10 +61,10 @@ def _pages_by_zone(host: Host, task: Task) -> Iterable[tuple[int, int]]:
     if not task.runs:
         return
     runs = np.array(task.runs, np.int64)
-    zone_of = host.mem.zone[runs[:, 0] >> 9].astype(np.int64)
+    zone_of = host.mem.zone[runs[:, 0] // PAGEBLOCK_PAGES].astype(np.int64)
     by_zone = np.bincount(zone_of, weights=runs[:, 1], minlength=len(host.zones) + 1)
     for zone in host.zones:
-        yield zone.index, int(by_zone[zone.index + 1])
+        yield zone.index, int(by_zone[zone.id])
 
 
 def anon_by_node(host: Host) -> dict[int, AnonPages]:
@@ -115,8 +115,8 @@ def meminfo(host: Host) -> dict[str, int]:
         "HugePages_Free": unsigned(hs.free_huge_pages),
         "HugePages_Rsvd": unsigned(hs.resv_huge_pages),
         "HugePages_Surp": unsigned(hs.surplus_huge_pages),
-        "Hugepagesize": hs.pages * 4,
-        "Hugetlb": hugetlb_pages(host) * 4,
+        "Hugepagesize": hs.pages * KB_PER_PAGE,
+        "Hugetlb": hugetlb_pages(host) * KB_PER_PAGE,
     }
 
 
@@ -129,19 +129,19 @@ def memory_lines(host: Host) -> dict[str, int]:
     """MemTotal, MemFree, MemAvailable, CommitLimit, CMA and what the tasks add, in kB."""
     late = lag(host, "meminfo")
     carried = carried_kb(host)
-    total = sum(zone.managed for zone in host.zones) * 4 + late.get("MemTotal", 0)
-    free = max(0, sum(zone.nr_free for zone in host.zones) * 4 + late.get("MemFree", 0))
+    total = sum(zone.managed for zone in host.zones) * KB_PER_PAGE + late.get("MemTotal", 0)
+    free = max(0, sum(zone.nr_free for zone in host.zones) * KB_PER_PAGE + late.get("MemFree", 0))
     ratio = host.carried.get("overcommit_ratio", DEFAULT_OVERCOMMIT_RATIO)
-    swap = carried.get("SwapTotal", 0) // 4
-    limit = vm_commit_limit(total // 4, hugetlb_pages(host), swap, ratio) * 4
+    swap = carried.get("SwapTotal", 0) // KB_PER_PAGE
+    limit = vm_commit_limit(total // KB_PER_PAGE, hugetlb_pages(host), swap, ratio) * KB_PER_PAGE
     lines = {
         "MemTotal": total,
         "MemFree": free,
         "MemAvailable": available_kb(host),
         "CommitLimit": max(0, limit + late.get("CommitLimit", 0)),
-        "HardwareCorrupted": carried.get("HardwareCorrupted", 0) + host.poisoned_pages * 4,
-        "CmaTotal": sum(zone.cma for zone in host.zones) * 4,
-        "CmaFree": sum(free_cma_pages(host, zone) for zone in host.zones) * 4,
+        "HardwareCorrupted": carried.get("HardwareCorrupted", 0) + host.poisoned_pages * KB_PER_PAGE,
+        "CmaTotal": sum(zone.cma for zone in host.zones) * KB_PER_PAGE,
+        "CmaFree": sum(free_cma_pages(host, zone) for zone in host.zones) * KB_PER_PAGE,
     }
     return lines | anon_lines(host, carried, anon_by_node(host).values())
 
@@ -149,10 +149,12 @@ def memory_lines(host: Host) -> dict[str, int]:
 def available_kb(host: Host) -> int:
     """MemAvailable in kB."""
     late, carried = lag(host, "meminfo"), carried_kb(host)
-    free = max(0, sum(zone.nr_free for zone in host.zones) * 4 + late.get("MemFree", 0))
-    file_pages = (carried.get("Active(file)", 0) + carried.get("Inactive(file)", 0)) // 4
-    reclaimable = carried.get("KReclaimable", carried.get("SReclaimable", 0)) // 4
-    available = si_mem_available(marks(host.zones), free // 4, file_pages, reclaimable) * 4
+    free = max(0, sum(zone.nr_free for zone in host.zones) * KB_PER_PAGE + late.get("MemFree", 0))
+    file_pages = (carried.get("Active(file)", 0) + carried.get("Inactive(file)", 0)) // KB_PER_PAGE
+    reclaimable = carried.get("KReclaimable", carried.get("SReclaimable", 0)) // KB_PER_PAGE
+    available = (
+        si_mem_available(marks(host.zones), free // KB_PER_PAGE, file_pages, reclaimable) * KB_PER_PAGE
+    )
     lagging: int = late.get("MemAvailable", 0)
     return max(0, available + lagging)
 
@@ -163,7 +165,7 @@ def anon_lines(host: Host, carried: dict[str, int], anon: Iterable[AnonPages]) -
     Fresh pages count as inactive or as active, by the profile.
     """
     total = added_up(anon)
-    lru, locked = total.lru * 4, total.locked * 4
+    lru, locked = total.lru * KB_PER_PAGE, total.locked * KB_PER_PAGE
     activity = "Active" if host.profile.fresh_anon_active else "Inactive"
     added = {"AnonPages": lru + locked, activity: lru, f"{activity}(anon)": lru}
     added |= {"Unevictable": locked, "Mlocked": locked}
@@ -175,7 +177,7 @@ def carried_kb(host: Host) -> dict[str, int]:
     if "meminfo" in host.carried:
         kept: dict[str, int] = host.carried["meminfo"]
         return kept
-    total = sum(zone.present for zone in host.zones) * 4
+    total = sum(zone.present for zone in host.zones) * KB_PER_PAGE
     return BARE_SYSTEM_KB | {"DirectMap2M": total}
 
 

@@ -29,6 +29,7 @@ from hugepool.fs.procfs import ZoneText, columns, parse_counters, parse_node_mem
 from hugepool.fs.textfile import value
 from hugepool.mm.boot.image import MachineImage
 from hugepool.mm.machine.mmzone import ZONE_NAMES
+from hugepool.mm.machine.units import KB_PER_PAGE
 
 MODELLED_LEVELS = ("min", "low", "high", "spanned", "present", "managed", "cma")
 LRU_LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
@@ -118,27 +119,32 @@ def _meminfo_lag(files: Mapping[str, str], image: MachineImage) -> dict[str, int
     said = image.meminfo_kb
     total = sum(zone.managed for zone in image.zones)
     marks = [Marks(zone.low, zone.high, zone.managed, zone.protection) for zone in image.zones]
-    file_pages = (said.get("Active(file)", 0) + said.get("Inactive(file)", 0)) // 4
-    reclaimable = said.get("KReclaimable", said.get("SReclaimable", 0)) // 4
+    file_pages = (said.get("Active(file)", 0) + said.get("Inactive(file)", 0)) // KB_PER_PAGE
+    reclaimable = said.get("KReclaimable", said.get("SReclaimable", 0)) // KB_PER_PAGE
     huge = sum(pool.nr << pool.order for pool in image.pools)
     ratio = value(files, "/proc/sys/vm/overcommit_ratio", 1 << 31)
     # MemAvailable and CommitLimit follow MemFree and MemTotal as the file has them: their lag comes on top.
     computed = {
         "MemTotal": total,
         "MemFree": sum(zone.free for zone in image.zones),
-        "MemAvailable": si_mem_available(marks, said["MemFree"] // 4, file_pages, reclaimable),
+        "MemAvailable": si_mem_available(marks, said["MemFree"] // KB_PER_PAGE, file_pages, reclaimable),
         "CommitLimit": vm_commit_limit(
-            said["MemTotal"] // 4, huge, said.get("SwapTotal", 0) // 4, ratio or DEFAULT_OVERCOMMIT_RATIO
+            said["MemTotal"] // KB_PER_PAGE,
+            huge,
+            said.get("SwapTotal", 0) // KB_PER_PAGE,
+            ratio or DEFAULT_OVERCOMMIT_RATIO,
         ),
     }
-    return _nonzero({name: said[name] - pages * 4 for name, pages in computed.items() if name in said})
+    return _nonzero(
+        {name: said[name] - pages * KB_PER_PAGE for name, pages in computed.items() if name in said}
+    )
 
 
 def _node_lag(image: MachineImage, nid: int, said: dict[str, int]) -> dict[str, int]:
     zones = [zone for zone in image.zones if zone.nid == nid]
     computed = {
-        "MemTotal": sum(zone.managed for zone in zones) * 4,
-        "MemFree": sum(zone.free for zone in zones) * 4,
+        "MemTotal": sum(zone.managed for zone in zones) * KB_PER_PAGE,
+        "MemFree": sum(zone.free for zone in zones) * KB_PER_PAGE,
     }
     return _nonzero({name: said[name] - kb for name, kb in computed.items() if name in said})
 

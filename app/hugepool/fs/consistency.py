@@ -11,7 +11,7 @@ from hugepool.fs.procfs import ZoneText
 from hugepool.fs.textfile import MAX_PAGES
 from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
 from hugepool.mm.machine.errors import BadInput
-from hugepool.mm.machine.units import PAGEBLOCK_PAGES, size_name
+from hugepool.mm.machine.units import KB_PER_PAGE, PAGEBLOCK_PAGES, size_name
 
 MEMINFO = "/proc/meminfo"
 ZONEINFO = "/proc/zoneinfo"
@@ -109,7 +109,7 @@ def check_total(mem_total_kb: int, zones: Sequence[ZoneImage], where: str) -> No
     """
     managed = sum(zone.managed for zone in zones)
     present = sum(zone.present for zone in zones)
-    total = mem_total_kb // 4
+    total = mem_total_kb // KB_PER_PAGE
     detail = f"MemTotal is {total} pages, but the zones manage {managed} of {present} present pages"
     if total < managed - managed // 100 - 1:
         raise BadInput(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hugepool.fs.account import available_kb
 from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.state import Host, HState
-from hugepool.mm.machine.units import PAGE_SIZE, ULONG_MAX
+from hugepool.mm.machine.units import KB_PER_PAGE, PAGE_SIZE, ULONG_MAX
 from hugepool.mm.views.pool_view import vmemmap_totals
 
 Row = npt.NDArray[np.int64]
@@ -89,7 +89,7 @@ def figures(host: Host, events: Iterable[Occurrence], before: Figures | None) ->
     return Figures(
         total_pages=sum(zone.managed for zone in host.zones),
         free_pages=sum(zone.nr_free for zone in host.zones),
-        available_pages=available_kb(host) // 4,
+        available_pages=available_kb(host) // KB_PER_PAGE,
         saved_pages=totals.pages_freed - totals.page_table_pages,
         table_pages=totals.page_table_pages,
         faults_armed=sum(fault.armed for fault in host.faults.values()),

@@ -11,7 +11,7 @@ from hugepool.fs.procfs import MEMINFO_END, node_end
 from hugepool.mm.machine.mappings import Mount
 from hugepool.mm.machine.mmzone import Zone
 from hugepool.mm.machine.state import Host, node_counter
-from hugepool.mm.machine.units import PAGE_SIZE
+from hugepool.mm.machine.units import KB_PER_PAGE, PAGE_SIZE
 
 Numbers = dict[str, int]
 UINT_MAX = (1 << 32) - 1
@@ -63,8 +63,8 @@ def _bare_node(host: Host, nid: int) -> Numbers:
 def _node_memory(host: Host, nid: int, carried: Numbers) -> Numbers:
     node = host.nodes[nid]
     late = account.lag(host, "node_meminfo").get(str(nid), {})
-    total = node.managed * 4 + late.get("MemTotal", 0)
-    free = max(0, node.nr_free * 4 + late.get("MemFree", 0))
+    total = node.managed * KB_PER_PAGE + late.get("MemTotal", 0)
+    free = max(0, node.nr_free * KB_PER_PAGE + late.get("MemFree", 0))
     hs = host.hstates[host.default_order]
     anon = account.anon_lines(host, carried, [account.anon_by_node(host)[nid]])
     return anon | {

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass, field
 
 from hugepool.fs.textfile import MAX_PAGES, Line, lines
-from hugepool.mm.machine.units import NR_ORDERS, ULONG_MAX, pages_by_order
+from hugepool.mm.machine.units import KB_PER_PAGE, NR_ORDERS, ULONG_MAX, pages_by_order
 
 MAX_NODES = 1024
 MEMINFO_END = 24  # the column where numbers end: the label takes 16, the number 8
 NODE_POOL_END = 22  # HugePages lines of a node
-MAX_KB = MAX_PAGES * 4
+MAX_KB = MAX_PAGES * KB_PER_PAGE
 
 _ZONE_HEAD = re.compile(r"Node ([0-9]+), zone +(\S+)")
 _KEY_VALUE = re.compile(r" +([A-Za-z_][A-Za-z0-9_]*(?: [a-z_]+)*):? +(\S+)")

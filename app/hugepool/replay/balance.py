@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from hugepool.mm.machine.units import KB_PER_PAGE
+
 UNMODELLED = ("Slab", "VmallocUsed", "Cached")  # meminfo: kernel objects, kernel stacks, files in memory
 PAGES_PER_GIB = 1 << 18
 
@@ -51,4 +53,4 @@ def _mapping_tables(before: dict[str, Any], after: dict[str, Any]) -> int:
 
 
 def _pages(counters: dict[str, Any], word: str) -> int:
-    return int(counters["meminfo_kb"].get(word, 0)) // 4
+    return int(counters["meminfo_kb"].get(word, 0)) // KB_PER_PAGE

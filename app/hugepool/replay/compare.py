@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hugepool.mm.machine.profile import profile_of
-from hugepool.mm.machine.units import PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from hugepool.mm.machine.units import BLOCKS_PER_1G, KB_PER_PAGE, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 from hugepool.replay import balance
 from hugepool.replay.played import Played
 from hugepool.replay.trace import Step, Trace
@@ -102,7 +102,7 @@ class Comparator:
         if step.do == "writes":
             self._add(step, "writes", [], played.facts.get("writes", []), 0)
         if step.do in ("anon-grow", "kernel-grow") and step.result and step.result >= 0:
-            slack = int(step.result * 0.005) + PROCESS_SLACK + self.loose * 512
+            slack = int(step.result * 0.005) + PROCESS_SLACK + self.loose * PAGEBLOCK_PAGES
             self._add(step, "pages taken", step.result, played.result, slack)
 
     def compare(self, step: Step, played: Played, model: dict[str, Any]) -> None:
@@ -196,7 +196,7 @@ class Comparator:
         now_nr = _all_nr(model) - _all_nr(kernel)
         changed = abs(_all_nr(kernel) - _all_nr(self.kernel))
         placed = self._placement(step, kernel, model, changed)
-        differing = 512 * abs(now_nr - before_nr)
+        differing = PAGEBLOCK_PAGES * abs(now_nr - before_nr)
         recorded = balance.change(self.kernel, kernel, self.threshold)
         modelled = model["free_plus_pcp_pages"] - self.model["free_plus_pcp_pages"]
         slack = (
@@ -208,8 +208,8 @@ class Comparator:
         slack += self._unseen_slab(step, modelled - recorded) + self._owed(modelled - recorded, slack)
         slack = max(slack, self._between(kernel, recorded, modelled))
         self._add(step, "free_plus_pcp_pages change", recorded, modelled, slack)
-        total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
-        got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
+        total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // KB_PER_PAGE
+        got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // KB_PER_PAGE
         placed += 8 * abs(now_nr - before_nr)
         self._add(step, "MemTotal change (pages)", total, got, placed)
         return placed
@@ -248,8 +248,8 @@ class Comparator:
     def _placement(self, step: Step, kernel: dict[str, Any], model: dict[str, Any], changed: int) -> int:
         """MemTotal: exact when all or none of the pages were optimised for the first time."""
         per = profile_of(self.trace.kernel).boot_frames_freed(PAGEBLOCK_ORDER)
-        total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
-        got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // 4
+        total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // KB_PER_PAGE
+        got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // KB_PER_PAGE
         if not self.freeing:
             return 0
         made = max(changed, 0)
@@ -296,7 +296,7 @@ class Comparator:
 
     def _first_time(self, kernel: dict[str, Any]) -> int:
         """Huge pages that were optimised for the first time, as MemTotal tells: pages that were replaced, too."""
-        total = int(kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // 4
+        total = int(kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // KB_PER_PAGE
         return max(0, total) // profile_of(self.trace.kernel).boot_frames_freed(PAGEBLOCK_ORDER)
 
     def _tables(self, changed: int) -> int:
@@ -383,7 +383,9 @@ def _nr(counters: dict[str, Any], size: str, node: str | None) -> int:
 def _all_nr(counters: dict[str, Any]) -> int:
     """Pages of all pools in units of 2 MiB."""
     sizes = counters["hugepages"]
-    return int(sizes["2048kB"]["nr_hugepages"]) + 512 * int(sizes.get("1048576kB", {}).get("nr_hugepages", 0))
+    return int(sizes["2048kB"]["nr_hugepages"]) + BLOCKS_PER_1G * int(
+        sizes.get("1048576kB", {}).get("nr_hugepages", 0)
+    )
 
 
 def _asked(step: Step) -> tuple[str, int, str | None] | None:

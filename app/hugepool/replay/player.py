@@ -292,7 +292,7 @@ class Player:
         pid, until = self.pid_of(op["task"]), op.get("until")
         if self.adopting:
             if kind == "anon":
-                self.apply(c.AdoptPages(pid, "kernel", op["pages"] // 512))
+                self.apply(c.AdoptPages(pid, "kernel", op["pages"] // PAGEBLOCK_PAGES))
             return Played(self.apply(c.AdoptPages(pid, kind, op["pages"])).result.pages)
         if until is None:
             command = c.GrowTask(pid, kind, op["pages"], partial=True)

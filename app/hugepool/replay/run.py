@@ -11,6 +11,7 @@ from hugepool.mm.commands.commands import SetLowmemReserveRatio
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.units import KB_PER_PAGE
 from hugepool.mm.views.vmstat import counters
 from hugepool.replay.compare import MAPPING_STEPS, PROCESS_STEPS, Comparator, Row
 from hugepool.replay.group_steps import mount_as_the_agent
@@ -106,7 +107,7 @@ def _settle(host: Host) -> None:
 
 def _agent_pages(trace: Trace) -> int:
     """Resident pages of the recording agent: what a fork of it copies."""
-    anon = int((trace.boot or {})["meminfo_kb"]["AnonPages"]) // 4
+    anon = int((trace.boot or {})["meminfo_kb"]["AnonPages"]) // KB_PER_PAGE
     if not _boot_holds_early_steps(trace):
         return anon
     early = _early_steps(trace)

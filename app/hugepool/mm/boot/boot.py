@@ -30,6 +30,7 @@ from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import (
     BLOCKS_PER_1G,
     DMA32_END,
+    KB_PER_PAGE,
     ORDER_1G,
     ORDER_2M,
     PAGE_SIZE,
@@ -200,7 +201,7 @@ def savings_line(host: Host, hs: HState) -> str:
     """The console line that names what an optimised page of a size gives back."""
     pages = hs.nr_free_vmemmap_pages
     return host.profile.savings_text.format(
-        pages=pages, name=hs.size, kib=pages * 4, size=pretty_size(hs.order)
+        pages=pages, name=hs.size, kib=pages * KB_PER_PAGE, size=pretty_size(hs.order)
     )
 
 
@@ -241,7 +242,7 @@ def _highest_gib(host: Host, nid: int) -> int | None:
             span.stop // BLOCKS_PER_1G * BLOCKS_PER_1G - BLOCKS_PER_1G, span.start - 1, -BLOCKS_PER_1G
         ):
             part = slice(block, block + BLOCKS_PER_1G)
-            if (mem.use[part] == Use.BUDDY).all() and (mem.zone[part] == zone.index + 1).all():
+            if (mem.use[part] == Use.BUDDY).all() and (mem.zone[part] == zone.id).all():
                 return block
     return None
 

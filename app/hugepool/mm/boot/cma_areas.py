@@ -79,14 +79,12 @@ def adopt_areas(host: Host, budgets: Sequence[Budget], params: BootParams) -> No
         if where is None:
             continue
         blocks = _blocks(where, wish.pages)
-        budget = next(b for b in budgets if b.zone.index + 1 == host.mem.zone[blocks[0]])
+        budget = next(b for b in budgets if b.zone.id == host.mem.zone[blocks[0]])
         z, listed = budget.image, budget.lists[Migrate.MOVABLE]
         free_unknown = z.free_by_type is None or z.type_blocks is None
         known = 0 if z.type_blocks is None else z.type_blocks[Migrate.CMA] * PAGEBLOCK_PAGES
         room = int(listed[MAX_BUDDY_ORDER]) * AREA_ALIGN if free_unknown else known - budget.zone.cma
-        if (host.mem.zone[blocks] != budget.zone.index + 1).any() or min(
-            z.cma - budget.zone.cma, room
-        ) < wish.pages:
+        if (host.mem.zone[blocks] != budget.zone.id).any() or min(z.cma - budget.zone.cma, room) < wish.pages:
             continue
         if free_unknown:
             listed[MAX_BUDDY_ORDER] -= wish.pages // AREA_ALIGN
@@ -150,7 +148,7 @@ def free_place(host: Host, wish: _Wish, use: Use) -> int | None:
     mem, pages = host.mem, wish.pages
     free = (mem.use == use) & (mem.mt != Migrate.CMA)
     if wish.nid is not None:
-        free &= np.isin(mem.zone, [zone.index + 1 for zone in host.nodes[wish.nid].zones])
+        free &= np.isin(mem.zone, [zone.id for zone in host.nodes[wish.nid].zones])
     end = mem.nr_blocks * PAGEBLOCK_PAGES
     starts = np.arange(0, end - pages + 1, wish.align)
     total = np.concatenate(([0], np.cumsum(free)))

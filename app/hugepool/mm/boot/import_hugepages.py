@@ -38,6 +38,7 @@ from hugepool.mm.machine.sparse_vmemmap import (
 from hugepool.mm.machine.state import Host, HState, Task
 from hugepool.mm.machine.units import (
     BLOCKS_PER_SECTION,
+    KB_PER_PAGE,
     ORDER_2M,
     PAGEBLOCK_ORDER,
     PAGEBLOCK_PAGES,
@@ -100,7 +101,7 @@ def _place_on_node(host: Host, nid: int, order: int, count: int, budgets: list[B
         heads.append(found)
     if left:
         raise BadInput(
-            f"node {nid} has {count} huge pages of {size * 4} kB, more than its memory in use holds",
+            f"node {nid} has {count} huge pages of {size * KB_PER_PAGE} kB, more than its memory in use holds",
             where="/sys/devices/system/node",
         )
     return np.concatenate(heads)
@@ -113,7 +114,7 @@ def _free_places(mem: MemoryMap, zone: Zone, blocks: int, count: int) -> Blocks:
     if count <= 0 or first >= stop:
         return NO_BLOCKS
     part = slice(first * blocks, stop * blocks)
-    is_open = (mem.use[part] == Use.RESERVED) & (mem.zone[part] == zone.index + 1)
+    is_open = (mem.use[part] == Use.RESERVED) & (mem.zone[part] == zone.id)
     heads: Blocks = (np.flatnonzero(is_open.reshape(-1, blocks).all(axis=1))[-count:][::-1] + first) * blocks
     taken = (heads[:, None] + np.arange(blocks)).ravel()
     mem.assign_blocks(taken, Use.HUGETLB)
@@ -187,7 +188,7 @@ def _put(mem: MemoryMap, zone: Zone, left: Blocks, fit: int, use: Use) -> tuple[
     if count == 0:
         return left, 0
     span = mem.blocks_of(zone)
-    free = np.flatnonzero((mem.use[span] == Use.RESERVED) & (mem.zone[span] == zone.index + 1)) + span.start
+    free = np.flatnonzero((mem.use[span] == Use.RESERVED) & (mem.zone[span] == zone.id)) + span.start
     blocks = free[max(0, free.size - count) :]
     mem.assign_blocks(blocks, use)
     if use != Use.BOOT_VMEMMAP:
@@ -235,7 +236,7 @@ def _open_frames(host: Host, frames: Pfns, budgets: list[Budget]) -> None:
     host.mem.assign_pages(frames, Use.RESERVED)
     counts = np.bincount(host.mem.zone[frames // PAGEBLOCK_PAGES], minlength=len(host.zones) + 1)
     for budget in budgets:
-        budget.unmanaged += int(counts[budget.zone.index + 1])
+        budget.unmanaged += int(counts[budget.zone.id])
 
 
 def _take_lowest(host: Host, budgets: list[Budget], count: int, use: Use) -> Pfns:
@@ -260,7 +261,7 @@ def _take_lowest(host: Host, budgets: list[Budget], count: int, use: Use) -> Pfn
 
 def _lowest_pages(mem: MemoryMap, zone: Zone, count: int) -> Pfns:
     span = mem.blocks_of(zone)
-    free = np.flatnonzero((mem.use[span] == Use.RESERVED) & (mem.zone[span] == zone.index + 1)) + span.start
+    free = np.flatnonzero((mem.use[span] == Use.RESERVED) & (mem.zone[span] == zone.id)) + span.start
     return pages_in(free[: -(-count // PAGEBLOCK_PAGES)])[:count]
 
 
@@ -269,7 +270,7 @@ def _open_freed(host: Host, hs: HState, heads: Blocks, sections: Blocks, budgets
     mem = host.mem
     freed = _freed_entries(host, hs, heads, sections)
     blocks = mem.vmemmap_pfn[sections] // PAGEBLOCK_PAGES
-    by_zone = {b.zone.index + 1: b for b in budgets}
+    by_zone = {b.zone.id: b for b in budgets}
     for use in (Use.BOOT_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND):
         mine = _was(mem, blocks, use)
         lost = use == Use.VMEMMAP_COMPOUND and host.profile.hot_added_frames_lost

@@ -20,7 +20,7 @@ from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import ZONE_NAMES, MemoryMap, Node, Use
 from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.machine.units import SECTION_PAGES
+from hugepool.mm.machine.units import KB_PER_PAGE, SECTION_PAGES
 
 
 def restore_machine(image: MachineImage, call: Call) -> Host:
@@ -80,7 +80,7 @@ def _take_over_tunables(host: Host, image: MachineImage, params: BootParams) -> 
     host.carried = dict(image.carried)
     host.counters = dict(image.vmstat)
     total = sum(zone.min for zone in image.zones)
-    host.min_free_kbytes = image.min_free_kbytes if image.min_free_kbytes is not None else total * 4
+    host.min_free_kbytes = image.min_free_kbytes if image.min_free_kbytes is not None else total * KB_PER_PAGE
 
 
 def _take_over_watermarks(image: MachineImage, nodes: list[Node]) -> None:

@@ -159,7 +159,7 @@ def _claim_zone(image: MachineImage, mem: MemoryMap, zone: Zone, z: ZoneImage) -
         room = blocks.size * PAGEBLOCK_PAGES - before
         mem.section_state[blocks // BLOCKS_PER_SECTION] = SectionState.ONLINE
     mem.section_nid[blocks // BLOCKS_PER_SECTION] = zone.nid
-    mem.zone[blocks] = zone.index + 1
+    mem.zone[blocks] = zone.id
     mem.mt[blocks] = Migrate.MOVABLE
     mem.use[blocks] = Use.RESERVED
     zone.present = z.present
@@ -240,7 +240,7 @@ def _mark_hot_added(mem: MemoryMap, nodes: list[Node], budgets: list[Budget]) ->
     for node in nodes:
         for budget in _above_early_memory(node, budgets):
             span = mem.blocks_of(budget.zone)
-            blocks = np.flatnonzero(mem.zone[span] == budget.zone.index + 1) + span.start
+            blocks = np.flatnonzero(mem.zone[span] == budget.zone.id) + span.start
             mem.hot_added[blocks // BLOCKS_PER_SECTION] = True
 
 

@@ -189,7 +189,7 @@ def _claim_blocks(layout: NodeLayout, zone: Zone, mem: MemoryMap) -> None:
         low = max(start, zone.start_pfn) // PAGEBLOCK_PAGES
         high = -(-min(end, zone.end_pfn) // PAGEBLOCK_PAGES)
         if low < high and zone.spanned:
-            mem.zone[low:high] = zone.index + 1
+            mem.zone[low:high] = zone.id
             mem.mt[low:high] = Migrate.MOVABLE
 
 
@@ -206,7 +206,7 @@ def populate(layouts: Sequence[NodeLayout], nodes: Sequence[Node], mem: MemoryMa
     for node in nodes:
         for zone in node.zones:
             blocks = mem.blocks_of(zone)
-            pages = int((mem.zone[blocks] == zone.index + 1).sum()) * PAGEBLOCK_PAGES
+            pages = int((mem.zone[blocks] == zone.id).sum()) * PAGEBLOCK_PAGES
             zone.present = zone.managed = zone.nr_free = pages
     mem.dirty[mem.section_state > 0] = True
 
@@ -233,7 +233,7 @@ def type_boot_memory(mem: MemoryMap, nodes: Sequence[Node], uses: tuple[Use, ...
             continue
         span = mem.blocks_of(populated[-1])
         late = np.arange(span.start + BLOCKS_PER_SECTION, span.stop)
-        mine = mem.zone[late] == populated[-1].index + 1
+        mine = mem.zone[late] == populated[-1].id
         mem.set_type(late[mine & np.isin(mem.use[late], uses)], Migrate.UNMOVABLE)
 
 

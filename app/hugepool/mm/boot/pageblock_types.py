@@ -31,7 +31,7 @@ def without(blocks: Blocks, others: Blocks) -> Blocks:
 def counted(mem: MemoryMap, zone: Zone) -> Blocks:
     """Pageblocks that pagetypeinfo counts for a zone."""
     span = np.arange(*mem.blocks_of(zone).indices(mem.nr_blocks))
-    there = (mem.zone[span] == zone.index + 1) & (mem.use[span] != Use.HOLE) & (mem.use[span] != Use.OFFLINE)
+    there = (mem.zone[span] == zone.id) & (mem.use[span] != Use.HOLE) & (mem.use[span] != Use.OFFLINE)
     blocks: Blocks = span[there]
     return blocks
 

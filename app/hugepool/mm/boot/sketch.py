@@ -15,7 +15,7 @@ from hugepool.mm.kernel.hugetlb_page import dequeue
 from hugepool.mm.kernel.page_alloc import find_free_blocks, take_pages
 from hugepool.mm.machine.mmzone import NO_BLOCKS, ZONE_DMA, ZONE_MOVABLE, Migrate, Use
 from hugepool.mm.machine.state import Call, Host, HState, Task
-from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES, size_name
+from hugepool.mm.machine.units import KB_PER_PAGE, PAGE_SIZE, PAGEBLOCK_PAGES, size_name
 
 UNIT = PAGEBLOCK_PAGES * PAGE_SIZE  # nodes have whole pageblocks
 OF_THE_KERNEL = ("Slab", "KernelStack", "PageTables", "SecPageTables", "Percpu")
@@ -36,8 +36,8 @@ def host_like(image: MachineImage, spec: HostSpec, call: Call) -> Host:
     _take_memory(host, image)
     host.mem.order.reset()
     shown = {
-        "MemTotal": sum(node.managed for node in host.nodes) * 4,
-        "MemFree": sum(node.nr_free for node in host.nodes) * 4,
+        "MemTotal": sum(node.managed for node in host.nodes) * KB_PER_PAGE,
+        "MemFree": sum(node.nr_free for node in host.nodes) * KB_PER_PAGE,
     }
     lag = {name: image.meminfo_kb[name] - kb for name, kb in shown.items()}
     host.carried = {**image.carried, "assumptions": list(image.assumptions), "approximate": True,
@@ -48,7 +48,7 @@ def host_like(image: MachineImage, spec: HostSpec, call: Call) -> Host:
 def _sized(image: MachineImage, spec: HostSpec) -> HostSpec:
     """The spec with as much more memory as a boot of it shows to be reserved."""
     trial = boot(replace(spec, cmdline=""), Call())
-    wanted = image.meminfo_kb["MemTotal"] // 4
+    wanted = image.meminfo_kb["MemTotal"] // KB_PER_PAGE
     missing = wanted - sum(node.managed for node in trial.nodes)
     per_node = round(missing * PAGE_SIZE / len(spec.nodes) / UNIT) * UNIT
     nodes = tuple(replace(node, memory_bytes=max(UNIT, node.memory_bytes + per_node)) for node in spec.nodes)
@@ -95,8 +95,8 @@ def _parts(count: int, room: Sequence[int]) -> list[int]:
 def _take_memory(host: Host, image: MachineImage) -> None:
     """Take memory until as much is free as the image says: the kernel's share first, then page cache."""
     free = sum(node.nr_free for node in host.nodes)
-    left = max(0, free - image.meminfo_kb["MemFree"] // 4)
-    kernel = sum(image.meminfo_kb.get(name, 0) for name in OF_THE_KERNEL) // 4 - SYSTEM_PAGES
+    left = max(0, free - image.meminfo_kb["MemFree"] // KB_PER_PAGE)
+    kernel = sum(image.meminfo_kb.get(name, 0) for name in OF_THE_KERNEL) // KB_PER_PAGE - SYSTEM_PAGES
     kernel = min(max(0, kernel), left)
     _take(host, kernel, ZONE_MOVABLE - 1, Migrate.UNMOVABLE, Use.SYSTEM)
     _take(host, left - kernel, ZONE_MOVABLE, Migrate.MOVABLE, Use.PAGE_CACHE)

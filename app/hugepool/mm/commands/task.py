@@ -195,7 +195,9 @@ def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> TaskPages:
     mixed = np.flatnonzero(mem.slot)
     row, offset = np.nonzero(mem.detail[mem.slot[mixed]] == use)
     inside = mixed[row] * PAGEBLOCK_PAGES + offset
-    pfns = np.sort(np.concatenate(((whole[:, None] * 512 + np.arange(512)).ravel(), inside)))[-cmd.pages :]
+    pfns = np.sort(
+        np.concatenate(((whole[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside))
+    )[-cmd.pages :]
     host.mem.assign_pages(pfns, KINDS[cmd.kind][0])
     task.runs.extend(to_runs(pfns))
     call.emit(Event.PAGES_ADOPTED, pid=task.pid, pages=int(pfns.size))

@@ -97,11 +97,11 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
     progress.migrated_pages += moved
     for head in movable_huge_pages(host, hs, blocks).tolist():
         if held_by_mount(host, head):
-            raise MMError("EBUSY", f"page {head * 512} is a private copy of a file on a mount with limits",
-                          reason=Reason.NOT_MIGRATABLE, pfn=head * 512)  # fmt: skip
+            raise MMError("EBUSY", f"page {head * PAGEBLOCK_PAGES} is a private copy of a file on a mount with limits",
+                          reason=Reason.NOT_MIGRATABLE, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
         if not migrate_huge_page(host, call, hs, head, nids):
-            raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * 512} to",
-                          reason=Reason.MIGRATION_TARGET, pfn=head * 512)  # fmt: skip
+            raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * PAGEBLOCK_PAGES} to",
+                          reason=Reason.MIGRATION_TARGET, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
         progress.migrated_hugepages += 1
         progress.migrated_pages += hs.pages
     if left:
@@ -169,7 +169,7 @@ def _shut_blocks(host: Host, zone: Zone) -> Mask:
     reserved = np.zeros(256, np.bool_)
     reserved[list(NOT_TO_BE_HAD)] = True
     reserved[Use.HUGETLB] = host.profile.contig_skips_hugepages
-    shut: Mask = (mem.zone != zone.index + 1) | reserved[mem.use]
+    shut: Mask = (mem.zone != zone.id) | reserved[mem.use]
     return shut
 
 

@@ -17,6 +17,7 @@ from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import Blocks
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 
 def dissolve_free_huge_pages(host: Host, call: Call, hs: HState, heads: Blocks) -> tuple[int, MMError | None]:
@@ -57,7 +58,7 @@ def _dissolve(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     head = int(heads[0])
     if hs.free_huge_pages - hs.resv_huge_pages == 0:
         raise MMError("EBUSY", f"all {hs.free_huge_pages} free huge pages of {hs.size} are reserved",
-                      reason=Reason.ALL_FREE_PAGES_RESERVED, pfn=head * 512)  # fmt: skip
+                      reason=Reason.ALL_FREE_PAGES_RESERVED, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
     nid = host.node_of_block(head)
     surplus = host.profile.dissolve_takes_surplus and hs.surplus_node[nid] > 0
     lowered = 0 if surplus and not host.profile.dissolve_lowers_max else int(heads.size)
@@ -71,7 +72,7 @@ def _dissolve(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     enqueue(host, hs, heads)
     hs.max_huge_pages = (hs.max_huge_pages + lowered) % 2**64
     failure = result.failures[nid]
-    raise MMError("ENOMEM", f"no memory on node {nid} for the vmemmap of the huge page at {head * 512}",
+    raise MMError("ENOMEM", f"no memory on node {nid} for the vmemmap of the huge page at {head * PAGEBLOCK_PAGES}",
                   reason=Reason.INJECTED_FAULT if failure.injected else Reason.VMEMMAP_RESTORE, node=nid,
-                  pfn=head * 512, pages_needed=failure.pages_needed,
+                  pfn=head * PAGEBLOCK_PAGES, pages_needed=failure.pages_needed,
                   pages_available=failure.pages_available)  # fmt: skip

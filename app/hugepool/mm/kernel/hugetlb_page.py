@@ -101,7 +101,7 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
     Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
     """
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
-    cost = 512 + nr_nodes
+    cost = PAGEBLOCK_PAGES + nr_nodes
     wanted = min(wanted, host.mem.nr_blocks)
     for mark in ("low", "min", "reclaimed"):
         if mark == "reclaimed" and not direct_reclaim(host.mem, zones, host.zones):
@@ -413,7 +413,7 @@ def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
     k = max(1, int(np.searchsorted(cost, pages, side="right")))
     # A zone over its min may rise over its low mark by what is freed into it, the payer too.
     earlier = [zone for zone, _low, _pages in payers[:chosen] if zone is not payer or not low]
-    changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.index + 1 for zone in earlier]))
+    changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.id for zone in earlier]))
     return min(k, int(changes[0]) + 1) if changes.size else k
 
 
@@ -458,7 +458,7 @@ def update_and_free_page_atomic(host: Host, call: Call, hs: HState, head: int) -
     host.mem.mark_dirty(np.array([head], np.int64))
     host.deferred.append(QueuedFree(head, hs.order, host.next_stamp))
     host.next_stamp += 1
-    call.emit(Event.HUGE_PAGE_FREE_DEFERRED, size=hs.size, pfn=head * 512)
+    call.emit(Event.HUGE_PAGE_FREE_DEFERRED, size=hs.size, pfn=head * PAGEBLOCK_PAGES)
 
 
 def run_free_hpage_work(host: Host, call: Call, *, comm: str = WORKER) -> ResizeResult:

@@ -34,7 +34,13 @@ from hugepool.mm.machine.mmzone import (
 )
 from hugepool.mm.machine.sparse_vmemmap import PTE_RO, PTE_RW, Ptes, make_pte, pte_pfn
 from hugepool.mm.machine.state import Call, Host, HState
-from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PTRS_PER_PTE, SECTIONS_PER_1G, VMEMMAP_PER_BLOCK
+from hugepool.mm.machine.units import (
+    BLOCKS_PER_SECTION,
+    PAGEBLOCK_PAGES,
+    PTRS_PER_PTE,
+    SECTIONS_PER_1G,
+    VMEMMAP_PER_BLOCK,
+)
 
 SPLAT_INTERVAL_NS = 10_000_000_000  # printk rate limit: one allocation failure in 10 s
 
@@ -86,8 +92,8 @@ def per_node(host: Host, blocks: Blocks) -> list[tuple[int, int]]:
     by_zone = np.bincount(host.mem.zone[blocks], minlength=len(host.zones) + 1).tolist()
     found: dict[int, int] = {}
     for zone in host.zones:
-        if by_zone[zone.index + 1]:
-            found[zone.nid] = found.get(zone.nid, 0) + by_zone[zone.index + 1]
+        if by_zone[zone.id]:
+            found[zone.nid] = found.get(zone.nid, 0) + by_zone[zone.id]
     return sorted(found.items())
 
 
@@ -186,7 +192,7 @@ def release_frames(host: Host, call: Call, frames: Pfns) -> None:
         call.vmemmap.pages_freed -= int(early.sum())
         frames = frames[~early]
     mem.assign_pages(frames, Use.BUDDY)
-    blocks, counts = np.unique(frames >> 9, return_counts=True)
+    blocks, counts = np.unique(frames // PAGEBLOCK_PAGES, return_counts=True)
     _count_freed(host, blocks, counts)
     if host.profile.reserves_follow_managed:
         setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
@@ -203,7 +209,7 @@ def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> N
     weights = counts * resting
     by_zone = np.bincount(mem.zone[blocks], weights=weights, minlength=len(host.zones) + 1)
     for zone in host.zones:
-        count = int(by_zone[zone.index + 1])
+        count = int(by_zone[zone.id])
         if count:
             cache_freed(host, zone, count)
 
@@ -244,7 +250,7 @@ def restore(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns | No
         if taken is None:
             count = mine.size * per_page
             taken = alloc_pages(mem, zones, count, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
-        by_zone = np.bincount(mem.zone[taken >> 9]).tolist()
+        by_zone = np.bincount(mem.zone[taken // PAGEBLOCK_PAGES]).tolist()
         call.restored_frames.update({zone_id - 1: count for zone_id, count in enumerate(by_zone) if count})
         sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, mine))
         ptes = ptes_of(mem, hs, mine)

@@ -42,7 +42,7 @@ def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str
     low = min(zone.start_pfn, start) if zone.spanned else start
     high = max(zone.end_pfn, end) if zone.spanned else end
     zone.start_pfn, zone.spanned = low, high - low
-    mem.zone[blocks] = zone.index + 1
+    mem.zone[blocks] = zone.id
     mem.section_state[sections] = SectionState.ONLINE
     zone.present += int(blocks.size) * PAGEBLOCK_PAGES
     mem.set_type(blocks, Migrate.MOVABLE)
@@ -113,7 +113,7 @@ def shrink_span(host: Host, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     if start_pfn != zone.start_pfn and end_pfn != zone.end_pfn:
         return
     span = host.mem.blocks_of(zone)
-    left = np.flatnonzero(host.mem.zone[span] == zone.index + 1) + span.start
+    left = np.flatnonzero(host.mem.zone[span] == zone.id) + span.start
     if left.size == 0:
         zone.start_pfn = zone.spanned = 0
         return

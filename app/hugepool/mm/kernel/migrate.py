@@ -43,7 +43,7 @@ def migrate_single_pages(host: Host, call: Call, blocks: Blocks, nids: Sequence[
     host.count("pgmigrate_success", moved)
     host.count("pgmigrate_fail", left)
     if moved:
-        call.emit(Event.PAGES_MIGRATED, count=moved, start_pfn=int(blocks[0]) * 512)
+        call.emit(Event.PAGES_MIGRATED, count=moved, start_pfn=int(blocks[0]) * PAGEBLOCK_PAGES)
     return moved, left
 
 
@@ -127,7 +127,12 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
     host.count("pgmigrate_success", hs.pages if host.profile.migration_counts_base_pages else 1)
     if host.deferred_mode == "auto" and not host.profile.restore_waits:  # the worker keeps up
         run_free_hpage_work(host, call)
-    call.emit(Event.HUGE_PAGE_MIGRATED, size=hs.size, pfn=head * 512, target_pfn=target * 512)
+    call.emit(
+        Event.HUGE_PAGE_MIGRATED,
+        size=hs.size,
+        pfn=head * PAGEBLOCK_PAGES,
+        target_pfn=target * PAGEBLOCK_PAGES,
+    )
     return True
 
 

@@ -216,7 +216,7 @@ def pages_without_steal(mem: MemoryMap, zone: Zone) -> int:
     span = mem.blocks_of(zone)
     part = slice(max(span.start, mem.page_hint[zone.index][Migrate.UNMOVABLE]), span.stop)
     mixed = np.flatnonzero((mem.use[part] == Use.MIXED) & (mem.mt[part] == Migrate.UNMOVABLE)) + part.start
-    mine = mixed[mem.zone[mixed] == zone.index + 1]
+    mine = mixed[mem.zone[mixed] == zone.id]
     return int(mem.nfree[mine].sum(dtype=np.int64))
 
 
@@ -393,7 +393,7 @@ def _find_pages_in_mixed(mem: MemoryMap, zone: Zone, count: int, types: tuple[Mi
     while start < span.stop and have < count:
         part = slice(start, min(start + chunk, span.stop))
         mixed = np.flatnonzero(mem.use[part] == Use.MIXED) + start
-        mixed = mixed[(mem.nfree[mixed] > 0) & (mem.zone[mixed] == zone.index + 1)]
+        mixed = mixed[(mem.nfree[mixed] > 0) & (mem.zone[mixed] == zone.id)]
         hits = mixed[wanted_types[mem.mt[mixed]]]
         if have == 0:
             for mt in types:
@@ -423,7 +423,7 @@ def drain_pcp(mem: MemoryMap, zones: Iterable[Zone]) -> bool:
         if zone.nr_pcp == 0:
             continue
         span = mem.blocks_of(zone)
-        mine = mem.zone[span] == zone.index + 1
+        mine = mem.zone[span] == zone.id
         whole = np.flatnonzero(mine & (mem.use[span] == Use.PCP)) + span.start
         mem.assign_blocks(whole, Use.BUDDY)
         mixed = np.flatnonzero(mine & (mem.use[span] == Use.MIXED)) + span.start
@@ -461,7 +461,7 @@ def free_area_by_type(mem: MemoryMap, zone: Zone) -> npt.NDArray[np.int64]:
     """Free blocks per migratetype and order, shape (6, 11).  A block counts by its first pageblock's type."""
     counts = np.zeros((len(Migrate), NR_ORDERS), np.int64)
     span = mem.blocks_of(zone)
-    mine = mem.zone[span] == zone.index + 1
+    mine = mem.zone[span] == zone.id
     whole = mine & (mem.use[span] == Use.BUDDY)
     types = mem.mt[span]
     if span.start % 2:

@@ -55,12 +55,12 @@ def free_movable_pages(host: Host, pfns: Pfns) -> None:
     zone_ids = host.mem.zone[pfns // PAGEBLOCK_PAGES]
     freed = np.bincount(zone_ids, minlength=len(host.zones) + 1).tolist()
     for zone in host.zones:
-        count = freed[zone.index + 1]
+        count = freed[zone.id]
         if count:
             held, high, batch = zone.nr_cached + zone.nr_pcp, pcp_high(host, zone), batch_size(zone)
             left = resting(host.profile, held, count, high, batch)
             zone.nr_cached = max(0, left - zone.nr_pcp)
-            mine = np.flatnonzero(zone_ids == zone.index + 1)
+            mine = np.flatnonzero(zone_ids == zone.id)
             host.mem.rest(pfns[mine[count - min(left, count) :]])
 
 

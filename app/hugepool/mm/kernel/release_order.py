@@ -39,7 +39,7 @@ def plan_release(mem: MemoryMap, zone: Zone, heads: Blocks, needs: Blocks, width
     """The plan for huge pages of ``width`` pageblocks, by the first ones and the frames that each needs of a zone."""
     listed = pages_without_steal(mem, zone)
     cost = np.cumsum(needs[: heads.size])
-    inside = mem.zone[heads] == zone.index + 1
+    inside = mem.zone[heads] == zone.id
     if cost[-1] <= listed or not inside.any():
         return ReleasePlan(int(heads.size))
     own = listed_blocks(mem, zone, mem.nr_blocks, (Migrate.UNMOVABLE,))

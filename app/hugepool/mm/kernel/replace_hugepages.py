@@ -57,8 +57,8 @@ def _fresh_pages(host: Host, call: Call, hs: HState, head: int, wanted: int) -> 
     nid = host.node_of_block(head)
     source = huge_source(host, nid, 1, wanted)
     if source is None:
-        raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the huge page at {head * 512}",
-                      reason=Reason.NO_CONTIGUOUS_MEMORY, node=nid, pfn=head * 512)  # fmt: skip
+        raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the one at {head * PAGEBLOCK_PAGES}",
+                      reason=Reason.NO_CONTIGUOUS_MEMORY, node=nid, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
     fresh = take_huge_blocks(host, source[0], min(wanted, source[1]))
     optimize(host, call, hs, fresh)
     return fresh

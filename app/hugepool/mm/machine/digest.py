@@ -111,7 +111,7 @@ def _feed_memory(h: Any, mem: MemoryMap) -> None:
         _feed(h, getattr(mem, name))
     placed = np.flatnonzero((mem.order.stamp != 0) & (mem.use == Use.BUDDY))
     for zone in mem.zones:
-        ordered = mem.order.sorted(placed[mem.zone[placed] == zone.index + 1])
+        ordered = mem.order.sorted(placed[mem.zone[placed] == zone.id])
         _feed(h, ordered)
         _feed(h, np.sign(mem.order.stamp[ordered]))
     mixed = np.flatnonzero(mem.slot)

@@ -154,6 +154,11 @@ class Zone:
     nr_isolated: int = 0
 
     @property
+    def id(self) -> int:
+        """Its number in ``MemoryMap.zone``, where 0 is no zone."""
+        return self.index + 1
+
+    @property
     def name(self) -> ZoneName:
         """The kernel's name: DMA, DMA32, Normal, Movable."""
         return ZONE_NAMES[self.type]
@@ -296,7 +301,7 @@ class MemoryMap:
 
     def free_in(self, zone: Zone, where: Blocks | slice) -> Mask:
         """Which pageblocks are wholly free memory of a zone, and whole in the buddy."""
-        free: Mask = self._whole(where) & (self.zone[where] == zone.index + 1)
+        free: Mask = self._whole(where) & (self.zone[where] == zone.id)
         return free
 
     def zones_of(self, blocks: Blocks) -> list[Zone]:
@@ -324,10 +329,10 @@ class MemoryMap:
         """Give single pages (unique, any order) one use; zone counters follow."""
         if pfns.size == 0:
             return
-        block = pfns >> 9
+        block = pfns // PAGEBLOCK_PAGES
         if block.size > 1 and np.any(block[1:] < block[:-1]):
             pfns = np.sort(pfns)
-            block = pfns >> 9
+            block = pfns // PAGEBLOCK_PAGES
         first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
         blocks = block[first]
         self._expand(blocks)
@@ -417,7 +422,7 @@ class MemoryMap:
 
     def resting_in(self, zone: Zone) -> Blocks:
         """The pageblocks of a zone that have pages on the list of a CPU."""
-        blocks: Blocks = self.resting_blocks[self.zone[self.resting_blocks] == zone.index + 1]
+        blocks: Blocks = self.resting_blocks[self.zone[self.resting_blocks] == zone.id]
         return blocks
 
     def take_up(self, zone: Zone) -> None:
@@ -446,12 +451,12 @@ class MemoryMap:
             return
         counts = self._free_by_zone(self.cma_blocks[self.mt[self.cma_blocks] == Migrate.CMA])
         for zone in self.zones:
-            zone.nr_free_cma = counts[zone.index + 1]
+            zone.nr_free_cma = counts[zone.id]
 
     def _count_isolated(self) -> None:
         counts = self._free_by_zone(self.isolated_blocks)
         for zone in self.zones:
-            zone.nr_isolated = counts[zone.index + 1]
+            zone.nr_isolated = counts[zone.id]
 
     def _free_by_zone(self, blocks: Blocks) -> list[int]:
         counts = np.bincount(self.zone[blocks], weights=self.nfree[blocks], minlength=len(self.zones) + 1)
@@ -483,8 +488,8 @@ class MemoryMap:
         by_free = np.bincount(zone_ids, weights=free, minlength=length)
         by_managed = np.bincount(zone_ids, weights=managed, minlength=length)
         for zone in self.zones:
-            zone.nr_free += int(by_free[zone.index + 1])
-            zone.managed += int(by_managed[zone.index + 1])
+            zone.nr_free += int(by_free[zone.id])
+            zone.managed += int(by_managed[zone.id])
 
     def _account_change(
         self,
@@ -513,7 +518,7 @@ class MemoryMap:
         if np.any(delta):
             by_zone = np.bincount(zone_ids, weights=delta, minlength=len(self.zones) + 1)
             for zone in self.zones:
-                zone.nr_pcp += int(by_zone[zone.index + 1])
+                zone.nr_pcp += int(by_zone[zone.id])
 
     def _managed_of(self, blocks: Blocks) -> npt.NDArray[np.int64]:
         return self._sum_of(blocks, IS_MANAGED)

@@ -9,6 +9,7 @@ from hugepool.mm.machine.errors import BadInput
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT  # bytes
+KB_PER_PAGE = PAGE_SIZE // 1024  # the kernel writes kB and means KiB
 PAGEBLOCK_ORDER = 9
 PAGEBLOCK_PAGES = 1 << PAGEBLOCK_ORDER  # 2 MiB
 MAX_BUDDY_ORDER = 10  # orders 0..10: the largest buddy block is 4 MiB

@@ -78,7 +78,7 @@ def _law(name: str, findings: list[str]) -> Law:
 
 def _mixed(host: Host, zone: Zone) -> Blocks:
     span = host.mem.blocks_of(zone)
-    mine = (host.mem.zone[span] == zone.index + 1) & (host.mem.use[span] == Use.MIXED)
+    mine = (host.mem.zone[span] == zone.id) & (host.mem.use[span] == Use.MIXED)
     blocks: Blocks = np.flatnonzero(mine) + span.start
     return blocks
 
@@ -87,7 +87,7 @@ def _uses_by_zone(host: Host, zone: Zone) -> Pfns:
     """Pages per use in one zone, shape (256,)."""
     mem = host.mem
     span = mem.blocks_of(zone)
-    mine = mem.zone[span] == zone.index + 1
+    mine = mem.zone[span] == zone.id
     counts: Pfns = np.bincount(mem.use[span][mine], minlength=256) * PAGEBLOCK_PAGES
     counts[Use.MIXED] = 0
     mixed = _mixed(host, zone)
@@ -116,7 +116,7 @@ def _cma_counts(host: Host) -> list[str]:
     mem, out = host.mem, []
     for zone in host.zones:
         span = mem.blocks_of(zone)
-        mine = (mem.zone[span] == zone.index + 1) & (mem.mt[span] == Migrate.CMA)
+        mine = (mem.zone[span] == zone.id) & (mem.mt[span] == Migrate.CMA)
         found = int(mem.nfree[span][mine].sum())
         if zone.nr_free_cma != found:
             out.append(

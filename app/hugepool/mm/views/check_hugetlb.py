@@ -7,6 +7,7 @@ from hugepool.mm.kernel import cgroup, hugetlb_cgroup
 from hugepool.mm.machine.cgroups import ROOT
 from hugepool.mm.machine.mappings import HugeMap, Mount
 from hugepool.mm.machine.state import Host, HState
+from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 Charged = Counter[tuple[str, int, int]]  # (kind, cgroup, order) -> huge pages
 
@@ -24,7 +25,8 @@ def owners(host: Host) -> list[str]:
         for head, mapped in private.items():
             if host.mapcounts.get(head, 1) != mapped:
                 out.append(
-                    f"{hs.size} page at {head * 512}: mapped {mapped} times, counted {host.mapcounts.get(head, 1)}"
+                    f"{hs.size} page at {head * PAGEBLOCK_PAGES}: mapped {mapped} times, "
+                    f"counted {host.mapcounts.get(head, 1)}"
                 )
     mapped_more = sum(1 for count in Counter(_private_pages(host)).values() if count > 1)
     return out if mapped_more == len(host.mapcounts) else [*out, "a page that is gone is counted as shared"]

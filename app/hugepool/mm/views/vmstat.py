@@ -10,7 +10,7 @@ from hugepool.mm.machine.cgroups import HugetlbCgroup
 from hugepool.mm.machine.mappings import Mount
 from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Host, HState
-from hugepool.mm.machine.units import PAGE_SIZE, SECTION_PAGES
+from hugepool.mm.machine.units import KB_PER_PAGE, PAGE_SIZE, SECTION_PAGES
 
 
 def mem_total_pages(host: Host) -> int:
@@ -57,12 +57,12 @@ def counters(host: Host) -> dict[str, Any]:
             "min_free_kbytes": host.min_free_kbytes,
         },
         "meminfo_kb": {
-            "MemTotal": mem_total_pages(host) * 4,
+            "MemTotal": mem_total_pages(host) * KB_PER_PAGE,
             "HugePages_Total": default.nr_huge_pages,
             "HugePages_Free": default.free_huge_pages,
             "HugePages_Rsvd": default.resv_shown,
             "HugePages_Surp": default.surplus_huge_pages,
-            "Hugetlb": sum(hs.nr_huge_pages * hs.pages * 4 for hs in pools),
+            "Hugetlb": sum(hs.nr_huge_pages * hs.pages * KB_PER_PAGE for hs in pools),
         },
         "free_plus_pcp_pages": free_plus_pcp_pages(host),
         "zones": _zones(host),
