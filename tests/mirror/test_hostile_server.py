@@ -167,7 +167,7 @@ def test_beside_proc_and_sys_nothing_is_written(
     hostile: Hostile, mirror: Mirror, outside: Path, tmp_path: Path, name: str
 ) -> None:
     hostile.tree["/"] = folder("proc", "sys", name)
-    with pytest.raises(BadAnswer, match="beside proc and sys"):
+    with pytest.raises(BadAnswer, match="next to proc and sys"):
         exported(mirror, tmp_path, force=True)
     assert not (tmp_path / "tree" / name).is_dir()
 
