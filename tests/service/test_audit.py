@@ -10,7 +10,7 @@ from sqlalchemy import Table, create_engine, select, update
 
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
-from hugepool.service import Service, Terms
+from hugepool.service import Damaged, Service, Terms
 from hugepool.settings import Settings
 from hugepool.store import huge_rows, rows
 from hugepool.store import tables as t
@@ -103,7 +103,11 @@ def test_a_stored_field_that_was_changed_is_noticed(
 
 
 def _broken(service: Service) -> set[str]:
-    return {law.law for law in service.audit("lab")[0].laws if not law.ok}
+    """Laws that do not hold.  A row that is not what was written is no host at all."""
+    try:
+        return {law.law for law in service.audit("lab")[0].laws if not law.ok}
+    except Damaged:
+        return {LAW}
 
 
 def test_every_table_of_a_host_is_covered() -> None:
