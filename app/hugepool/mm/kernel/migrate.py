@@ -99,8 +99,11 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
     """Move one huge page in use; False when there is no target.
 
     The target is a free page of the pool while unreserved ones are left, wherever it lies, else a fresh page;
-    a fresh one leaves the source temporary, so that it is released and not pooled.
+    a fresh one leaves the source temporary, so that it is released and not pooled.  An optimised source waits for the
+    deferred-free worker, which keeps up but for the last one: it has freed those from before.
     """
+    if host.deferred_mode == "auto" and not host.profile.restore_waits:
+        run_free_hpage_work(host, call)
     target, fresh = _target(host, call, hs, nids)
     if target is None:
         return False
@@ -111,8 +114,6 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
     else:
         free_huge_page(host, call, hs, head)
     host.count("pgmigrate_success", hs.pages if host.profile.migration_counts_base_pages else 1)
-    if host.deferred_mode == "auto" and not host.profile.restore_waits:  # the worker keeps up
-        run_free_hpage_work(host, call)
     call.emit(Event.HUGE_PAGE_MIGRATED, size=hs.size, pfn=head * 512, target_pfn=target * 512)
     return True
 
