@@ -11,7 +11,7 @@ import numpy as np
 
 from hugepool.fs import account
 from hugepool.fs.pagetypeinfo import CAP, MIGRATE_NAMES
-from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
+from hugepool.mm.kernel.buddy import free_area, free_area_by_type
 from hugepool.mm.kernel.pcp import batch_size, pcp_high
 from hugepool.mm.machine.mmzone import ZONE_NAMES, Use, Zone
 from hugepool.mm.machine.state import Host

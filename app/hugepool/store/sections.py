@@ -195,7 +195,6 @@ def decode(mem: MemoryMap, rows: Sequence[Sequence[Any]]) -> None:
     _decode_stamps(mem, sections, column["first_stamp"], column["stamps"])
     _decode_order(mem, sections, column["first_free_stamp"], column["free_stamps"])
     mem.cma_blocks = np.flatnonzero(mem.mt == Migrate.CMA)
-    mem.resting_blocks = np.flatnonzero(mem.flags & BlockFlag.RESTING)
     mem.count_free_cma()
     mem.dirty[:] = False
 

@@ -152,7 +152,6 @@ zones = Table(
             "managed",
             "nr_free",
             "nr_pcp",
-            "nr_cached",
             "min",
             "low",
             "high",

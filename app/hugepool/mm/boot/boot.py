@@ -77,7 +77,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     mem.order.reset()
     zones = zonelist(nodes, 0, ZONE_NORMAL)
-    alloc_pages(mem, zones, SYSTEM_PAGES, Migrate.UNMOVABLE, ZONE_NORMAL, Use.SYSTEM)
+    alloc_pages(host, zones, SYSTEM_PAGES, Migrate.UNMOVABLE, ZONE_NORMAL, Use.SYSTEM)
     for zone in (zone for zone in host.zones if zone.type != ZONE_MOVABLE):
         type_lone_blocks(host.mem, zone, 0)
     _register_hstates(host, params, call)

@@ -25,7 +25,7 @@ from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when
 )
 from hugepool.mm.commands.commands import Command
 from hugepool.mm.commands.registry import HANDLERS
-from hugepool.mm.kernel import pcp
+from hugepool.mm.kernel.pcp import vmstat_update
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.machine.state import Call, Host
@@ -53,14 +53,13 @@ def apply(host: Host, command: Command, now_ns: int = 0) -> Outcome:
         MMError: refused, nothing of it may be kept.
     """
     call = Call(comm=getattr(command, "comm", "hugepool"), now_ns=now_ns)
+    vmstat_update(host, now_ns)
     try:
         result = HANDLERS[type(command)](host, call, command)
     except MMError as error:
         if error.result is None:
             raise
-        pcp.settle(host, call)
         return Outcome(error.result, error, call.events)
-    pcp.settle(host, call)
     if call.injected:
         result["injected_fault"] = True
     return Outcome(result, None, call.events)

@@ -6,8 +6,6 @@ Source: mm/page_alloc.c alloc_contig_range(), alloc_contig_pages(), free_contig_
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from hugepool.mm.commands.commands import (
     AllocCma,
     AllocContigPages,
@@ -20,15 +18,13 @@ from hugepool.mm.kernel.cma import area_of, cma_alloc, failure_lines
 from hugepool.mm.kernel.contig import (
     alloc_contig_pages,
     alloc_contig_range,
-    assign_range,
-    one_zone,
 )
 from hugepool.mm.kernel.page_alloc import node_zonelist
-from hugepool.mm.kernel.pcp import cache_freed
+from hugepool.mm.kernel.pcp import free_range
 from hugepool.mm.kernel.replace_hugepages import ContigProgress
 from hugepool.mm.machine.errors import ERRNO_NUMBER, BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use
+from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, CmaArea, ContigRange, Host
 from hugepool.mm.machine.tell import counters, vmemmap_of
@@ -124,8 +120,7 @@ def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
     """Free up to ``pages`` of a range from its start, one by one; how many.  An empty range is gone."""
     end = min(kept.end_pfn, kept.start_pfn + pages)
     freed = end - kept.start_pfn
-    assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
-    cache_freed(host, one_zone(host, np.array([kept.start_pfn // PAGEBLOCK_PAGES])), freed)
+    free_range(host, kept.start_pfn, end)
     kept.start_pfn = end
     if kept.start_pfn == kept.end_pfn:
         del host.contig_ranges[kept.range_id]

@@ -6,6 +6,7 @@ isolate_migratepages_block(); mm/hugetlb.c isolate_or_dissolve_huge_page(), allo
 
 import numpy as np
 
+from hugepool.mm.kernel.buddy import has_free_block
 from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_single_pages
@@ -201,7 +202,7 @@ def _none(host: Host) -> Mask:
 def _cannot_be_replaced(host: Host, zone: Zone) -> Mask:
     """Free huge pages that no fresh page was found for: trying them again would fail and change nothing."""
     mem = host.mem
-    if zone.nr_pcp or zone.nr_cached or mem.resting_in(zone).size or huge_source(host, zone.nid, 1, 1):
+    if zone.nr_pcp or has_free_block(mem, zone, movable=True):
         return _none(host)
     settled = (mem.use == Use.HUGETLB) & (mem.mt == Migrate.MOVABLE) & (mem.flags & BlockFlag.GIGANTIC == 0)
     around = host.profile.isolation_pages // PAGEBLOCK_PAGES
@@ -252,7 +253,7 @@ def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool
 
     Growing a pool of many such pages would else try each of them again for every new one.
     """
-    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp or zone.nr_cached:
+    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp:
         return False
     types = host.mem.mt[_blocks_around(host, start, start + pages)]
     return bool((types == Migrate.MOVABLE).all())

@@ -12,14 +12,14 @@ from hugepool.mm.kernel.hugetlb_page import (
     account_pages,
     dequeue,
     dequeue_page,
-    huge_source,
+    fresh_huge_pages,
     run_free_hpage_work,
-    take_huge_blocks,
 )
 from hugepool.mm.kernel.hugetlb_reserve import free_huge_page, free_temporary_page
 from hugepool.mm.kernel.optimize import optimize
 from hugepool.mm.kernel.page_alloc import alloc_pages, zonelist
 from hugepool.mm.kernel.page_isolation import pages_of_use
+from hugepool.mm.kernel.pcp import free_pages
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
@@ -52,9 +52,9 @@ def migrate_pages(host: Host, pfns: Pfns, use: Use, nids: Sequence[int]) -> int:
     if pfns.size == 0:
         return 0
     zones = [z for z in zonelist(host.nodes, nids[0], ZONE_MOVABLE) if z.nid in nids]
-    goal = alloc_pages(host.mem, zones, pfns.size, Migrate.MOVABLE, ZONE_MOVABLE, use)
+    goal = alloc_pages(host, zones, pfns.size, Migrate.MOVABLE, ZONE_MOVABLE, use)
     source = pfns[: goal.size]
-    host.mem.assign_pages(source, Use.BUDDY)
+    free_pages(host, source)
     move_owner(host, source, goal)
     return int(goal.size)
 
@@ -131,9 +131,8 @@ def _target(host: Host, call: Call, hs: HState, nids: Sequence[int]) -> tuple[in
     if hs.gigantic:
         return None, False
     for nid in nids:
-        source = huge_source(host, nid, 1, 1)
-        if source is not None:
-            heads = take_huge_blocks(host, source[0], 1)
+        heads = fresh_huge_pages(host, nid, 1)
+        if heads.size:
             optimize(host, call, hs, heads)
             account_pages(host, hs, heads, +1)
             return int(heads[0]), True

@@ -1,80 +1,346 @@
-"""Single pages that were freed lately wait on the list of the CPU that freed them.
+"""The lists of CPUs as the kernel keeps them: refilled from the buddy, flushed to it, drained.
 
-They are free in every counter here.  A huge page cannot count on them: watermarks do not see them (``nr_cached``), and
-a pageblock with one of them in it is not whole in the buddy (``MemoryMap.resting_blocks``) until the list is drained.
+Each zone has a set of lists for every CPU, with one count and one limit for all of them.  Pages on them are free in no
+counter of the zone, and do not merge.
 
-Source: mm/page_alloc.c (5.14, 6.1, 6.12): free_unref_page_commit(), nr_pcp_free(), nr_pcp_high(), zone_batchsize().
+Source: mm/page_alloc.c (5.14, 6.1, 6.12): __rmqueue_pcplist(), nr_pcp_alloc(), free_unref_page_commit(),
+nr_pcp_high(), nr_pcp_free(), free_pcppages_bulk(), drain_pages_zone(), zone_batchsize(), zone_highsize().
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 
-from hugepool.mm.machine.mmzone import Pfns, Use, Zone
+from hugepool.mm.kernel.buddy import take_pages
+from hugepool.mm.machine.mmzone import Migrate, Pfns, Use, Zone
+from hugepool.mm.machine.pcp_lists import PCP_ORDERS, PCP_TYPES, PerCpuPages
 from hugepool.mm.machine.profile import KernelProfile
-from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.machine.units import PAGEBLOCK_PAGES
+from hugepool.mm.machine.state import Host
+from hugepool.mm.machine.units import PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
 BATCH_ZONE_SHARE = 256  # pages of a zone that its batch is a quarter of, at most: 1 MiB
+SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX: a batch grows to 32 times its size
+LARGEST_FRACTION = 8  # MIN_PERCPU_PAGELIST_HIGH_FRACTION: the share of a zone that a moving limit may reach
+TICK_NS = 1_000_000_000  # between two updates of a CPU's counters: sysctl vm.stat_interval
+MAX_TICKS = 64  # after which every list is down to its lowest limit
+SMALL_LISTS = (len(PCP_ORDERS) - 1) * PCP_TYPES  # lists of orders 0 to 3
+
+
+# -- sizes ------------------------------------------------------------------------------------------------
 
 
 def batch_size(zone: Zone) -> int:
-    """Pages that go to the buddy or come from it at once: 63 for zones of 256 MiB and more."""
+    """Pages that go to the buddy or come from it at once: 63 for zones of 1 GiB and more."""
     batch = max(1, min(zone.managed >> 10, BATCH_ZONE_SHARE) // 4)
     return max(1, (1 << (batch + batch // 2).bit_length() - 1) - 1)
 
 
 def pcp_high(host: Host, zone: Zone) -> int:
-    """Pages that the list of one CPU holds: the low watermark, or a fraction of the zone, shared by the node's CPUs.
+    """Pages that the lists of one CPU hold: the low watermark, or a fraction of the zone, shared by the node's CPUs.
 
     Source: mm/page_alloc.c zone_highsize() (5.14).
     """
-    fraction = host.percpu_pagelist_high_fraction
+    return _high(host, zone, host.percpu_pagelist_high_fraction)
+
+
+def _high(host: Host, zone: Zone, fraction: int) -> int:
     pages = zone.managed // fraction if fraction else zone.low
-    return pages // max(1, len(host.nodes[zone.nid].cpus))
+    cpus = len(host.nodes[zone.nid].cpus) or sum(len(node.cpus) for node in host.nodes)
+    return max(pages // max(1, cpus), batch_size(zone) << 2)
 
 
-def resting(profile: KernelProfile, held: int, freed: int, high: int, batch: int) -> int:
-    """Pages on a list that held some, after ``freed`` more in a row without an allocation.
+def _high_max(host: Host, zone: Zone) -> int:
+    """How far the limit may move, where it moves (6.7+)."""
+    if not host.profile.pcp_high_moves or host.percpu_pagelist_high_fraction:
+        return pcp_high(host, zone)
+    return _high(host, zone, LARGEST_FRACTION)
 
-    A full list gives a part back that grows in such a row: it doubles each time, or is (6.12) as many as were freed.
+
+def number_of(profile: KernelProfile, order: int, mt: int) -> int:
+    """The number of a list: orders 0 to 3 by type; of order 9 by type (5.14), or movable and other ones (6.x)."""
+    kind = mt if mt < PCP_TYPES else int(Migrate.MOVABLE)
+    if order < PAGEBLOCK_ORDER:
+        return order * PCP_TYPES + kind
+    return SMALL_LISTS + (kind if profile.pcp_round_robin else int(kind == Migrate.MOVABLE))
+
+
+def order_of_list(number: int) -> int:
+    """The order of a list's blocks."""
+    return number // PCP_TYPES if number < SMALL_LISTS else PAGEBLOCK_ORDER
+
+
+def pages_of(host: Host, zone: Zone, cpu: int | None = None) -> PerCpuPages:
+    """The lists of a CPU for a zone, of the running one unless it is named; there when they are asked for."""
+    cpu = host.cpu if cpu is None else cpu
+    found = zone.pcp.get(cpu)
+    if found is None:
+        found = zone.pcp[cpu] = PerCpuPages()
+    return found
+
+
+# -- refilling --------------------------------------------------------------------------------------------
+
+
+def refill_size(host: Host, zone: Zone, pcp: PerCpuPages, order: int) -> int:
+    """Blocks that an empty list asks the buddy for.
+
+    Until 6.6 a batch; later one that doubles from refill to refill until something is freed.
+    Source: mm/page_alloc.c __rmqueue_pcplist() (5.14), nr_pcp_alloc() (6.12).
     """
-    left, flushes = freed, 0
-    while left >= high - held:
-        step = max(1, high - held)
-        left, held = left - step, held + step
-        part = freed - left if profile.pcp_flush_counts else batch << min(flushes, high.bit_length())
-        if profile.pcp_flush_max_shift is not None:
-            part = min(part, batch << profile.pcp_flush_max_shift)
-        held = max(0, held - max(batch, min(part, high - batch)))
-        flushes += 1
-    return held + left
+    base = 1 if zone.pcp_disabled else batch_size(zone)
+    batch = base
+    if host.profile.pcp_high_moves and not zone.pcp_disabled:
+        low, top = pcp_high(host, zone), _high_max(host, zone)
+        pcp.high = min(max(pcp.high, low), top)
+        batch = base if order else base << pcp.alloc_factor
+        if low != top and not zone.below_high:
+            pcp.high = min(pcp.high + batch, top)
+        if order == 0:
+            most = max(pcp.high - pcp.count - base, base)
+            if batch <= most and pcp.alloc_factor < SCALE_MAX:
+                pcp.alloc_factor += 1
+            batch = min(batch, most)
+    return max(batch >> order, 2) if batch > 1 else 1
 
 
-def free_movable_pages(host: Host, pfns: Pfns) -> None:
-    """Give single movable pages back in the order given: the last ones rest on the list."""
-    host.mem.assign_pages(pfns, Use.BUDDY)
-    zone_ids = host.mem.zone[pfns // PAGEBLOCK_PAGES]
-    freed = np.bincount(zone_ids, minlength=len(host.zones) + 1).tolist()
-    for zone in host.zones:
-        count = freed[zone.index + 1]
-        if count:
-            held, high, batch = zone.nr_cached + zone.nr_pcp, pcp_high(host, zone), batch_size(zone)
-            left = resting(host.profile, held, count, high, batch)
-            zone.nr_cached = max(0, left - zone.nr_pcp)
-            mine = np.flatnonzero(zone_ids == zone.index + 1)
-            host.mem.rest(pfns[mine[count - min(left, count) :]])
+def note_refills(host: Host, zone: Zone, pcp: PerCpuPages, times: int) -> None:
+    """As many more refills of pageblocks raise the limit, where it moves."""
+    if host.profile.pcp_high_moves and not zone.below_high and not zone.pcp_disabled:
+        pcp.high = min(pcp.high + times * batch_size(zone), max(pcp.high, _high_max(host, zone)))
 
 
-def settle(host: Host, call: Call) -> None:
-    """Restores of a command took frames: from the list first, where vmemmap frames that rest are unmovable, too.
+def note_allocations(pcp: PerCpuPages, requests: int) -> None:
+    """Requests in a row halve what is remembered of a row of frees."""
+    shift = min(requests, 31)
+    pcp.free_factor >>= shift
+    pcp.free_count >>= shift
 
-    They are with Debian's 6.x, whose boot memory begins so; on 5.14 they are movable, and of no use to a restore.
+
+# -- freeing ----------------------------------------------------------------------------------------------
+
+
+def free_pages(host: Host, pfns: Pfns, order: int = 0) -> None:
+    """Free blocks of an order one after the other: onto the lists of the running CPU.
+
+    What lies in isolated pageblocks goes to the buddy at once, as does all of a zone whose lists are switched off.
+    Source: mm/page_alloc.c free_unref_page() (5.14).
     """
-    if host.profile.deferred_init:
-        for index, frames in call.restored_frames.items():
-            zone = host.zones[index]
-            zone.nr_cached = max(0, zone.nr_cached - frames)
+    if pfns.size == 0:
+        return
+    mem = host.mem
+    blocks = pfns // PAGEBLOCK_PAGES
+    zone_ids, types = mem.zone[blocks], mem.mt[blocks]
+    direct = [pfns[types == Migrate.ISOLATE]]
+    listed = types != Migrate.ISOLATE
+    for zone_id in np.unique(zone_ids[listed]).tolist():
+        zone = mem.zones[zone_id - 1]
+        mine = listed & (zone_ids == zone_id)
+        if zone.pcp_disabled:
+            direct.append(pfns[mine])
+            continue
+        flushed = _commit(host, zone, pfns[mine], types[mine], order)
+        _to_buddy(host, flushed)
+    _to_buddy(host, [(order, np.concatenate(direct))])
 
 
-def cache_freed(host: Host, zone: Zone, count: int) -> None:
-    """Single pages were given back between others that were taken: they rest as far as the list holds them."""
-    zone.nr_cached = min(zone.nr_cached + count, max(0, pcp_high(host, zone) - zone.nr_pcp))
+def free_range(host: Host, start_pfn: int, end_pfn: int) -> None:
+    """Free pages in a row one by one, as a contiguous range is given back.
+
+    Source: mm/page_alloc.c free_contig_range() (5.14).
+    """
+    for first in range(start_pfn, end_pfn, PAGEBLOCK_PAGES):
+        free_pages(host, np.arange(first, min(end_pfn, first + PAGEBLOCK_PAGES)))
+
+
+def _commit(host: Host, zone: Zone, pfns: Pfns, types: Pfns, order: int) -> list[tuple[int, Pfns]]:
+    """Put blocks of one zone on lists; what was flushed meanwhile, in order."""
+    pcp, batch, size = pages_of(host, zone), batch_size(zone), 1 << order
+    numbers = np.array([number_of(host.profile, order, mt) for mt in range(len(Migrate))])[types]
+    assign(host, pfns, order, Use.PCP)
+    flushed: list[tuple[int, Pfns]] = []
+    done = 0
+    while done < pfns.size:
+        high = _limit(host, zone, pcp)
+        step = min(pfns.size - done, max(1, -(-(high - pcp.count) // size)))
+        _push(pcp, pfns[done : done + step], numbers[done : done + step])
+        done += step
+        pcp.count += step * size
+        _note_frees(host, pcp, step, size, batch)
+        high = _limit_after_free(host, zone, pcp, batch)
+        if pcp.count >= high:
+            count = _flush_size(host, pcp, high, batch)
+            flushed += flush(host, pcp, count, int(numbers[done - 1]))
+            freed = sum(part.size << part_order for part_order, part in flushed)
+            if zone.below_high and zone.nr_free + freed > zone.high + zone.lowmem_reserve[-1]:
+                zone.below_high = False
+    return flushed
+
+
+def _push(pcp: PerCpuPages, pfns: Pfns, numbers: Pfns) -> None:
+    first = int(numbers[0])
+    if (numbers == first).all():
+        pcp.list_of(first).push(pfns)
+        return
+    for number in np.unique(numbers).tolist():
+        pcp.list_of(number).push(pfns[numbers == number])
+
+
+def _note_frees(host: Host, pcp: PerCpuPages, blocks: int, size: int, batch: int) -> None:
+    pcp.alloc_factor >>= min(blocks, 31)
+    if host.profile.pcp_high_moves:
+        missing = (batch << SCALE_MAX) - pcp.free_count
+        pcp.free_count += min(blocks, max(0, -(-missing // size))) * size
+
+
+def _limit(host: Host, zone: Zone, pcp: PerCpuPages) -> int:
+    """Pages on the lists at which the next free flushes some."""
+    low = pcp_high(host, zone)
+    if not host.profile.pcp_high_moves:
+        return low
+    pcp.high = min(max(pcp.high, low), _high_max(host, zone))
+    return low if zone.below_high else pcp.high
+
+
+def _limit_after_free(host: Host, zone: Zone, pcp: PerCpuPages, batch: int) -> int:
+    """The same after a free, which can move it (6.12).  Source: mm/page_alloc.c nr_pcp_high() (6.12)."""
+    low, top = pcp_high(host, zone), _high_max(host, zone)
+    if not host.profile.pcp_high_moves or low == top:
+        return low
+    high = pcp.high
+    if zone.below_high:
+        pcp.high = max(high - max(pcp.free_count, batch), low)
+        return max(pcp.count, low)
+    if pcp.count >= high:
+        pcp.high = min(max(pcp.high, pcp.free_count + batch), top)
+    return high
+
+
+def _flush_size(host: Host, pcp: PerCpuPages, high: int, batch: int) -> int:
+    """Pages that go back to the buddy when the lists are full.
+
+    Source: mm/page_alloc.c nr_pcp_free() (5.14, 6.1, 6.12).
+    """
+    if high < batch:
+        return 1
+    least, most = batch, high - batch
+    if host.profile.pcp_high_moves:
+        return max(least, min(pcp.free_count, most)) if most >= least else least
+    part = batch << pcp.free_factor
+    limit = host.profile.pcp_flush_max_shift
+    if part < most and (limit is None or pcp.free_factor < limit):
+        pcp.free_factor += 1
+    return max(least, min(part, most)) if most >= least else most
+
+
+def flush(host: Host, pcp: PerCpuPages, count: int, first: int) -> list[tuple[int, Pfns]]:
+    """Take at least ``count`` pages off the lists, each from its oldest end: (order, blocks) in order.
+
+    5.14 goes round the lists, and takes the more of a list the more empty ones it passed; later kernels empty the list
+    ``first`` before the others.
+    Source: mm/page_alloc.c free_pcppages_bulk() (5.14, 6.1).
+    """
+    count = min(pcp.count, count)
+    taken: list[tuple[int, Pfns]] = []
+    lists = SMALL_LISTS + (PCP_TYPES if host.profile.pcp_round_robin else 2)
+    number, turn = (0, 0) if host.profile.pcp_round_robin else (first - 1, 0)
+    while count > 0:
+        while True:
+            turn += 1
+            number = (number + 1) % lists
+            if pcp.list_of(number).size:
+                break
+        if turn == lists or not host.profile.pcp_round_robin:
+            turn = count
+        order = order_of_list(number)
+        part = pcp.list_of(number).pop_oldest(min(turn, -(-count >> order)))
+        turn -= int(part.size)
+        count -= int(part.size) << order
+        pcp.count -= int(part.size) << order
+        taken.append((order, part))
+    return taken
+
+
+def vmstat_update(host: Host, now_ns: int) -> None:
+    """Seconds have passed since the last command: in each the limit of the lists falls by an eighth, where it moves.
+
+    What is on the lists above their limit is flushed.
+    Source: mm/vmstat.c refresh_cpu_vm_stats(), mm/page_alloc.c decay_pcp_high() (6.12).
+    """
+    if host.last_tick_ns is None or now_ns < host.last_tick_ns:
+        host.last_tick_ns = now_ns
+    ticks = (now_ns - host.last_tick_ns) // TICK_NS
+    host.last_tick_ns += ticks * TICK_NS
+    if not host.profile.pcp_high_moves:
+        return
+    for _ in range(min(ticks, MAX_TICKS)):
+        for zone in host.zones:
+            for cpu in sorted(zone.pcp):
+                _decay(host, zone, zone.pcp[cpu])
+
+
+def _decay(host: Host, zone: Zone, pcp: PerCpuPages) -> None:
+    low = pcp_high(host, zone)
+    pcp.high = max(pcp.count - (batch_size(zone) << SCALE_MAX), pcp.high - (pcp.high >> 3), low)
+    if pcp.count > pcp.high:
+        _to_buddy(host, flush(host, pcp, pcp.count - pcp.high, 0))
+
+
+def adopt(host: Host, zone: Zone, pfns: Pfns, cpu: int) -> None:
+    """Put single pages that a CPU's lists are known to hold on these lists, the lowest to be used first."""
+    pcp = pages_of(host, zone, cpu)
+    types = host.mem.mt[pfns // PAGEBLOCK_PAGES]
+    numbers = np.array([number_of(host.profile, 0, mt) for mt in range(len(Migrate))])[types]
+    _push(pcp, pfns[::-1], numbers[::-1])
+    pcp.count += int(pfns.size)
+
+
+def flush_to_buddy(host: Host, zone: Zone, count: int) -> None:
+    """Give at least so many pages of the running CPU's lists back."""
+    pcp = pages_of(host, zone)
+    _to_buddy(host, flush(host, pcp, count, 0))
+
+
+def keep_on_lists(host: Host, zone: Zone, count: int) -> None:
+    """Take so many free pages onto the running CPU's list of movable ones, behind what is there."""
+    pcp = pages_of(host, zone)
+    found = take_pages(host.mem, zone, count, Migrate.MOVABLE, Use.PCP)
+    pcp.list_of(number_of(host.profile, 0, Migrate.MOVABLE)).refill(found)
+    pcp.count += int(found.size)
+
+
+def drain(host: Host, zones: Iterable[Zone]) -> bool:
+    """Give all pages on the lists of zones back to the buddy; whether there were any.
+
+    Source: mm/page_alloc.c drain_all_pages(), drain_pages_zone() (5.14).
+    """
+    drained = False
+    for zone in zones:
+        for cpu in sorted(zone.pcp):
+            pcp = zone.pcp[cpu]
+            if pcp.count:
+                _to_buddy(host, flush(host, pcp, pcp.count, 0))
+                drained = True
+    return drained
+
+
+def assign(host: Host, pfns: Pfns, order: int, use: Use) -> None:
+    """Give blocks of an order a use."""
+    if order >= PAGEBLOCK_ORDER:
+        host.mem.assign_blocks(pfns // PAGEBLOCK_PAGES, use)
+    elif order == 0:
+        host.mem.assign_pages(pfns, use)
+    else:
+        host.mem.assign_pages((pfns[:, None] + np.arange(1 << order)).ravel(), use)
+
+
+def _to_buddy(host: Host, parts: list[tuple[int, Pfns]]) -> None:
+    """Free blocks to the buddy, one after the other."""
+    at = 0
+    while at < len(parts):
+        order, end = parts[at][0], at + 1
+        while end < len(parts) and parts[end][0] == order:
+            end += 1
+        pfns = np.concatenate([part for _, part in parts[at:end]]) if end > at + 1 else parts[at][1]
+        if pfns.size:
+            assign(host, pfns, order, Use.BUDDY)
+        at = end

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hugepool.mm.machine.free_order import FreeOrder
+from hugepool.mm.machine.pcp_lists import PerCpuPages
 from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
 
 Pfns = npt.NDArray[np.int64]
@@ -94,7 +95,6 @@ class BlockFlag:
     STAYS = 8  # in use, and cannot be migrated before it is freed (6.18)
     QUEUED = 16  # waits for the deferred-free worker
     HEAD = 32  # first pageblock of a huge page
-    RESTING = 128  # free, but a page of it waits on the list of a CPU
     SPOILT = 64  # has a poisoned page in it (5.14): freeing it loses all of it
 
 
@@ -129,9 +129,10 @@ FIRST_ROWS = 64
 class Zone:
     """One zone of one node.  All sizes in 4 KiB pages; ``lowmem_reserve`` by zone type.
 
-    ``nr_cached``: free pages that a kernel would hold on the list of the CPU that freed them.  They are free in
-    every counter; only a huge page cannot count on them.  ``cma``: pages of CMA areas; ``nr_free_cma``: those of
-    them that are free, and not isolated; ``nr_isolated``: free pages of isolated pageblocks, while a range is emptied.
+    ``nr_pcp``: pages on the lists of CPUs, which ``pcp`` has by CPU; ``pcp_disabled``: they take none while a part of
+    the zone goes offline; ``below_high``: a request found fewer free pages than the high watermark (6.7+).
+    ``cma``: pages of CMA areas; ``nr_free_cma``: those of them that are free, and not isolated; ``nr_isolated``: free
+    pages of isolated pageblocks, while a range is emptied.
     """
 
     index: int
@@ -143,7 +144,6 @@ class Zone:
     managed: int = 0
     nr_free: int = 0
     nr_pcp: int = 0
-    nr_cached: int = 0
     min: int = 0
     low: int = 0
     high: int = 0
@@ -151,6 +151,9 @@ class Zone:
     cma: int = 0
     nr_free_cma: int = 0
     nr_isolated: int = 0
+    pcp_disabled: bool = False
+    below_high: bool = False
+    pcp: dict[int, PerCpuPages] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -197,8 +200,7 @@ class MemoryMap:
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
     section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``isolated_blocks``: those isolated
-    now; ``resting_blocks``: wholly free ones that have pages on the list of a CPU, rising; ``order``: which
-    free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
+    now; ``order``: which free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
     not free lies outside; ``detail`` uint8, ``pte`` int64, of shape (rows, 512).  ``kept``: vmemmap pages that an
     optimised huge page keeps.
     """
@@ -229,7 +231,6 @@ class MemoryMap:
         self.dirty = np.zeros(nr_sections, np.bool_)
         self.cma_blocks: Blocks = np.empty(0, np.int64)
         self.isolated_blocks: Blocks = np.empty(0, np.int64)
-        self.resting_blocks: Blocks = np.empty(0, np.int64)
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
         self.lone_span: list[tuple[int, int]] = []
@@ -320,13 +321,16 @@ class MemoryMap:
         self._touched(blocks, use)
 
     def assign_pages(self, pfns: Pfns, use: Use) -> None:
-        """Give single pages (unique, any order) one use; zone counters follow."""
+        """Give single pages (unique, one after the other) one use; zone counters follow.
+
+        A pageblock that becomes free in whole is on the buddy's list from its last page on.
+        """
         if pfns.size == 0:
             return
-        block = pfns >> 9
+        block, in_turn = pfns >> 9, None
         if block.size > 1 and np.any(block[1:] < block[:-1]):
-            pfns = np.sort(pfns)
-            block = pfns >> 9
+            in_turn = np.argsort(block, kind="stable")
+            pfns, block = pfns[in_turn], block[in_turn]
         first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
         blocks = block[first]
         self._expand(blocks)
@@ -342,6 +346,8 @@ class MemoryMap:
         )
         self.nfree[blocks] = (self.nfree[blocks].astype(np.int64) + free).astype(np.uint16)
         self._collapse(blocks)
+        if in_turn is not None:
+            blocks = blocks[np.argsort(np.maximum.reduceat(in_turn, first), kind="stable")]
         self._touched(blocks, use)
 
     def assign_masked(self, blocks: Blocks, mask: Mask, use: Use) -> None:
@@ -387,34 +393,6 @@ class MemoryMap:
         """Free pageblocks go to the tail of their list, as what comes back from isolation or goes online does."""
         free = blocks[self.use[blocks] == Use.BUDDY]
         self.order.put_last(free, self.zone[free])
-
-    def rest(self, pfns: Pfns) -> None:
-        """Free pages wait on the list of a CPU: pageblocks with one of them are not whole in the buddy."""
-        blocks = np.unique(pfns // PAGEBLOCK_PAGES)
-        whole = blocks[self.use[blocks] == Use.BUDDY]
-        self.flags[whole] |= BlockFlag.RESTING
-        self.resting_blocks = np.union1d(self.resting_blocks, whole)
-        self.mark_dirty(whole)
-        self._widen_lone_span(whole)
-
-    def resting_in(self, zone: Zone) -> Blocks:
-        """The pageblocks of a zone that have pages on the list of a CPU."""
-        blocks: Blocks = self.resting_blocks[self.zone[self.resting_blocks] == zone.index + 1]
-        return blocks
-
-    def take_up(self, zone: Zone) -> None:
-        """What waited on the list of a CPU is in the buddy again: pageblocks that it makes whole are freed last."""
-        blocks = self.resting_in(zone)
-        if blocks.size:
-            self._end_rest(blocks)
-            self.order.put_first(blocks, self.zone[blocks])
-            self._lower_hints(blocks)
-            self._widen_lone_span(blocks)
-
-    def _end_rest(self, blocks: Blocks) -> None:
-        self.flags[blocks] &= 255 - BlockFlag.RESTING
-        self.resting_blocks = np.setdiff1d(self.resting_blocks, blocks)
-        self.mark_dirty(blocks)
 
     def split_off(self, blocks: Blocks) -> None:
         """Pageblocks were taken; their buddies that stay free are blocks of their own now, freed last."""
@@ -546,8 +524,6 @@ class MemoryMap:
 
     def _touched(self, blocks: Blocks, use: Use) -> None:
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
-        if self.resting_blocks.size:
-            self._end_rest(np.intersect1d(blocks, self.resting_blocks))
         self.count_free_cma()
         if self.isolated_blocks.size:
             self._count_isolated()
@@ -569,8 +545,6 @@ class MemoryMap:
 
     def _whole(self, where: Blocks | slice) -> Mask:
         whole: Mask = self.use[where] == Use.BUDDY
-        if self.resting_blocks.size:
-            whole &= self.flags[where] & BlockFlag.RESTING == 0
         return whole
 
     def _lower_hints(self, blocks: Blocks) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hugepool.mm.kernel.page_alloc import free_area
+from hugepool.mm.kernel.buddy import free_area
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import (
     IS_MANAGED,
@@ -258,11 +258,8 @@ def _deferred(host: Host) -> list[str]:
 
 
 def _lists(host: Host) -> list[str]:
-    """What was freed or put back since the boot is on its zone's list, once, or waits on the list of a CPU."""
+    """What was freed or put back since the boot is on its zone's list, once."""
     mem, broken = host.mem, []
-    waiting = np.flatnonzero(mem.flags & BlockFlag.RESTING)
-    if not np.array_equal(waiting, mem.resting_blocks) or (mem.use[waiting] != Use.BUDDY).any():
-        broken.append("pageblocks that wait on the list of a CPU: flags, list and uses differ")
     for zone in host.zones:
         span = mem.blocks_of(zone)
         placed = np.flatnonzero(mem.free_in(zone, span) & (mem.order.stamp[span] != 0)) + span.start
