@@ -18,8 +18,7 @@ from hugepool.mm.boot.image import MachineImage, PoolImage, ZoneImage
 from hugepool.mm.boot.layout import FIRMWARE_HOLES, KERNEL_START, type_boot_memory
 from hugepool.mm.kernel import hugetlb_page, hugetlbfs
 from hugepool.mm.kernel.huge_blocks import type_lone_blocks
-from hugepool.mm.kernel.page_isolation import pages_of_use
-from hugepool.mm.kernel.pcp import adopt
+from hugepool.mm.kernel.pcp import adopt_lists
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mappings import HugeMap
@@ -98,7 +97,9 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     _optimize_imported(host, budgets, pages)
     for budget in budgets:
         _fill(host, budget)
-    _adopt_lists(host)
+    for zone in host.zones:
+        if zone.nr_pcp:
+            adopt_lists(host, zone)
     _adopt_pools(host, pages)
     _take_over_watermarks(image, nodes)
     mem.order.reset()
@@ -524,17 +525,6 @@ def _movable_share(host: Host, budget: _Budget) -> int:
     if budget.zone.type == ZONE_MOVABLE:
         return budget.used
     return int(known) if known is not None else 0
-
-
-def _adopt_lists(host: Host) -> None:
-    """The pages that lie on the lists of CPUs are on those of the first CPU of their node."""
-    mem = host.mem
-    for zone in host.zones:
-        if zone.nr_pcp:
-            span = mem.blocks_of(zone)
-            mine = np.flatnonzero(mem.zone[span] == zone.index + 1) + span.start
-            cpus = host.nodes[zone.nid].cpus
-            adopt(host, zone, pages_of_use(mem, mine, Use.PCP), cpus[0] if cpus else 0)
 
 
 # -- pools ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from hugepool.mm.kernel.buddy import take_pages
-from hugepool.mm.machine.mmzone import Migrate, Pfns, Use, Zone
+from hugepool.mm.machine.mmzone import Migrate, Pfns, Use, Zone, pages_in
 from hugepool.mm.machine.pcp_lists import PCP_ORDERS, PCP_TYPES, PerCpuPages
 from hugepool.mm.machine.profile import KernelProfile
 from hugepool.mm.machine.state import Host
@@ -285,12 +285,20 @@ def _decay(host: Host, zone: Zone, pcp: PerCpuPages) -> None:
         _to_buddy(host, flush(host, pcp, pcp.count - pcp.high, 0))
 
 
-def adopt(host: Host, zone: Zone, pfns: Pfns, cpu: int) -> None:
-    """Put single pages that a CPU's lists are known to hold on these lists, the lowest to be used first."""
-    pcp = pages_of(host, zone, cpu)
-    types = host.mem.mt[pfns // PAGEBLOCK_PAGES]
-    numbers = np.array([number_of(host.profile, 0, mt) for mt in range(len(Migrate))])[types]
-    _push(pcp, pfns[::-1], numbers[::-1])
+def adopt_lists(host: Host, zone: Zone) -> None:
+    """Put the single pages that are known to lie on lists of CPUs on those of the first CPU of their node.
+
+    The lowest is the first to be used.
+    """
+    mem, cpus = host.mem, host.nodes[zone.nid].cpus
+    span = mem.blocks_of(zone)
+    mine = np.flatnonzero(mem.zone[span] == zone.index + 1) + span.start
+    whole, mixed = mine[mem.use[mine] == Use.PCP], mine[mem.use[mine] == Use.MIXED]
+    row, offset = np.nonzero(mem.detail[mem.slot[mixed]] == Use.PCP)
+    pfns = np.sort(np.concatenate((pages_in(whole), mixed[row] * PAGEBLOCK_PAGES + offset)))[::-1]
+    numbers = np.array([number_of(host.profile, 0, mt) for mt in range(len(Migrate))])
+    pcp = pages_of(host, zone, cpus[0] if cpus else 0)
+    _push(pcp, pfns, numbers[mem.mt[pfns // PAGEBLOCK_PAGES]])
     pcp.count += int(pfns.size)
 
 

@@ -5,7 +5,7 @@ A list is used from its head, which is the page freed last.  The oldest page goe
 Source: include/linux/mmzone.h struct per_cpu_pages (5.14, 6.1, 6.12).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,12 @@ class PageList:
     def __deepcopy__(self, memo: dict[int, Any]) -> "PageList":
         """A copy has no spare room."""
         return PageList(self.items())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same blocks in the same order."""
+        return isinstance(other, PageList) and np.array_equal(self.items(), other.items())
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
     @property
     def size(self) -> int:
@@ -70,7 +76,7 @@ class PageList:
         self._begin, self._end = 0, int(self._items.size)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class PerCpuPages:
     """The lists of one CPU for one zone.
 
@@ -85,6 +91,18 @@ class PerCpuPages:
     alloc_factor: int = 0
     high: int = 0
     lists: dict[int, PageList] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same; a list that is empty is as good as none."""
+        if not isinstance(other, PerCpuPages):
+            return False
+        names = [f.name for f in fields(self) if f.name != "lists"]
+        return all(getattr(self, n) == getattr(other, n) for n in names) and self._held() == other._held()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def _held(self) -> dict[int, PageList]:
+        return {number: listed for number, listed in self.lists.items() if listed.size}
 
     def list_of(self, number: int) -> PageList:
         """A list by its number; there when it is asked for."""
