@@ -10,6 +10,7 @@ import numpy as np
 
 from hugepool.mm.kernel.buddy import has_free_block
 from hugepool.mm.kernel.gigantic import alloc_gigantic_block
+from hugepool.mm.kernel.growing import grow_together
 from hugepool.mm.kernel.hugetlb_page import (
     ResizeResult,
     account_pages,
@@ -94,6 +95,13 @@ def _grow(
     late: list[Blocks] = []  # kernels that optimise the whole batch at the end
     waiting = 0
     while persistent(hs) + waiting < count:
+        nid = ring(allowed, hs.next_nid_to_alloc)[0]
+        together = NO_BLOCKS
+        if len(allowed) == 1:
+            together = grow_together(host, call, hs, nid, count - persistent(hs))
+        if together.size:
+            _add_new_pages(host, hs, together, result)
+            continue
         heads = _alloc_fresh(host, call, hs, min(count - persistent(hs) - waiting, ULONG_MAX), allowed)
         if heads.size == 0:
             result.stopped = {nid: _why_no_page(host, call, hs, nid) for nid in allowed}
@@ -109,6 +117,10 @@ def _grow(
 
 def _prep_new_pages(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> None:
     optimize(host, call, hs, heads, batched=True)
+    _add_new_pages(host, hs, heads, result)
+
+
+def _add_new_pages(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
     account_pages(host, hs, heads, +1)
     enqueue(host, hs, heads)
     result.allocated += int(heads.size)

@@ -109,7 +109,7 @@ def remap_free(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pfns | 
     width = hs.nr_free_vmemmap_pages + int(fresh is not None)
     frames = np.empty((heads.size, width), np.int64)
     if regular.any():
-        frames[regular] = _regular_frames(mem, hs, heads[regular])
+        frames[regular] = regular_frames(mem, hs, heads[regular])
     if not regular.all():
         frames[~regular] = _remap_words(mem, hs, heads[~regular], fresh)
     mem.flags[heads] |= BlockFlag.OPTIMIZED
@@ -130,7 +130,7 @@ def _all_regular(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
     return regular
 
 
-def _regular_frames(mem: MemoryMap, hs: HState, heads: Blocks) -> Pfns:
+def regular_frames(mem: MemoryMap, hs: HState, heads: Blocks) -> Pfns:
     """The frames that optimising huge pages with regular tables frees, one row for each."""
     sections = heads // BLOCKS_PER_SECTION
     if hs.gigantic:
@@ -140,6 +140,26 @@ def _regular_frames(mem: MemoryMap, hs: HState, heads: Blocks) -> Pfns:
     first = mem.vmemmap_pfn[sections] + heads % BLOCKS_PER_SECTION * VMEMMAP_PER_BLOCK
     frames: Pfns = first[:, None] + np.arange(mem.kept, VMEMMAP_PER_BLOCK)
     return frames
+
+
+def pattern_of(mem: MemoryMap, hs: HState, heads: Blocks) -> tuple[Blocks, Mask]:
+    """The same frames of huge pages of 2 MiB as pageblocks and a mask of their pages."""
+    sections = vmemmap_sections(hs, heads)
+    row_of = np.zeros(int(sections[-1] - sections[0]) + 1, np.int64)
+    row_of[sections - sections[0]] = np.arange(sections.size)
+    freed = np.zeros((sections.size, BLOCKS_PER_SECTION), np.bool_)
+    freed[row_of[heads // BLOCKS_PER_SECTION - sections[0]], heads % BLOCKS_PER_SECTION] = True
+    mask: Mask = freed.repeat(VMEMMAP_PER_BLOCK, axis=1)
+    mask.reshape(sections.size, BLOCKS_PER_SECTION, VMEMMAP_PER_BLOCK)[:, :, : mem.kept] = False
+    return mem.vmemmap_pfn[sections] // PTRS_PER_PTE, mask
+
+
+def map_shared(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+    """Huge pages with regular page tables are optimised: their frames were freed already."""
+    host.mem.flags[heads] |= BlockFlag.OPTIMIZED
+    host.mem.mark_dirty(heads)
+    hs.nr_optimized += int(heads.size)
+    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages
 
 
 def _remap_words(mem: MemoryMap, hs: HState, heads: Blocks, fresh: Pfns | None) -> Pfns:

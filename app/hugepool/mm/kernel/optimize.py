@@ -62,7 +62,7 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks, *, batched: bool
 def _optimize_in_turn(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     """One page after the other, each freeing its frames before the next; many at once where that is the same."""
     while heads.size:
-        _split(host, call, _first_touched(hs, heads))
+        _split(host, call, first_touched(hs, heads))
         split = _are_split(host.mem, hs, heads)
         if split[0]:
             count = leading(split)
@@ -96,7 +96,7 @@ def _optimize_together(host: Host, call: Call, hs: HState, heads: Blocks) -> Non
     """
     freed: list[Pfns] = []
     if heads.size:
-        _split(host, call, _first_touched(hs, heads))
+        _split(host, call, first_touched(hs, heads))
     while heads.size:
         split = _are_split(host.mem, hs, heads)
         count = leading(split)
@@ -120,7 +120,7 @@ def _optimize_together(host: Host, call: Call, hs: HState, heads: Blocks) -> Non
 # -- page tables -----------------------------------------------------------------------------------------
 
 
-def _first_touched(hs: HState, heads: Blocks) -> Sections:
+def first_touched(hs: HState, heads: Blocks) -> Sections:
     """Sections whose vmemmap describes the huge pages, in the order in which the pages come to them."""
     turn = sections_in_turn(hs, heads)
     lowest = int(turn.min())

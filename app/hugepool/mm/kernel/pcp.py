@@ -7,7 +7,7 @@ Source: mm/page_alloc.c (5.14, 6.1, 6.12): __rmqueue_pcplist(), nr_pcp_alloc(), 
 nr_pcp_high(), nr_pcp_free(), free_pcppages_bulk(), drain_pages_zone(), zone_batchsize(), zone_highsize().
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -220,44 +220,61 @@ def _flush_size(host: Host, pcp: PerCpuPages, high: int, batch: int) -> int:
 
     Source: mm/page_alloc.c nr_pcp_free() (5.14, 6.1, 6.12).
     """
-    if high < batch:
-        return 1
-    least, most = batch, high - batch
     if host.profile.pcp_high_moves:
-        return max(least, min(pcp.free_count, most)) if most >= least else least
-    part = batch << pcp.free_factor
-    limit = host.profile.pcp_flush_max_shift
-    if part < most and (limit is None or pcp.free_factor < limit):
-        pcp.free_factor += 1
-    return max(least, min(part, most)) if most >= least else most
+        most = high - batch
+        return 1 if high < batch else max(batch, min(pcp.free_count, most)) if most >= batch else batch
+    part, pcp.free_factor = part_to_flush(host.profile, pcp.free_factor, high, batch)
+    return part
+
+
+def part_to_flush(profile: KernelProfile, factor: int, high: int, batch: int) -> tuple[int, int]:
+    """The pages that go back, and the factor of the next time: it doubles them until something is taken (until 6.6)."""
+    if high < batch:
+        return 1, factor
+    part, most, limit = batch << factor, high - batch, profile.pcp_flush_max_shift
+    if part < most and (limit is None or factor < limit):
+        factor += 1
+    return (max(batch, min(part, most)) if most >= batch else most), factor
 
 
 def flush(host: Host, pcp: PerCpuPages, count: int, first: int) -> list[tuple[int, Pfns]]:
-    """Take at least ``count`` pages off the lists, each from its oldest end: (order, blocks) in order.
+    """Take at least ``count`` pages off the lists, each from its oldest end: (order, blocks) in order."""
+    sizes = {number: listed.size for number, listed in pcp.lists.items() if listed.size}
+    taken: list[tuple[int, Pfns]] = []
+    for number, blocks in flush_numbers(host.profile, sizes, min(pcp.count, count), first):
+        order = order_of_list(number)
+        pcp.count -= blocks << order
+        taken.append((order, pcp.lists[number].pop_oldest(blocks)))
+    return taken
+
+
+def flush_numbers(
+    profile: KernelProfile, sizes: dict[int, int], count: int, first: int
+) -> Iterator[tuple[int, int]]:
+    """From which list how many blocks go, in order, until ``count`` pages have gone; ``sizes``: blocks on each list.
 
     5.14 goes round the lists, and takes the more of a list the more empty ones it passed; later kernels empty the list
     ``first`` before the others.
     Source: mm/page_alloc.c free_pcppages_bulk() (5.14, 6.1).
     """
-    count = min(pcp.count, count)
-    taken: list[tuple[int, Pfns]] = []
-    lists = SMALL_LISTS + (PCP_TYPES if host.profile.pcp_round_robin else 2)
-    number, turn = (0, 0) if host.profile.pcp_round_robin else (first - 1, 0)
+    left = dict(sizes)
+    robin = profile.pcp_round_robin
+    lists = SMALL_LISTS + (PCP_TYPES if robin else 2)
+    number, turn = (0, 0) if robin else (first - 1, 0)
     while count > 0:
         while True:
             turn += 1
             number = (number + 1) % lists
-            if pcp.list_of(number).size:
+            if left.get(number, 0) > 0:
                 break
-        if turn == lists or not host.profile.pcp_round_robin:
+        if turn == lists or not robin:
             turn = count
         order = order_of_list(number)
-        part = pcp.list_of(number).pop_oldest(min(turn, -(-count >> order)))
-        turn -= int(part.size)
-        count -= int(part.size) << order
-        pcp.count -= int(part.size) << order
-        taken.append((order, part))
-    return taken
+        blocks = min(turn, -(-count >> order), left[number])
+        turn -= blocks
+        count -= blocks << order
+        left[number] -= blocks
+        yield number, blocks
 
 
 def vmstat_update(host: Host, now_ns: int) -> None:
