@@ -22,7 +22,6 @@ from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 
 Flags = npt.NDArray[np.bool_]
-ALL = (1 << 62,)
 PER_SECTION = 64  # huge pages whose vmemmap one page table maps
 
 
@@ -45,20 +44,28 @@ class Growth:
     refilled: int = 0
     count: int = 0
     factor: int = 0
+    high: int = 0
+    batch: int = 0
+    huge: int = 0
 
     def __post_init__(self) -> None:
+        self.high, self.batch = pcp_high(self.host, self.zone), batch_size(self.zone)
+        self.huge = number_of(self.host.profile, PAGEBLOCK_ORDER, Migrate.MOVABLE)
         pcp = pages_of(self.host, self.zone)
         self.count, self.factor = pcp.count, pcp.free_factor
         self.sizes = {number: listed.size for number, listed in pcp.lists.items() if listed.size}
 
     def run(self) -> None:
         """Make all the pages; where the lists are as they were before, the same happens again."""
-        at = np.flatnonzero(self.tables).tolist()
-        regular = len(at) > 1 and set(np.diff(at).tolist()) == {PER_SECTION}
+        at = np.flatnonzero(self.tables)
+        odd = np.flatnonzero(np.diff(at) != PER_SECTION)
+        begin = int(at[odd[-1] + 1]) if odd.size else int(at[0]) if at.size else 0
+        last = int(at[-1]) if at.size else 0
+        regular = last > begin
         seen: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}
         i, end = 0, int(self.tables.size)
         while i < end:
-            if regular and self.tables[i]:
+            if regular and i >= begin and self.tables[i]:
                 if i + PER_SECTION <= end and self._section_without_flush():
                     i += PER_SECTION
                     continue
@@ -66,7 +73,7 @@ class Growth:
                 if key in seen:
                     before, then = seen.pop(key)
                     period = i - before
-                    times = max(0, (at[-1] - i) // period)
+                    times = max(0, (last - i) // period)
                     self._repeat([now - old for now, old in zip(totals, then, strict=True)], times)
                     i += period * times
                     regular = False
@@ -90,24 +97,19 @@ class Growth:
 
     def _section_without_flush(self) -> bool:
         """The pages of a section at once, where the lists cannot become full."""
-        most = self.count + PER_SECTION * self.frames + 2 * PAGEBLOCK_PAGES + 2 * batch_size(self.zone)
-        if self.factor or most >= pcp_high(self.host, self.zone):
+        most = self.count + PER_SECTION * self.frames + 2 * PAGEBLOCK_PAGES + 2 * self.batch
+        if self.factor or most >= self.high:
             return False
         if self.takes_huge:
             for _ in range(2 + PER_SECTION % 2):
                 self._take_huge()
             left = PER_SECTION - 2 - PER_SECTION % 2
-            huge = self._huge
-            have = self.sizes.get(huge, 0)
+            have = self.sizes.get(self.huge, 0)
             refills = max(0, -(-(left - have) // 2))
-            self._add(huge, 2 * refills - left, PAGEBLOCK_PAGES)
+            self._add(self.huge, 2 * refills - left, PAGEBLOCK_PAGES)
         self._take_table()
         self._add(self.number, PER_SECTION * self.frames, 1)
         return True
-
-    @property
-    def _huge(self) -> int:
-        return number_of(self.host.profile, PAGEBLOCK_ORDER, Migrate.MOVABLE)
 
     def _add(self, number: int, blocks: int, size: int) -> None:
         self.sizes[number] = self.sizes.get(number, 0) + blocks
@@ -123,20 +125,19 @@ class Growth:
 
     def _take_huge(self) -> None:
         self.factor >>= 1
-        if not self.sizes.get(self._huge, 0):
-            self._add(self._huge, 2, PAGEBLOCK_PAGES)
-        self._add(self._huge, -1, PAGEBLOCK_PAGES)
+        if not self.sizes.get(self.huge, 0):
+            self._add(self.huge, 2, PAGEBLOCK_PAGES)
+        self._add(self.huge, -1, PAGEBLOCK_PAGES)
 
     def _take_table(self) -> None:
         self.factor >>= 1
         if not self.sizes.get(0, 0):
-            batch = batch_size(self.zone)
-            self.refilled += batch
-            self._add(0, batch, 1)
+            self.refilled += self.batch
+            self._add(0, self.batch, 1)
         self._add(0, -1, 1)
 
     def _free(self) -> None:
-        high, batch = pcp_high(self.host, self.zone), batch_size(self.zone)
+        high, batch = self.high, self.batch
         if self.count + self.frames < high:
             self._add(self.number, self.frames, 1)
             return
