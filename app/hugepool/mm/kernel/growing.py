@@ -26,14 +26,13 @@ from hugepool.mm.machine.mmzone import (
     ZONE_NORMAL,
     BlockFlag,
     Blocks,
-    Mask,
     Migrate,
     Pfns,
     Use,
     Zone,
 )
 from hugepool.mm.machine.state import Call, Host, HState
-from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, VMEMMAP_PER_BLOCK
 
 FEWEST = 16  # huge pages that are not worth the trouble
 MARGIN = 256  # pages that lists may hold back besides what they take for huge pages
@@ -69,8 +68,7 @@ def grow_together(host: Host, call: Call, hs: HState, nid: int, wanted: int) -> 
     runs = _run_lists(host, hs, batch)
     heads = batch.heads[: batch.count]
     _take_huge_pages(host, batch, runs[batch.zone.index])
-    frames = regular_frames(host.mem, hs, heads)
-    tables = _take_tables(host, batch, runs[batch.of_tables.index], frames)
+    tables = _take_tables(host, hs, batch, runs[batch.of_tables.index])
     if batch.sections.size:
         sparse_vmemmap.split_vmemmap_huge_pmd(host.mem, batch.sections, tables)
         call.vmemmap.page_table_pages += int(batch.sections.size)
@@ -80,7 +78,7 @@ def grow_together(host: Host, call: Call, hs: HState, nid: int, wanted: int) -> 
             "last": int(batch.sections.max()),
         }
         call.emit(Event.VMEMMAP_SPLIT, sections=about)
-    _free_frames(host, hs, batch, runs[batch.of_frames.index], frames)
+    _free_frames(host, hs, batch, runs[batch.of_frames.index], tables)
     map_shared(host, call, hs, heads)
     for run in runs.values():
         pcp = pages_of(host, run.zone)
@@ -188,12 +186,21 @@ def _take_huge_pages(host: Host, batch: _Batch, run: Growth) -> None:
     mem.split_off(np.concatenate((heads[batch.taken :], rest)))
 
 
-def _take_tables(host: Host, batch: _Batch, run: Growth, frames: Pfns) -> Pfns:
+def _frames_at(host: Host, hs: HState, batch: _Batch, places: Blocks) -> Pfns:
+    """Frames by their place in the row in which the huge pages free them."""
+    page, one = np.divmod(places, hs.nr_free_vmemmap_pages)
+    head = batch.heads[page]
+    first = host.mem.vmemmap_pfn[head // BLOCKS_PER_SECTION] + head % BLOCKS_PER_SECTION * VMEMMAP_PER_BLOCK
+    frames: Pfns = first + host.mem.kept + one
+    return frames
+
+
+def _take_tables(host: Host, hs: HState, batch: _Batch, run: Growth) -> Pfns:
     """Page tables: where frames go onto the list that they come from, the frame that was freed last."""
     listed = pages_of(host, batch.of_tables).list_of(0)
     if _same_list(batch) and batch.at.size:
-        before = batch.at * frames.shape[1] - 1
-        tables = np.where(before >= 0, frames.ravel()[before], 0)
+        before = batch.at * hs.nr_free_vmemmap_pages - 1
+        tables = _frames_at(host, hs, batch, np.maximum(before, 0))
         if before[0] < 0:
             tables[0] = _first_table(host, batch, run)
         host.mem.assign_pages(tables, Use.PAGE_TABLE)
@@ -220,20 +227,20 @@ def _same_list(batch: _Batch) -> bool:
     return batch.of_tables is batch.of_frames and batch.number == 0
 
 
-def _free_frames(host: Host, hs: HState, batch: _Batch, run: Growth, frames: Pfns) -> None:
+def _free_frames(host: Host, hs: HState, batch: _Batch, run: Growth, tables: Pfns) -> None:
     """The frames freed last are left on the list, the others are in the buddy."""
     mem = host.mem
     listed = pages_of(host, batch.of_frames).list_of(batch.number)
-    in_turn = frames.ravel()
-    kept: Mask = np.ones(in_turn.size, np.bool_)
-    if _same_list(batch) and batch.at.size:
-        before = batch.at * frames.shape[1] - 1
-        kept[before[before >= 0]] = False
     mem.assign_masked(*pattern_of(mem, hs, batch.heads[: batch.count]), Use.BUDDY)
-    mem.assign_pages(in_turn[~kept], Use.PAGE_TABLE)
-    goes = run.flushed.get(batch.number, 0)
-    old = listed.pop_oldest(goes)
+    gone = np.empty(0, np.int64)
+    if _same_list(batch):
+        mem.assign_pages(tables, Use.PAGE_TABLE)
+        gone = batch.at * hs.nr_free_vmemmap_pages - 1
+    old = listed.pop_oldest(run.flushed.get(batch.number, 0))
     mem.assign_pages(old, Use.BUDDY)
-    rest = in_turn[kept][max(0, goes - old.size) :]
+    left = run.sizes.get(batch.number, 0) - listed.size
+    every = batch.count * hs.nr_free_vmemmap_pages
+    places = np.arange(max(0, every - left - gone.size), every)
+    rest = _frames_at(host, hs, batch, np.setdiff1d(places, gone)[-left:] if left else places[:0])
     mem.assign_pages(rest, Use.PCP)
     listed.push(rest)
