@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hugepool.mm.kernel.buddy import free_area
+from hugepool.mm.kernel.pcp import order_of_list
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import (
     IS_MANAGED,
+    NO_PFNS,
     BlockFlag,
     Blocks,
     Mask,
@@ -257,6 +259,29 @@ def _deferred(host: Host) -> list[str]:
     )
 
 
+def _lists_of_cpus(host: Host) -> list[str]:
+    """What lies on the lists of CPUs is used as such, once, and counted."""
+    broken = []
+    for zone in host.zones:
+        listed = 0
+        for cpu, pcp in zone.pcp.items():
+            sizes = {number: held.size << order_of_list(number) for number, held in pcp.lists.items()}
+            listed += pcp.count
+            if sum(sizes.values()) != pcp.count:
+                broken.append(
+                    f"node {zone.nid} {zone.name}: CPU {cpu} counts {pcp.count} pages, its lists hold {sizes}"
+                )
+            every = [held.items() for held in pcp.lists.values()]
+            pfns = np.concatenate(every) if every else NO_PFNS
+            if (host.mem.uses_of(pfns) != Use.PCP).any() or np.unique(pfns).size != pfns.size:
+                broken.append(
+                    f"node {zone.nid} {zone.name}: CPU {cpu} lists pages that are not free on a list"
+                )
+        if listed != zone.nr_pcp:
+            broken.append(f"node {zone.nid} {zone.name}: {zone.nr_pcp} pages on lists, CPUs count {listed}")
+    return broken
+
+
 def _lists(host: Host) -> list[str]:
     """What was freed or put back since the boot is on its zone's list, once."""
     mem, broken = host.mem, []
@@ -320,6 +345,7 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "1: free pages of CMA pageblocks": _cma_counts,
     "2: buddyinfo is the canonical split of the free pages": _buddy,
     "2: free pageblocks are on the lists of their zone": _lists,
+    "lists of CPUs hold what is free on them": _lists_of_cpus,
     "3: pools equal their recount": _pools,
     "3: pages in use have owners": check_hugetlb.owners,
     "3: reservations have owners": check_hugetlb.promises,
