@@ -53,6 +53,8 @@ def apply(host: Host, command: Command, now_ns: int = 0) -> Outcome:
         MMError: refused, nothing of it may be kept.
     """
     call = Call(comm=getattr(command, "comm", "hugepool"), now_ns=now_ns)
+    caller = host.tasks.get(getattr(command, "pid", -1))
+    host.cpu = 0 if caller is None else caller.cpu
     vmstat_update(host, now_ns)
     try:
         result = HANDLERS[type(command)](host, call, command)
