@@ -200,6 +200,12 @@ TABLES: dict[str, Way] = {
     "an older schema": by_sql("UPDATE alembic_version SET version_num = '0002'"),
     "no version of the schema": by_sql("DELETE FROM alembic_version"),
     "two versions of the schema": by_sql("INSERT INTO alembic_version VALUES ('0001')"),
+    "a schema that is no SQL": by_sql(
+        "UPDATE sqlite_schema SET sql = 'CREATE TABLE zones (' || char(31) || ')' WHERE name = 'zones'"
+    ),
+    "a schema that is no text": by_sql(
+        "UPDATE sqlite_schema SET sql = CAST(x'435245415445205441424c4520a8' AS TEXT) WHERE name = 'zones'"
+    ),
     "an index that has lost its rows": by_sql(
         "UPDATE sqlite_schema SET sql = replace(sql, 'UNIQUE (name)', 'CHECK (name <> 0)') "
         "WHERE name = 'hosts' AND type = 'table'"

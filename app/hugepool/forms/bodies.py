@@ -4,7 +4,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from hugepool.forms.fields import Body, Count, Files, HostName, Labels, NodeId, Size, Text, Whole, refuse
+from hugepool.forms.fields import (
+    Body,
+    Count,
+    Files,
+    HostName,
+    Labels,
+    NodeId,
+    Size,
+    Text,
+    Whole,
+    at_most_one,
+    refuse,
+)
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands
 from hugepool.mm.machine.errors import BadInput
@@ -78,6 +90,7 @@ ORIGINS = ("spec", "files", "fork_of")
 
 def _one_origin(schema: dict[str, Any]) -> None:
     schema["oneOf"] = [{"required": [origin]} for origin in ORIGINS]
+    schema["anyOf"] = [{"required": ["files"]}, {"properties": {"kernel": {"type": "null"}}}]
     for origin in ORIGINS:  # as null they are as good as absent, which oneOf cannot say
         field = schema["properties"][origin]
         options = field.pop("anyOf")
@@ -119,6 +132,8 @@ class LabelsBody(Body):
 
 class PoolSizeBody(Body):
     """A new pool size: for all nodes, for one (`node`), or spread over some (`mempolicy`)."""
+
+    model_config = ConfigDict(json_schema_extra=at_most_one("node", "mempolicy"))
 
     count: Count
     node: NodeId | None = None
@@ -273,6 +288,8 @@ Nodes = Annotated[list[NodeId], Field(max_length=64)]
 
 class PolicyBody(Body):
     """A memory policy: at most one of these."""
+
+    model_config = ConfigDict(json_schema_extra=at_most_one("bind", "interleave", "preferred", "local"))
 
     bind: Nodes | None = None
     interleave: Nodes | None = None

@@ -63,6 +63,12 @@ def refuse(kind: str, why: str) -> PydanticCustomError:
     return PydanticCustomError(kind, "{why}", {"why": why})
 
 
+def at_most_one(*names: str) -> dict[str, Any]:
+    """What a schema says of fields of which at most one may be given; null is as good as none."""
+    absent = {"type": "null"}
+    return {"anyOf": [{"properties": {other: absent for other in names if other != name}} for name in names]}
+
+
 def at_most(count: int) -> Callable[[Any], Any]:
     """Count the entries of an object before any is looked at; a list's ``max_length`` does that by itself."""
 
@@ -119,6 +125,7 @@ Labels = Annotated[
     dict[LabelText, LabelText],
     Field(
         max_length=MAX_LABELS,
+        json_schema_extra={"additionalProperties": False},
         description="Words of your own, such as a rack or a role.",
         examples=[{"rack": "7"}],
     ),

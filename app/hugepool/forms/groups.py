@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from hugepool.forms.bodies import MAX_COUNT, CgroupPath, HugeSize
 from hugepool.forms.fields import Body, Whole, refuse
@@ -171,6 +171,15 @@ class WriteBody(_PartBody):
 
 class UnmapBody(Body):
     """Pages of a mapping to unmap; all without `count`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["count"], "properties": {"count": {"type": "integer"}}},
+                {"properties": {"from": {"const": 0}}},
+            ]
+        }
+    )
 
     map: MapNumber = 0
     from_: Annotated[Place, Field(alias="from")] = 0

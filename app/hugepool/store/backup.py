@@ -43,7 +43,7 @@ def back_up(database_url: str, target: Path, progress: Callable[[int, int], None
     try:
         _copy(source, part, progress)
         _settle(part, target)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise CannotBackUp(f"{source} cannot be copied to {target}: {error}") from None
     finally:
         with suppress(FileNotFoundError):

@@ -104,7 +104,7 @@ class Database:
                 self._at_hand = self._engine.raw_connection()
                 self._at_hand.cursor().execute("PRAGMA busy_timeout = 0").close()
             return self._fetch(self._at_hand, query, values)
-        except (sqlite3.Error, SQLAlchemyError):
+        except (sqlite3.Error, SQLAlchemyError, UnicodeDecodeError):
             raise WouldWait from None
         finally:
             self._at_hand_guard.release()
@@ -297,12 +297,15 @@ def _translated() -> Iterator[None]:
         if any(word in str(error.orig).lower() for word in _BUSY_WORDS):
             raise Busy(f"the database is busy: {error.orig}") from error
         raise _failure(str(error.orig)) from error
+    except UnicodeDecodeError as error:  # the driver reads what SQLite says of a schema that is no text
+        raise Damaged("the database is damaged: what should be text in it is none") from error
     except SQLAlchemyError as error:
         first_line = str(getattr(error, "orig", None) or error).partition("\n")[0]
         raise _failure(first_line) from error
 
 
 def _failure(text: str) -> StoreFailure:
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     damaged = any(word in text.lower() for word in _DAMAGE_WORDS)
     return (
         Damaged(f"the database is damaged: {text}")
