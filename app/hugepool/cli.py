@@ -89,32 +89,34 @@ def serve(
 
 
 @app.command("import")
-def import_machine(
-    name: Annotated[str, typer.Option(help="Name of the new host.")] = "imported",
+def import_machines(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(help="Archives, sosreports, folders, or - for the standard input; else this machine."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new host; else that of the file.")] = None,
+    series: Annotated[
+        bool, typer.Option("--series", help="Looks at one machine over time: they become its history.")
+    ] = False,
     root: Annotated[Path, typer.Option(help="Folder that holds proc and sys.")] = Path("/"),
     kernel: Annotated[str | None, typer.Option(help=f"Rules to use: {', '.join(PROFILES)}.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write the archive here instead of sending it.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Make a host of a real machine: reads its /proc and /sys and sends them to the service."""
-    from hugepool.fs.collect import collect, make_archive
+    """Make hosts of real machines: reads their /proc and /sys and sends them to the service.
 
-    with console.status("reading") as status:
-        found = collect(root, lambda path: status.update(f"reading {path}"))
-    console.print(f"{len(found.files)} files read, {len(found.unreadable)} could not be")
-    data = make_archive(found.files)
-    if save is not None:
-        save.write_bytes(data)
-        console.print(f"archive of {len(data)} bytes written to {save}")
-        return
-    with calling(url) as client, console.status(f"sending {len(data)} bytes to {url}"):
-        answer = client.import_archive(name, data, kernel)
-    memory = answer["memory"]
-    console.print(
-        f"host {answer['name']!r} ({answer['kernel']}): {memory['total_bytes'] >> 20} MiB, "
-        f"{len(answer['nodes'])} nodes, {memory['free_bytes'] >> 20} MiB free",
-        markup=False,
-    )
+    Exit status: 0 all were imported, 1 some were not, 2 the call makes no sense.
+    """
+    from hugepool.importing import Wanted, import_all
+
+    wanted = Wanted(sources or [str(root)], name, series, kernel, save, here=not sources)
+    problem = wanted.problem()
+    if problem:
+        errors.print(problem, markup=False, highlight=False)
+        raise typer.Exit(2)
+    with calling(url) as client:
+        if not import_all(wanted, client, console, errors):
+            raise typer.Exit(1)
 
 
 @contextmanager

@@ -232,9 +232,14 @@ class Client:
         body = {"name": name, "files": dict(files)} | ({"kernel": kernel} if kernel else {})
         return cast("documents.Host", self.change("POST", "hosts", body))
 
-    def import_archive(self, name: str, archive: bytes, kernel: str | None = None) -> "documents.Host":
-        """Make a host of a ``.tar.gz`` of a machine's files."""
-        params = {"name": name} | ({"kernel": kernel} if kernel else {})
+    def import_archive(
+        self, name: str, archive: bytes, kernel: str | None = None, *, series: bool = False
+    ) -> "documents.Host":
+        """Make a host of a tar of a machine's files, packed or not.
+
+        ``series``: a later look; the host of this name becomes what the machine is now, as its next revision.
+        """
+        params = _given(name=name, kernel=kernel, series="true" if series else None)
         headers = {"Content-Type": "application/gzip"}
         answer = self.request("POST", "/v1/hosts/import", content=archive, params=params, headers=headers)
         return cast("documents.Host", self._json(answer))

@@ -77,6 +77,7 @@ ROUTERS = (  # an address is looked for in this order: what is asked most comes 
     ui,
     operations,
 )
+ARCHIVES_READ_BY = "hugepool.fs.apart"
 HEALTH_THREADS = 2  # of their own: who asks for health is answered whatever the others wait for
 CORS: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "PATCH", "DELETE"),
@@ -112,7 +113,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await run_sync(board.close)
             await run_sync(service.close)
 
-    service, board = Service(settings), Board(_limits(settings), NEEDED)
+    service, board = Service(settings), Board(_limits(settings), (*NEEDED, ARCHIVES_READ_BY))
     app = DocumentedAPI(
         title="hugepool",
         version=operations.VERSION,

@@ -281,10 +281,11 @@ class Service:
         terms: Terms,
         view: Callable[[Host, Identity], Any] | None = None,
         labels: Mapping[str, str] | None = None,
+        taken_ns: int | None = None,
     ) -> Reply:
         """Boot, restore or copy a machine and store it at revision 1 (a dry run answers revision 0).
 
-        ``view`` makes the result: by default there is none.
+        ``view`` makes the result: by default there is none.  ``taken_ns``: when the machine was so, for the history.
 
         Raises:
             MMError: EEXIST name taken; EINVAL impossible machine.  HostNotFound: nothing to copy.
@@ -295,7 +296,47 @@ class Service:
         if replayed is not None:
             return replayed
         origin = self._copy(source.name) if isinstance(source, ForkOf) else source
-        return self._again(name, terms, lambda: self._create(name, origin, terms, view, labels))
+        return self._again(name, terms, lambda: self._create(name, origin, terms, view, labels, taken_ns))
+
+    def follow(
+        self,
+        name: str,
+        image: MachineImage,
+        terms: Terms,
+        view: Callable[[Host, Identity], Any],
+        taken_ns: int | None = None,
+    ) -> Reply:
+        """A later look at a real machine, as the next revision of its host; the first one makes the host.
+
+        Raises:
+            MMError: EINVAL impossible machine.  PreconditionFailed.
+            Forbidden: the caller may not change this host.
+        """
+        return self._again(name, terms, lambda: self._follow(name, image, terms, view, taken_ns))
+
+    def _follow(
+        self,
+        name: str,
+        image: MachineImage,
+        terms: Terms,
+        view: Callable[[Host, Identity], Any],
+        taken_ns: int | None,
+    ) -> Reply:
+        if self._hosts.identity(name) is None:
+            return self._create(name, image, terms, view, None, taken_ns)
+        before = self._current(name)
+        _check_revision(before.revision, terms)
+        self._cache.make_room(name, before.nbytes + _bytes_of(image))
+        call = Call(now_ns=self._clock())
+        host = _make(image, call)
+        revision = before.revision if terms.dry_run else before.revision + 1
+        identity = Identity(name, revision, before.created_at)
+        reply = Reply(view(host, identity), None, revision, call.events)
+        if not terms.dry_run:
+            change = self._change(reply, terms, call.now_ns)
+            change.taken_ns = taken_ns
+            self._cache.put(self._hosts.replace(before, host, change))
+        return reply
 
     def _create(
         self,
@@ -304,9 +345,11 @@ class Service:
         terms: Terms,
         view: Callable[[Host, Identity], Any] | None,
         labels: Mapping[str, str] | None,
+        taken_ns: int | None,
     ) -> Reply:
         if self._hosts.identity(name) is not None:
             raise MMError("EEXIST", f"there is a host {name!r} already", host=name)
+        _check_revision(0, terms)
         self._hosts.check_quota(self.settings.hosts)
         self._cache.make_room(name, _bytes_of(source))
         call = Call(now_ns=self._clock())
@@ -317,7 +360,7 @@ class Service:
         reply = Reply(view(host, identity) if view else None, None, identity.revision, call.events)
         if not terms.dry_run:
             change = self._change(reply, terms, call.now_ns)
-            change.labels = labels
+            change.labels, change.taken_ns = labels, taken_ns
             self._cache.put(self._hosts.create(name, host, change, self.settings.hosts))
         return reply
 

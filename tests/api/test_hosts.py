@@ -105,6 +105,48 @@ def test_meminfo_alone_gives_an_approximate_host(api: Api, machine: dict[str, st
     assert api.get("/v1/hosts/rough/audit").json()["ok"]
 
 
+def seconds(day: int) -> int:
+    return 1_700_000_000 + 86_400 * day
+
+
+def test_later_looks_at_a_machine_become_its_history(api: Api, machine: dict[str, str]) -> None:
+    for day, text in enumerate((machine["/proc/meminfo"], fewer_free(machine["/proc/meminfo"]))):
+        files = {"/proc/meminfo": text} if day else machine
+        answer = api.ask(
+            "POST", "/v1/hosts/import?name=watched&series=true", content=make_archive(files, seconds(day))
+        )
+        assert answer.status_code == (200 if day else 201), answer.text
+        assert answer.headers["ETag"] == f'"{day + 1}"'
+        assert answer.json()["approximate"] is bool(day)
+        assert api.get("/v1/hosts/watched").json() == answer.json()
+    shown = api.get("/v1/hosts/watched/history").json()
+    revision, at = shown["columns"].index("revision"), shown["columns"].index("at")
+    days = {row[revision]: row[at][:10] for row in shown["rows"]}
+    assert days == {1: "2023-11-14", 2: "2023-11-15"}  # when it was so, not when it was told
+    api.app.state.service._cache.drop("watched")
+    assert api.get("/v1/hosts/watched").json() == answer.json()
+    assert api.get("/v1/hosts/watched/audit").json()["ok"]
+
+
+def fewer_free(meminfo: str) -> str:
+    lines = meminfo.splitlines()
+    free = int(lines[1].split()[1])
+    return "\n".join([lines[0], f"MemFree: {free - 100_000} kB", *lines[2:]]) + "\n"
+
+
+def test_a_later_look_may_be_tried_and_may_need_a_revision(api: Api, machine: dict[str, str]) -> None:
+    content = make_archive(machine)
+    road = "/v1/hosts/import?name=tried&series=true"
+    assert api.ask("POST", road + "&dry_run=true", content=content).json()["revision"] == 0
+    refused(api.get("/v1/hosts/tried"), 404, "ENOENT")
+    refused(api.ask("POST", road, content=content, headers={"If-Match": '"1"'}), 412, "ESTALE")
+    assert api.ask("POST", road, content=content).status_code == 201
+    assert api.ask("POST", road + "&dry_run=true", content=content).json()["revision"] == 1
+    refused(api.ask("POST", road, content=content, headers={"If-Match": '"7"'}), 412, "ESTALE")
+    assert api.ask("POST", road, content=content, headers={"If-Match": '"1"'}).json()["revision"] == 2
+    refused(api.ask("POST", "/v1/hosts/import?name=tried", content=content), 409, "EEXIST")
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar", mtime=0)])
 def test_what_is_no_archive_is_refused(api: Api, content: bytes) -> None:
     refused(api.ask("POST", "/v1/hosts/import?name=broken", content=content), 422, "EINVAL")

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from tests.bench import boots, footprint, growth, mounted, over_http, questions, storage
+from tests.bench import boots, footprint, growth, imports, mounted, over_http, questions, storage
 from tests.bench.report import Figure, table
 
 GROUPS = {
@@ -17,6 +17,7 @@ GROUPS = {
     "storage": storage,
     "memory": footprint,
     "boot": boots,
+    "import": imports,
     "mount": mounted,
     "questions": questions,
 }

@@ -22,10 +22,8 @@ MISSING = (
     "this service wants a token, as Authorization: Bearer TOKEN; hugepool's commands send HUGEPOOL_TOKEN"
 )
 UNKNOWN = "this service does not know the token"
-OPEN = (
-    "/healthz/",
-    "/ui/",
-)  # for who looks after the process and has no token; the page itself, which asks for one
+# For who looks after the process and has no token; the page itself, which asks for one; the script of machines.
+OPEN = ("/healthz/", "/ui/", "/collect.sh")
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,500}=*)", re.IGNORECASE)
 TRUE = frozenset(("true", "1", "yes", "on", "y", "t"))

@@ -18,7 +18,7 @@ from hugepool.api.terms import Changing, Creating, IfNoneMatch
 from hugepool.forms.bodies import HostBody
 from hugepool.forms.bodies import Kernel as KnownKernel
 from hugepool.forms.fields import host_name
-from hugepool.fs.archive import read_archive
+from hugepool.fs.apart import read_apart
 from hugepool.fs.machine import read_machine
 from hugepool.mm.boot.image import MachineImage
 from hugepool.mm.boot.spec import HostSpec
@@ -29,15 +29,32 @@ from hugepool.service import Filter, ForkOf, Reply
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts", tags=["hosts"])
 Name = Annotated[str, Query(description="Name of the new host.", examples=["prod-17"])]
+Series = Annotated[
+    bool,
+    Query(
+        description="A later look at the machine: a host of this name becomes what it is now, as its next revision."
+    ),
+]
 Kernel = Annotated[
     KnownKernel | None, Query(description="Rule set of a kernel version; else guessed from the files.")
 ]
 Archive = Annotated[
     bytes,
-    Body(media_type="application/gzip", min_length=1, description="A `.tar.gz` of files of /proc and /sys."),
+    Body(
+        media_type="application/gzip",
+        min_length=1,
+        description="A tar of files of /proc and /sys, plain or packed by gzip, xz, bzip2 or zstd.",
+    ),
 ]
 CREATED = changing(409, status=201)
 CREATED.pop(412)
+IMPORTED = changing(409, status=201)
+IMPORTED[200] = {
+    **IMPORTED[201],
+    "model": Host,
+    "description": "A later look: the host has one more revision.",
+}
+NS_PER_S = 1_000_000_000
 
 
 @router.post("", status_code=201, response_model=Host, responses=CREATED)
@@ -49,20 +66,29 @@ def create_host(request: Request, conditions: Creating, body: HostBody = example
     return _created(request, body.name, reply)
 
 
-@router.post("/import", status_code=201, response_model=Host, responses=CREATED)
+@router.post("/import", status_code=201, response_model=Host, responses=IMPORTED)
 def import_host(
-    request: Request, conditions: Creating, name: Name, body: Archive, kernel: Kernel = None
+    request: Request,
+    conditions: Changing,
+    name: Name,
+    body: Archive,
+    kernel: Kernel = None,
+    series: Series = False,
 ) -> Response:
-    """Read a real machine from a `.tar.gz` of its /proc and /sys.
+    """Read a real machine from an archive of its /proc and /sys: what `/collect.sh` writes, or a sosreport.
 
     meminfo, zoneinfo and buddyinfo are needed; pagetypeinfo, vmstat, cmdline, and the hugepages, node and
-    memory folders of /sys are used when they are there.
+    memory folders of /sys are used when they are there.  With meminfo alone the host is approximate.
     """
-    image = read_machine(read_archive(body), kernel)
-    reply = service_of(request).create(
-        host_name(name, "query name"), image, conditions.terms(request, body), host_view.host
-    )
-    return _created(request, name, reply)
+    name, service = host_name(name, "query name"), service_of(request)
+    archive = read_apart(body)
+    image, terms = read_machine(archive.files, kernel), conditions.terms(request, body)
+    taken_ns = archive.taken_s * NS_PER_S or None
+    if not series:
+        return _created(request, name, service.create(name, image, terms, host_view.host, None, taken_ns))
+    reply = service.follow(name, image, terms, host_view.host, taken_ns)
+    is_new = reply.revision == 1 and not conditions.dry_run
+    return _created(request, name, reply) if is_new else outcome(request, reply)
 
 
 @router.get("", response_model=ListPage[HostRow] | HostSummaryPage, responses=LISTED)

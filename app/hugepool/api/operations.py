@@ -13,6 +13,7 @@ from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import problems
 from hugepool.api.errors import problem
 from hugepool.api.strict_query import StrictRoute
+from hugepool.fs import collect
 from hugepool.mm.machine.profile import PROFILES
 
 
@@ -50,6 +51,9 @@ class Version:
 
 router = APIRouter(route_class=StrictRoute, tags=["service"])
 VERSION = version("hugepool")
+SCRIPT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/x-shellscript": {"schema": {"type": "string"}}}}
+}
 
 
 @router.get("/healthz/live", response_model=Live)
@@ -75,6 +79,12 @@ async def ready(request: Request) -> Response:
 async def show_version() -> Response:
     """Version of hugepool, and the kernels whose rules it knows."""
     return document(Version("hugepool", VERSION, list(PROFILES)))
+
+
+@router.get("/collect.sh", response_class=Response, responses=SCRIPT)
+async def collecting_script() -> Response:
+    """A script for any POSIX shell that collects what an import needs, and needs no token itself."""
+    return Response(collect.SCRIPT.read_bytes(), media_type="text/x-shellscript")
 
 
 @router.get(

@@ -23,6 +23,7 @@ INDEX = {
     "scenario_schema": "/v1/what-if/scenario.schema.json",
     "interface": "/openapi.json",
     "docs": "/docs",
+    "collect": "/collect.sh",
     "page": "/ui/",
     "metrics": "/metrics",
     "version": "/version",

@@ -1,7 +1,7 @@
 """Hosts in the database: create, load, save what changed, delete, list."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,8 @@ def map_bytes(pages: int) -> int:
 class Change:
     """What is to be written with a host: when it happened, its events, who did it, the answer to keep for a key.
 
-    ``labels``: those it has from now on; None leaves them as they are.
+    ``labels``: those it has from now on; None leaves them as they are.  ``taken_ns``: when what it shows was so, for
+    the history; None for now.
     """
 
     now_ns: int
@@ -91,6 +92,7 @@ class Change:
     by: str | None = None
     answer: Stored | None = None
     labels: Mapping[str, str] | None = None
+    taken_ns: int | None = None
 
 
 class HostStore:
@@ -228,6 +230,34 @@ class HostStore:
         loaded.saved = present
         host.mem.dirty[:] = False
 
+    def replace(self, before: Loaded, host: Host, change: Change) -> Loaded:
+        """Write another machine in place of a host, as its next revision.
+
+        Raises:
+            StaleRevision: the rows are of another revision by now.
+            KeyTaken: another answer was stored for the key.
+        """
+        saved, stored = rows.snapshot(host), stored_sections(host.mem)
+        sealed = HostSeal(host.mem.nr_sections)
+        sealed.change_rows({}, saved)
+        loaded = replace(before, host=host, seal=sealed, figures=figures(host, change.events, None), shown={})
+        encoded = encode(host.mem, loaded.host_id, stored)
+        sealed.set_sections(encoded)
+        with self._database.writing() as connection:
+            self._next_revision(connection, loaded, saved, len(change.events))
+            rows.save_changes(connection, loaded.host_id, before.saved, saved)
+            for table in (t.sections, t.memory_blocks):
+                connection.execute(delete(table).where(table.c.host_id == loaded.host_id))
+            _replace_sections(connection, loaded, stored, encoded, anew=False)
+            loaded.revision += 1
+            self._append_history(connection, loaded, change, loaded.figures)
+            _write_beside(connection, loaded, change)
+        loaded.last_event_id += len(change.events)
+        rows.settle(saved, {})
+        loaded.saved = saved
+        host.mem.dirty[:] = False
+        return loaded
+
     def _append_history(
         self, connection: Connection, loaded: Loaded, change: Change, found: Figures | None
     ) -> None:
@@ -236,7 +266,7 @@ class HostStore:
                 connection,
                 loaded.host_id,
                 loaded.revision,
-                change.now_ns,
+                change.now_ns if change.taken_ns is None else change.taken_ns,
                 change.events,
                 found,
                 keep=self._history_rows,

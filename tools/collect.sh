@@ -1,0 +1,1 @@
+../app/hugepool/fs/collect.sh
