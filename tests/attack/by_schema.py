@@ -15,6 +15,7 @@ from hugepool.client import Client, Refused, Unreachable
 from tests.attack.report import Report, attack
 
 HERE = Path(__file__).parent / "schema"
+ROOT = Path(__file__).parents[2]
 PHASES = "examples,coverage,fuzzing,stateful"
 SHORT = 5  # examples; with fewer the phases that take longest are left out
 START_SECONDS = 120
@@ -106,7 +107,8 @@ def _schemathesis(url: str, folder: Path, examples: int, seed: int) -> "subproce
             *more,
             *endless,
         ],
-        env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.attack.schema.hooks", "COLUMNS": "200"},
+        env=os.environ
+        | {"SCHEMATHESIS_HOOKS": "tests.attack.schema.hooks", "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -87,7 +87,7 @@ def test_keys_that_are_too_old_go_and_young_ones_answer(service: Service, clock:
     assert keys(service) == {"young"}
     again = resize(service, 4, "young")
     assert again.replayed
-    assert again.result == young.result
+    assert again.result == young.data
 
 
 def test_a_key_that_is_too_old_may_be_used_before_it_is_deleted(service: Service, clock: list[int]) -> None:

@@ -11,6 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import BaseRoute, Route
 
 from hugepool.api.described import describe
 from hugepool.api.errors import PROBLEM_JSON
@@ -148,10 +149,16 @@ class DocumentedAPI(FastAPI):
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
         self._models: list[Any] = []
+        self._added: list[BaseRoute] = []
+
+    def every_route(self) -> list[Route]:
+        """The routes of the application and those of its routers, which the framework keeps apart."""
+        return [route for route in (*self.router.routes, *self._added) if isinstance(route, Route)]
 
     def add(self, router: APIRouter) -> None:
         """Include a router."""
         self.include_router(router)
+        self._added += router.routes
         for route in router.routes:
             if isinstance(route, APIRoute):
                 self._models += [route.response_model, *(r.get("model") for r in route.responses.values())]

@@ -217,7 +217,7 @@ async def _http(request: Request, exc: HTTPException) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """All methods of the most exact address that fits; the framework names those of one route only."""
-    routes = [route for route in request.app.router.routes if isinstance(route, Route)]
+    routes: list[Route] = request.app.every_route()
     path = next((r.path for r in routes if r.matches(request.scope)[0] != Match.NONE), None)
     return sorted({m for r in routes if r.path == path for m in r.methods or ()} - {"HEAD"})
 

@@ -35,7 +35,6 @@ USE_WORDS = {
 VMEMMAP_ORIGIN: dict[Use, Origin] = {
     Use.BOOT_VMEMMAP: "boot",
     Use.EARLY_VMEMMAP: "boot",
-    Use.EARLY_VMEMMAP: "boot",
     Use.VMEMMAP: "buddy",
     Use.VMEMMAP_COMPOUND: "hot-added",
     Use.OWN_VMEMMAP: "own-block",
