@@ -1,5 +1,6 @@
 """What an attack came to: figures for people, and what failed."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -45,9 +46,13 @@ class Report:
 
 @contextmanager
 def attack(name: str) -> Iterator[Report]:
-    """Time an attack; an error of its own is a failure of it."""
+    """Time an attack; one that is interrupted says what it has done so far."""
     report, began = Report(name), time.monotonic()
     try:
         yield report
+    except KeyboardInterrupt:
+        report.seconds = time.monotonic() - began
+        sys.stdout.write(f"interrupted: {report.text()}\n")
+        raise
     finally:
         report.seconds = time.monotonic() - began
