@@ -121,4 +121,5 @@ def environment(url: str, scratch: Path) -> dict[str, str]:
         "COLUMNS": "100",
         "TERM": "dumb",
         "LC_ALL": "C.UTF-8",
+        **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},  # the code under test
     }

@@ -104,7 +104,7 @@ def test_a_refusal_that_keeps_nothing_leaves_the_copy_as_it_was_and_the_run_goes
         scenario(question({"resize": {"count": 8}}, {"task": {"kind": "kernel", "memory": "64G"}})), {}
     )
     assert digest(after) == digest(host)
-    assert (answer["ok"], answer["refused"]) == (True, 1)
+    assert (answer["ok"], answer["refused"]) == (False, 1)
     refused = answer["steps"][1]
     assert (refused["result"], refused["errno"], refused["reason"]) == (None, "ENOMEM", "watermark")
     assert refused["facts"]["pages_needed"] == 64 << 18

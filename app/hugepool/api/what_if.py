@@ -23,7 +23,8 @@ SCHEMA: Responses = {200: {"content": {"application/schema+json": {"schema": {"t
 def ask_what_if(request: Request, body: Scenario = examples.WHAT_IF, prefer: Prefer = None) -> Response:
     """Run steps on a copy of a host and answer all of them; nothing is stored.
 
-    A refused step is reported and the next one runs.  With `variants`, the answer is a table: a row for each; one
+    A refused step is reported and the next one runs.  `ok` is false when one was refused or fell short that neither
+    expects that nor says `may_fail`.  With `variants`, the answer is a table: a row for each; one
     that is malformed refuses the question when its turn comes.  Work that takes long is answered with 202 and goes
     on as a job; it sees the host as it is when the job begins.
     """

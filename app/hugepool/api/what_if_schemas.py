@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from hugepool.mm.machine.errors import Remedy
+
 
 class FailedExpectation(BaseModel):
     """What was expected and is not so."""
@@ -23,6 +25,10 @@ class StepAnswer(BaseModel):
     errno: str | None
     reason: str | None
     detail: str | None
+    summary: str | None = Field(
+        description="Why it was refused or fell short, in sentences; null: it did not."
+    )
+    remedies: list[Remedy] = Field(description="What would help then.")
     facts: dict[str, Any]
     signal: str | None
     drained: dict[str, Any] | None = Field(description="What the worker for deferred frees did afterwards.")
@@ -36,7 +42,9 @@ class StepAnswer(BaseModel):
 class Answer(BaseModel):
     """The answer to a question without variants."""
 
-    ok: bool = Field(description="Every expectation holds.")
+    ok: bool = Field(
+        description="Every expectation holds; what was refused or fell short was expected, or might."
+    )
     refused: int = Field(description="How many steps were refused.")
     steps: list[StepAnswer]
 

@@ -22,9 +22,9 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def show(file: ScenarioFile, answer: Answer) -> RenderableType:
     """The answer as a table: a row for each step, or for each variant, and one line of summary."""
     rows = _variant_table(answer) if "variants" in answer else _step_table(file, answer)
-    refused = [Text(f"  {text}") for text in _refusals(answer)]
+    reasons = [Text(f"  {text}") for text in _reasons(answer)]
     failed = [Text(f"  {text}", "red") for text in _failures(answer)]
-    return Group(Text(f"{file.title}  ({file.path})", "bold"), rows, *refused, *failed, _summary(answer))
+    return Group(Text(f"{file.title}  ({file.path})", "bold"), rows, *reasons, *failed, _summary(answer))
 
 
 def _failures(answer: Answer) -> Iterator[str]:
@@ -33,12 +33,21 @@ def _failures(answer: Answer) -> Iterator[str]:
             yield from (f"variant {row['variant'] + 1}: {text}" for text in _row_failures(row))
         return
     for i, step in enumerate(answer["steps"]):
-        yield from (f"step {i + 1}: {failure['message']}" for failure in step["failed_expectations"])
+        yield from (f"step {i + 1}: {_told(failure, step)}" for failure in step["failed_expectations"])
 
 
-def _refusals(answer: Answer) -> Iterator[str]:
-    steps = answer.get("steps", [])
-    yield from (f"step {i}: {step['detail']}" for i, step in enumerate(steps, 1) if step["detail"])
+def _told(failure: Answer, step: Answer) -> str:
+    """What failed; why a step fell short stands above it already."""
+    message: str = failure["message"]
+    return message.removeprefix(f"{step['summary']} ").strip("()")
+
+
+def _reasons(answer: Answer) -> Iterator[str]:
+    """Why steps were refused or fell short, and what would help."""
+    for i, step in enumerate(answer.get("steps", []), 1):
+        if step["summary"]:
+            yield f"step {i}: {step['summary']}"
+            yield from (f"  what helps: {remedy['text']}" for remedy in step["remedies"])
 
 
 def _table(*columns: str) -> Table:

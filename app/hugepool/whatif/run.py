@@ -1,4 +1,4 @@
-"""Running a scenario on a host of its own: step by step, each answered, a refusal no end."""
+"""Running a scenario on a copy of a host: step by step, each answered; the steps after a refusal run too."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +19,7 @@ from hugepool.mm.views.host_view import memory, memory_blocks
 from hugepool.mm.views.pool_view import hugepages, vmemmap_totals
 from hugepool.whatif.expect import failures
 from hugepool.whatif.scenario import BootedHost, ReadHost, Scenario, Step
+from hugepool.whatif.shortfalls import of_refusal, of_result, unexpected
 from hugepool.whatif.steps import STEPS
 
 STEP_NS = 60 * 1_000_000_000  # a step is a minute: what the kernel prints once in a while is printed again
@@ -43,7 +44,8 @@ def run(scenario: Scenario, hosts: Hosts, progress: Progress | None = None) -> d
         progress: called after each step.
 
     Returns:
-        ``ok``: every expectation holds.  ``refused``: how many steps were.  ``steps``: one answer each.
+        ``ok``: every expectation holds, and no step was refused or fell short that neither expects it nor may
+        fail.  ``refused``: how many steps were.  ``steps``: one answer each.
 
     Raises:
         MMError: there is no such host, or it cannot be booted or read.
@@ -83,20 +85,26 @@ def _answer(state: _State, step: Step, now_ns: int) -> dict[str, Any]:
         state.names[step.label] = None if done.error else done.result
     drained = _drain(state, now_ns)
     error = done.error
+    trouble = of_refusal(error.data()) if error else of_result(done.result)
     answer: dict[str, Any] = {
         "label": step.label,
         "step": step.word,
         "result": done.result,
         "errno": error and error.errno,
-        "reason": error.reason if error else (done.result or {}).get("reason"),
+        "reason": trouble and trouble.reason,
         "detail": error and error.detail,
+        "summary": trouble and trouble.summary,
+        "remedies": trouble.remedies if trouble else [],
         "facts": error.facts if error else {},
         "signal": (done.result or {}).get("signal"),
         "drained": drained,
         "console": [data["line"] for kind, data in done.events if kind == Event.KERNEL_MESSAGE_PRINTED],
         "counters": counters(state.machine),
     }
-    answer["failed_expectations"] = list(failures(step.expect, answer, state.machine))
+    failed = list(failures(step.expect, answer, state.machine))
+    if trouble is not None and not step.may_fail:
+        failed += filter(None, [unexpected(trouble, step.expect, answer)])
+    answer["failed_expectations"] = failed
     return answer
 
 

@@ -71,6 +71,7 @@ class Step(Body):
 
     label: Label | None = Field(None, description="A name of the step, for reports and later steps.")
     expect: Expect = Field(default_factory=dict)
+    may_fail: bool = Field(False, description="Being refused, or falling short, does not fail the scenario.")
 
     @model_validator(mode="before")
     @classmethod

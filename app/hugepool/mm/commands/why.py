@@ -249,14 +249,14 @@ def _at_boot(case: _Case) -> Remedy:
 
 def _grow_pool(case: _Case) -> Remedy:
     steps = [{"resize": {"size": case.hs.size, "count": case.hs.nr_huge_pages + case.missing}}]
-    return Remedy(f"Grow the pool by the {case.missing} pages that are missing.", steps)
+    return Remedy(f"Grow the pool by what is missing: {_pages(case.missing, case.hs)}.", steps)
 
 
 def _allow_surplus(case: _Case) -> Remedy | None:
     if case.hs.gigantic:
         return None
     step = {"overcommit": {"size": case.hs.size, "count": case.hs.surplus_huge_pages + case.missing}}
-    return Remedy(f"Allow {case.missing} pages as surplus on demand.", [step])
+    return Remedy(f"Allow {_pages(case.missing, case.hs)} as surplus on demand.", [step])
 
 
 def _grow_by_one(case: _Case) -> Remedy:
