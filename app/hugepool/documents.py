@@ -85,6 +85,18 @@ class AllocatedRange(TypedDict):
     injected_fault: bool
 
 
+class Remedy(TypedDict):
+    """Something that would help.
+
+    Attributes:
+        text: In words.
+        steps: As steps of a scenario, where hugepool can do it.
+    """
+
+    text: str
+    steps: list[dict[str, Any]]
+
+
 class FailedExpectation(TypedDict):
     """What was expected and is not so."""
 
@@ -99,6 +111,8 @@ class StepAnswer(TypedDict):
 
     Attributes:
         result: As the API answers; null when nothing was done.
+        summary: Why it was refused or fell short, in sentences; null: it did not.
+        remedies: What would help then.
         drained: What the worker for deferred frees did afterwards.
         console: What the kernel printed.
         counters: Pools by size, memory, vmemmap, memory_blocks, deferred_frees.
@@ -110,6 +124,8 @@ class StepAnswer(TypedDict):
     errno: str | None
     reason: str | None
     detail: str | None
+    summary: str | None
+    remedies: list[Remedy]
     facts: dict[str, Any]
     signal: str | None
     drained: dict[str, Any] | None
@@ -122,7 +138,7 @@ class Answer(TypedDict):
     """The answer to a question without variants.
 
     Attributes:
-        ok: Every expectation holds.
+        ok: Every expectation holds; what was refused or fell short was expected, or might.
         refused: How many steps were refused.
     """
 
@@ -555,18 +571,6 @@ class ExitedTask(TypedDict):
     queued: int
     vmemmap: VmemmapDelta
     injected_fault: bool
-
-
-class Remedy(TypedDict):
-    """Something that would help.
-
-    Attributes:
-        text: In words.
-        steps: As steps of a scenario, where hugepool can do it.
-    """
-
-    text: str
-    steps: list[dict[str, Any]]
 
 
 class Explanation(TypedDict):

@@ -43,7 +43,7 @@ class _Kind:
 
 def _stopped(result: Result) -> str:
     reason = result.get("reason")
-    why = f" {Reason(reason).meaning}" if reason else ""
+    why = next((f" {known.meaning}" for known in Reason if known == reason), "")
     return f"{result['signal']} stopped it after {result.get('touched') or 0} huge pages.{why}"
 
 
