@@ -28,6 +28,7 @@ from hugepool.api import (
     jobs,
     memory_blocks,
     memory_map,
+    metrics,
     operations,
     plans,
     problem_pages,
@@ -37,10 +38,10 @@ from hugepool.api import (
     what_if,
 )
 from hugepool.api.access import Authorize, not_on_this_road
+from hugepool.api.collectors import HostCollector, RequestMetrics
 from hugepool.api.documentation import TAGS, DocumentedAPI, serve_docs
 from hugepool.api.event_stream import Streams
 from hugepool.api.guard import Guard
-from hugepool.api.metrics import HostCollector, RequestMetrics
 from hugepool.api.middleware import BodyLimits, CountRequests
 from hugepool.api.routing import HostGates
 from hugepool.jobs import Board, Limits
@@ -75,6 +76,7 @@ ROUTERS = (  # an address is looked for in this order: what is asked most comes 
     jobs,
     problem_pages,
     ui,
+    metrics,
     operations,
 )
 ARCHIVES_READ_BY = "hugepool.fs.apart"
@@ -126,7 +128,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(HostCollector(service))
+    registry.register(HostCollector(service, settings.metrics_hosts))
     app.state.jobs, app.state.gates = board, HostGates(settings)
     app.state.health = CapacityLimiter(HEALTH_THREADS)
     app.state.tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)

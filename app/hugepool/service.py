@@ -441,7 +441,7 @@ class Service:
         Raises:
             Forbidden: the caller may not change one of them; none is deleted.
         """
-        names = [member.name for member in self._all_members(which)]
+        names = [member.name for member in self.all_members(which)]
         for name in names:
             _check_caller(name, terms)
         for name in names if not terms.dry_run else ():
@@ -449,7 +449,8 @@ class Service:
                 self.delete(name, Terms(caller=terms.caller))
         return len(names)
 
-    def _all_members(self, which: Filter) -> Iterator[Member]:
+    def all_members(self, which: Filter) -> Iterator[Member]:
+        """Every host that a filter fits, by name; a page of them is read at a time."""
         after: str | None = None
         while True:
             members, after = self.members(which, after, PAGE_OF_MEMBERS)
@@ -516,6 +517,10 @@ class Service:
                     found.append(member)
             if len(page) < size:
                 return found, None
+
+    def nr_hosts(self) -> int:
+        """How many hosts there are."""
+        return self._hosts.count()
 
     def _with_figures(self, member: Member) -> Member:
         """A host that was stored before figures were kept is looked at."""

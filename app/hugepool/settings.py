@@ -109,6 +109,11 @@ class Settings(BaseSettings):
     history_rows: int = Field(
         100_000, ge=1, description="Revisions of each host whose figures are kept for its history."
     )
+    metrics_hosts: int = Field(
+        1000,
+        ge=0,
+        description="Hosts with series at `/metrics`, the first by name; the others are counted there.",
+    )
     maintenance_seconds: float = Field(
         60.0, gt=0, description="How often old rows are deleted and the database file is kept small."
     )

@@ -1,11 +1,10 @@
-"""Health, version, metrics, documentation, and refusals of HTTP itself."""
+"""Health, version, documentation, and refusals of HTTP itself."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from hugepool import openapi
 from hugepool.mm.machine.profile import PROFILES
@@ -42,45 +41,6 @@ def test_a_failing_database_is_told_without_its_secrets(api: Api, monkeypatch: p
 def test_the_version_names_the_kernels(api: Api) -> None:
     body = api.get("/version").json()
     assert (body["name"], body["kernels"]) == ("hugepool", list(PROFILES))
-
-
-def samples(api: Api) -> dict[tuple[str, ...], float]:
-    """Every sample of /metrics."""
-    families = text_string_to_metric_families(api.get("/metrics").text)
-    return {
-        (sample.name, *(f"{k}={v}" for k, v in sorted(sample.labels.items()))): sample.value
-        for family in families
-        for sample in family.samples
-    }
-
-
-def test_metrics_show_pools_savings_queues_and_requests(fresh_api: Api) -> None:
-    host = fresh_api.boot()
-    host.put(NR, {"count": 12})
-    fresh_api.get("/nowhere")
-    found = samples(fresh_api)
-    name = f"host={host.name}"
-    assert found["hugepool_hugepages", name, "kind=total", "size=2048kB"] == 12
-    assert found["hugepool_hugepages", name, "kind=optimized", "size=2048kB"] == 12
-    saved = host.get()["vmemmap"]["bytes_saved"]
-    assert found["hugepool_vmemmap_saved_bytes", name] == saved
-    assert found["hugepool_deferred_frees", name] == 0
-    route = "route=/v1/hosts/{host}/hugepages/{size}/nr_hugepages"
-    assert found["hugepool_http_requests_total", "method=PUT", route, "status=200"] == 1
-    assert found["hugepool_http_requests_total", "method=GET", "route=none", "status=404"] == 1
-    host.put(NR, {"count": 5})
-    assert samples(fresh_api)["hugepool_hugepages", name, "kind=total", "size=2048kB"] == 5
-    host.delete()
-    assert not [key for key in samples(fresh_api) if name in key]
-
-
-def test_addresses_and_methods_of_strangers_make_no_new_series(fresh_api: Api) -> None:
-    for i in range(20):
-        fresh_api.get(f"/stranger-{i}")
-        fresh_api.ask(f"ODD{i}", "/v1/hosts")
-        fresh_api.get(f"/v1/hosts/stranger-{i}")
-    requests = [key for key in samples(fresh_api) if key[0] == "hugepool_http_requests_total"]
-    assert len(requests) < 6
 
 
 def test_nothing_is_at_an_unknown_address(api: Api) -> None:

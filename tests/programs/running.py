@@ -20,7 +20,9 @@ PACKAGES = {
     "lstopo-no-graphics": "hwloc-nox",
     "numactl": "numactl",
     "numastat": "numactl",
+    "prometheus": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
+    "promtool": "prometheus",
 }
 
 

@@ -125,6 +125,18 @@ def test_every_counter_of_vmstat_is_taken_over(samples: Samples, lab: Lab) -> No
         assert value(samples, f"node_vmstat_{name}") == int(number)
 
 
+def test_the_service_s_own_metrics_of_a_host_are_the_same(samples: Samples, lab: Lab) -> None:
+    """Those of the exporter itself (its Go, its process, how its collectors fared) left out."""
+    text = lab.client.request("GET", f"/v1/hosts/{lab.name}/metrics").text
+    ours = {
+        (s.name, frozenset(s.labels.items())): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+    own = ("node_scrape_", "node_exporter_", "go_", "process_", "promhttp_")
+    assert ours == {key: value for key, value in samples.items() if not key[0].startswith(own)}
+
+
 def test_zones_and_their_free_lists_are_as_the_service_says(samples: Samples, lab: Lab) -> None:
     zones = [zone for zone in lab.client.host(lab.name)["zones"] if zone["present"]]
     assert [(zone["node"], zone["name"]) for zone in zones] == [(0, "DMA"), (0, "DMA32"), (1, "DMA32")]

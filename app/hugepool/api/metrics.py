@@ -1,120 +1,87 @@
-"""/metrics for Prometheus: a registry per application, and gauges read from the hosts when asked."""
+"""Routes for Prometheus: metrics of all hosts, of one host as node_exporter names them, and where the hosts are."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-from starlette.types import Scope
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import Metric
 
-from hugepool.mm.machine.errors import MMError
-from hugepool.mm.views.gauges import Gauges, gauges
-from hugepool.mm.views.host_view import HostRow
-from hugepool.service import Busy, Service
+from hugepool.api.answers import document, service_of
+from hugepool.api.documentation import problems
+from hugepool.api.fields import HostInPath
+from hugepool.api.fleet import which
+from hugepool.api.routing import BlockingRoute
+from hugepool.fs import exporter
+from hugepool.service import Filter, Member
 
-MAX_HOSTS = 100  # the first by name: more would make more series than a scrape should have
-METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-class RequestMetrics:
-    """Answers by route, method and status, and how long they took."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._count = Counter(
-            "hugepool_http_requests_total",
-            "Answers by route, method and status.",
-            ("route", "method", "status"),
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "hugepool_http_request_seconds",
-            "Time to the first byte of an answer.",
-            ("route",),
-            buckets=BUCKETS,
-            registry=registry,
-        )
-
-    def answered(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count an answer.  An address that is no route counts as ``none``, an odd method as ``other``."""
-        route = getattr(scope.get("route"), "path", None) or "none"
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        self._count.labels(route, method, status).inc()
-        self._seconds.labels(route).observe(seconds)
-
-
-class HostCollector(Collector):
-    """Gauges of the hosts, read through the service.
-
-    A host is read again only when its revision changed since the scrape before.
-    """
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._seen: dict[str, _Seen] = {}
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing in advance: registering must not read the database."""
-        return []
-
-    def collect(self) -> Iterable[Metric]:
-        """The gauges now."""
-        rows, more = self._service.list(MAX_HOSTS, None)
-        seen = {}
-        for row in rows:
-            values = self._values(row)
-            if values is not None:
-                seen[row.name] = values
-        self._seen = seen
-        families = _families()
-        for name, (_key, found) in seen.items():
-            _fill(families, name, found)
-        families["hosts"].add_metric([], len(rows))
-        families["hosts_left_out"].add_metric([], 0 if more is None else 1)
-        return families.values()
-
-    def _values(self, row: HostRow) -> "_Seen | None":
-        key = (row.created_at, row.revision)
-        before = self._seen.get(row.name)
-        if before is not None and before[0] == key:
-            return before
-        try:
-            values, _ = self._service.read(row.name, gauges)
-        except Busy:  # the scrape after this one finds out more
-            return before
-        except MMError:  # deleted meanwhile
-            return None
-        return key, values
-
-
-_Seen = tuple[tuple[str | None, int], Gauges]  # (created_at, revision), and what was found then
-
-
-def _families() -> dict[str, GaugeMetricFamily]:
-    return {
-        "hugepages": GaugeMetricFamily(
-            "hugepool_hugepages", "Huge pages by kind.", labels=("host", "size", "kind")
-        ),
-        "saved": GaugeMetricFamily(
-            "hugepool_vmemmap_saved_bytes",
-            "Memory that vmemmap freeing gave back, less its page tables.",
-            labels=("host",),
-        ),
-        "deferred": GaugeMetricFamily(
-            "hugepool_deferred_frees", "Huge pages that wait for the worker.", labels=("host",)
-        ),
-        "free": GaugeMetricFamily("hugepool_memory_free_bytes", "Free memory.", labels=("host",)),
-        "total": GaugeMetricFamily("hugepool_memory_total_bytes", "Managed memory.", labels=("host",)),
-        "hosts": GaugeMetricFamily("hugepool_hosts_shown", f"Hosts with series here, at most {MAX_HOSTS}."),
-        "hosts_left_out": GaugeMetricFamily("hugepool_hosts_left_out", "1 when there are more hosts."),
+router = APIRouter(route_class=BlockingRoute, tags=["service"])
+TEXT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Prometheus' text format.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
     }
+}
+NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_]")
 
 
-def _fill(families: dict[str, GaugeMetricFamily], host: str, values: Gauges) -> None:
-    for size, kinds in values.hugepages.items():
-        for kind, count in kinds.items():
-            families["hugepages"].add_metric([host, size, kind], count)
-    families["saved"].add_metric([host], values.vmemmap.bytes_saved)
-    families["deferred"].add_metric([host], values.deferred)
-    families["free"].add_metric([host], values.memory.free_bytes)
-    families["total"].add_metric([host], values.memory.total_bytes)
+@router.get("/metrics", response_class=Response, responses={**TEXT, **problems(500, 503)})
+def metrics(request: Request) -> Response:
+    """Metrics of the service and of its hosts in Prometheus' text format."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+# -- one host ----------------------------------------------------------------------------------------------
+
+
+class _Collected:
+    """Families as a registry that is asked once."""
+
+    def __init__(self, found: exporter.Families) -> None:
+        self._found = found
+
+    def collect(self) -> Iterator[Metric]:
+        """The families in the library's words."""
+        for name, family in self._found.items():
+            metric = Metric(name.removesuffix("_total"), family.about, family.kind)
+            for labels, value in family.samples:
+                metric.add_sample(name, labels, value)
+            yield metric
+
+
+@router.get(
+    "/v1/hosts/{host}/metrics",
+    response_class=Response,
+    responses={**TEXT, **problems(404, 422, 500, 503)},
+    tags=["files"],
+)
+def host_metrics(request: Request, host: HostInPath) -> Response:
+    """Metrics of one host under the names of node_exporter, made of the texts of its files."""
+    texts, _ = service_of(request).read(host, exporter.texts)
+    collected: Any = _Collected(exporter.families(texts))
+    return Response(generate_latest(collected), media_type=CONTENT_TYPE_LATEST)
+
+
+# -- where the hosts are -----------------------------------------------------------------------------------
+
+
+@router.get("/discovery/prometheus", response_model=list[dict[str, Any]], responses=problems(422, 500, 503))
+def discover(request: Request, wanted: Annotated[Filter, Depends(which)]) -> Response:
+    """All hosts that a filter names as targets for `http_sd_configs` of Prometheus."""
+    return document([_target(request, member) for member in service_of(request).all_members(wanted)])
+
+
+def _target(request: Request, member: Member) -> dict[str, Any]:
+    """A host at the address by which the caller reached this service; Prometheus scrapes it there."""
+    labels = {
+        "instance": member.name,
+        "__scheme__": request.url.scheme,
+        "__metrics_path__": f"/v1/hosts/{member.name}/metrics",
+        "__meta_hugepool_host": member.name,
+        "__meta_hugepool_kernel": member.kernel,
+    }
+    for key, value in member.labels.items():
+        labels[f"__meta_hugepool_label_{NOT_IN_LABELS.sub('_', key)}"] = value
+    return {"targets": [request.url.netloc], "labels": labels}

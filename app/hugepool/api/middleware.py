@@ -8,7 +8,7 @@ from time import monotonic, perf_counter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hugepool.api.metrics import RequestMetrics
+from hugepool.api.collectors import RequestMetrics
 from hugepool.settings import Settings
 
 LOG = logging.getLogger(__name__)

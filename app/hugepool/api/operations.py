@@ -1,4 +1,4 @@
-"""Health, version, metrics."""
+"""Health, version, and the script that collects."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -7,7 +7,6 @@ from typing import Any, Literal
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import problems
@@ -85,13 +84,3 @@ async def show_version() -> Response:
 async def collecting_script() -> Response:
     """A script for any POSIX shell that collects what an import needs, and needs no token itself."""
     return Response(collect.SCRIPT.read_bytes(), media_type="text/x-shellscript")
-
-
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-)
-def metrics(request: Request) -> Response:
-    """Metrics in Prometheus' text format."""
-    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

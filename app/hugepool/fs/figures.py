@@ -248,6 +248,7 @@ def _bytes(table: Row, first: int, names: Sequence[str]) -> dict[str, list[int]]
 
 # -- what they say -----------------------------------------------------------------------------------------
 
+STATES = ("surplus-stuck", "pool-short", "fault-armed", "deferred-queued", "node-full")
 NODE_FULL_PERCENT = 1  # a node with less of its memory free than this is full
 
 

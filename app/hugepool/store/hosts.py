@@ -121,6 +121,11 @@ class HostStore:
             row = seal.head_of(connection, host_id)
         return 0 if row is None else map_bytes(row["nr_sections"] * SECTION_PAGES)
 
+    def count(self) -> int:
+        """How many hosts there are."""
+        with self._database.reading() as connection:
+            return _count(connection)
+
     def check_quota(self, most: int) -> None:
         """Raises HostsFull when there are ``most`` hosts."""
         with self._database.reading() as connection:
@@ -306,8 +311,13 @@ class HostStore:
 
 
 def _check_quota(connection: Connection, most: int) -> None:
-    if connection.execute(select(func.count()).select_from(t.hosts)).scalar_one() >= most:
+    if _count(connection) >= most:
         raise HostsFull(most)
+
+
+def _count(connection: Connection) -> int:
+    found: int = connection.execute(select(func.count()).select_from(t.hosts)).scalar_one()
+    return found
 
 
 def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> None:
