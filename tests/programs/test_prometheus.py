@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from hugepool.access import Caller, Role, line_of, new_token
-from hugepool.client import Client
+from hugepool.client import Client, Refused
 from hugepool.harness.server import Server, serving
 from tests.docs.console import ROOT
 from tests.docs.server import free_port
@@ -55,7 +55,7 @@ def make_hosts(client: Client) -> None:
     client.resize("a-short", "2048kB", 5000)
     client.resize("b-stuck", "2048kB", 64)
     client.set_fault("b-stuck", "vmemmap-restore", {"probability": 100, "times": -1})
-    with pytest.raises(Exception, match="could not be freed"):
+    with pytest.raises(Refused, match="could not be freed"):
         client.resize("b-stuck", "2048kB", 0)
     client.resize("c-costs", "2048kB", 64)
     client.resize("c-costs", "2048kB", 0)
@@ -65,8 +65,8 @@ def make_hosts(client: Client) -> None:
     client.exit_task("d-waits", task["pid"])
     client.write_file("e-full", "/proc/sys/vm/min_free_kbytes", "1024\n")
     second = client.host("e-full")["nodes"][1]
-    task = {"kind": "kernel", "memory": second["free_bytes"] - (32 << 20), "node": 1}
-    client.start_task("e-full", task)
+    filler = {"kind": "kernel", "memory": second["free_bytes"] - (32 << 20), "node": 1}
+    client.start_task("e-full", filler)
 
 
 @dataclass
