@@ -97,6 +97,23 @@ class Remedy(TypedDict):
     steps: list[dict[str, Any]]
 
 
+class Drained(TypedDict):
+    """What working off the queue of deferred frees did, in huge pages.
+
+    Attributes:
+        freed: Given back to the system.
+        returned_as_surplus: Back in their pool, as their vmemmap could not be restored.
+        queued: Those that still wait.
+        injected_fault: An armed fault point refused a request of it.
+    """
+
+    freed: int
+    returned_as_surplus: int
+    vmemmap: VmemmapDelta
+    queued: int
+    injected_fault: bool
+
+
 class FailedExpectation(TypedDict):
     """What was expected and is not so."""
 
@@ -128,7 +145,7 @@ class StepAnswer(TypedDict):
     remedies: list[Remedy]
     facts: dict[str, Any]
     signal: str | None
-    drained: dict[str, Any] | None
+    drained: Drained | None
     console: list[str]
     counters: dict[str, Any]
     failed_expectations: list[FailedExpectation]
@@ -509,23 +526,6 @@ class Dmesg(TypedDict):
     lines: list[str]
 
 
-class Drained(TypedDict):
-    """What working off the queue of deferred frees did, in huge pages.
-
-    Attributes:
-        freed: Given back to the system.
-        returned_as_surplus: Back in their pool, as their vmemmap could not be restored.
-        queued: Those that still wait.
-        injected_fault: An armed fault point refused a request of it.
-    """
-
-    freed: int
-    returned_as_surplus: int
-    vmemmap: VmemmapDelta
-    queued: int
-    injected_fault: bool
-
-
 class EventRow(TypedDict):
     """Something that happened to a host.
 
@@ -636,6 +636,8 @@ class Feed(TypedDict):
     items: list[FeedItem]
     next_after: int
 
+Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
+
 
 class CurvePoint(TypedDict):
     """How many pages can be given back when so much is left."""
@@ -657,7 +659,7 @@ class HeadroomDomain(TypedDict):
     count: int
     needed_bytes: int
     available_bytes: int
-    limited_by: str | None
+    limited_by: Reason | None
     curve: list[CurvePoint]
 
 
@@ -1005,6 +1007,8 @@ class HugetlbfsMount(TypedDict):
     pages: int
     files: list[str]
 
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+
 
 class Job(TypedDict):
     """A job in full.
@@ -1018,13 +1022,13 @@ class Job(TypedDict):
 
     id: str
     kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    state: JobState
     done: int
     total: int
     created_at: str
     ended_at: str | None
-    result: NotRequired[Any]
-    error: NotRequired[str | None]
+    result: Any
+    error: str | None
 
 
 class JobRow(TypedDict):
@@ -1037,7 +1041,7 @@ class JobRow(TypedDict):
 
     id: str
     kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    state: JobState
     done: int
     total: int
     created_at: str
@@ -1305,7 +1309,7 @@ class LargestPool(TypedDict):
     nodes: list[NodePool]
     available_bytes: int
     free_bytes: int
-    limited_by: str | None
+    limited_by: Literal["keep"] | Reason | None
     one_more: OneMore | None
 
 
@@ -1322,7 +1326,7 @@ class LargestPoolOfNode(TypedDict):
     nodes: list[NodePool]
     available_bytes: int
     free_bytes: int
-    limited_by: str | None
+    limited_by: Literal["keep"] | Reason | None
     one_more: OneMore | None
     node: int
 
@@ -1559,7 +1563,7 @@ class Start(TypedDict):
 
     fits: bool
     errno: str | None
-    reason: str | None
+    reason: Reason | None
     signal: str | None
     touched: int
 
@@ -1574,7 +1578,7 @@ class Change(TypedDict):
     works: bool
     write: list[NodePool]
     missing: int
-    limited_by: str | None
+    limited_by: Reason | None
 
 
 class Placement(TypedDict):
@@ -1630,8 +1634,6 @@ class NodeDelta(TypedDict):
     allocated: int
     freed: int
     refused: int
-
-Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
 
 
 class NodeReason(TypedDict):

@@ -113,7 +113,8 @@ def rewrite(path: Path, url: str, scratch: Path) -> None:
 
 def environment(url: str, scratch: Path) -> dict[str, str]:
     """What the commands see: this interpreter's ``python3`` and ``hugepool``, a scratch folder, a plain terminal."""
-    return {
+    sources = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return sources | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(scratch),
         "TMPDIR": str(scratch),

@@ -42,7 +42,7 @@ def test_a_scenario_is_as_it_expects(file: Path) -> None:
     scenario = read_scenario(file)
     assert any(step.expect for step in scenario.scenario.steps)
     answer = ask(scenario, lambda *_: None)
-    assert answer["ok"], answer
+    assert answer.ok, answer
 
 
 def test_there_are_scenarios_and_the_page_lists_everything() -> None:

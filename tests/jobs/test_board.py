@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hugepool.jobs import Board, Job, Limits, NoRoom, NoSuchJob, State, Task
+from hugepool.jobs import Board, Job, JobState, Limits, NoRoom, NoSuchJob, Task
 from tests.jobs import work
 
 SECONDS = 60.0
@@ -60,7 +60,7 @@ def test_results_come_in_the_order_of_the_items_whatever_finished_first(board: B
     job = submit(board, "sum", work.square, 1000, range(20), sum)
     assert job.wait(SECONDS)
     assert (job.state, job.result, job.progress()) == (
-        State.DONE,
+        JobState.DONE,
         sum(1000 + i * i for i in range(20)),
         (20, 20),
     )
@@ -76,7 +76,7 @@ def test_what_one_item_reports_is_seen_while_it_is_at_work(board: Board, tmp_pat
     go = tmp_path / "go"
     job = submit(board, "count", work.count, go, [10], list)
     until(lambda: job.progress() == (3, 10))
-    assert job.state == State.RUNNING
+    assert job.state == JobState.RUNNING
     go.touch()
     assert job.wait(SECONDS)
     assert (job.result, job.progress()) == ([10], (10, 10))
@@ -86,7 +86,7 @@ def test_a_job_that_is_deleted_leaves_no_process_at_work(board: Board, tmp_path:
     job = submit(board, "endless", work.endless, tmp_path, range(5), list)
     working = pids(tmp_path, 2)
     assert all(map(alive, working))
-    assert board.delete(job.id).state == State.CANCELLED
+    assert board.delete(job.id).state == JobState.CANCELLED
     assert not any(map(alive, working))
     with pytest.raises(NoSuchJob):
         board.get(job.id)
@@ -112,8 +112,8 @@ def test_a_job_that_waits_for_its_turn_is_cancelled_at_once(board: Board, tmp_pa
     submit(board, "endless", work.endless, tmp_path, [0], list)
     pids(tmp_path, 1)
     waiting = submit(board, "sum", work.square, 0, [1], sum)
-    assert waiting.state == State.QUEUED
-    assert board.delete(waiting.id, timeout_seconds=0).state == State.CANCELLED
+    assert waiting.state == JobState.QUEUED
+    assert board.delete(waiting.id, timeout_seconds=0).state == JobState.CANCELLED
 
 
 def test_more_jobs_than_may_wait_are_refused_and_not_remembered(board: Board, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_more_jobs_than_may_wait_are_refused_and_not_remembered(board: Board, tm
 def test_a_worker_that_is_killed_fails_the_job_and_not_the_next_one(board: Board) -> None:
     job = submit(board, "die", work.die, None, range(3), list)
     assert job.wait(SECONDS)
-    assert job.state == State.FAILED
+    assert job.state == JobState.FAILED
     assert "killed" in str(job.error)
     after = submit(board, "sum", work.square, 0, [2], sum)
     assert after.wait(SECONDS)
@@ -138,7 +138,7 @@ def test_a_worker_that_is_killed_fails_the_job_and_not_the_next_one(board: Board
 def test_a_bug_fails_the_job_in_words_that_show_no_code(board: Board, finish: Callable[..., object]) -> None:
     job = submit(board, "fail", work.fail if finish is list else work.pid, None, ["secret"], finish)
     assert job.wait(SECONDS)
-    assert job.state == State.FAILED
+    assert job.state == JobState.FAILED
     assert "secret" not in str(job.error)
 
 
@@ -147,7 +147,7 @@ def test_a_job_that_takes_too_long_is_ended_with_its_processes(tmp_path: Path) -
     job = submit(board, "endless", work.endless, tmp_path, [0], list)
     (working,) = pids(tmp_path, 1)
     assert job.wait(SECONDS)
-    assert (job.state, job.error) == (State.FAILED, "it took longer than 2 seconds")
+    assert (job.state, job.error) == (JobState.FAILED, "it took longer than 2 seconds")
     assert not alive(working)
     board.close()
 
@@ -273,9 +273,9 @@ def test_work_of_this_process_reports_and_ends_when_it_is_not_wanted(board: Boar
 
     job = board.submit_here("here", act)
     assert going.wait(SECONDS)
-    assert (job.state, job.progress()) == (State.RUNNING, (3, 10))
+    assert (job.state, job.progress()) == (JobState.RUNNING, (3, 10))
     job.cancel()
     go.set()
     assert job.wait(SECONDS)
-    assert (job.state, job.result) == (State.CANCELLED, None)
+    assert (job.state, job.result) == (JobState.CANCELLED, None)
     assert board.submit_here("here", lambda report: "fine").wait(SECONDS)

@@ -1,5 +1,6 @@
 """Short ways to ask what-if questions in tests."""
 
+from dataclasses import asdict
 from typing import Any
 
 from hugepool.whatif.run import Hosts, run
@@ -28,7 +29,7 @@ def scenario(document: Json) -> Scenario:
 
 def ask(*steps: Json, host: Any = None, hosts: Hosts | None = None) -> Json:
     """The answer to a question."""
-    return run(scenario(question(*steps, host=host)), hosts or {})
+    return asdict(run(scenario(question(*steps, host=host)), hosts or {}))
 
 
 def rows(answer: Json) -> list[tuple[Any, ...]]:

@@ -1,6 +1,7 @@
 """Steps on a copy: every word does what the API does, refusals are told and leave the copy as it was."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -104,11 +105,11 @@ def test_a_refusal_that_keeps_nothing_leaves_the_copy_as_it_was_and_the_run_goes
         scenario(question({"resize": {"count": 8}}, {"task": {"kind": "kernel", "memory": "64G"}})), {}
     )
     assert digest(after) == digest(host)
-    assert (answer["ok"], answer["refused"]) == (False, 1)
-    refused = answer["steps"][1]
-    assert (refused["result"], refused["errno"], refused["reason"]) == (None, "ENOMEM", "watermark")
-    assert refused["facts"]["pages_needed"] == 64 << 18
-    assert refused["counters"] == before["steps"][0]["counters"]
+    assert (answer.ok, answer.refused) == (False, 1)
+    refused = answer.steps[1]
+    assert (refused.result, refused.errno, refused.reason) == (None, "ENOMEM", "watermark")
+    assert refused.facts["pages_needed"] == 64 << 18
+    assert refused.counters == before.steps[0].counters
 
 
 def test_a_refusal_that_keeps_something_carries_its_result() -> None:
@@ -202,7 +203,7 @@ def test_the_same_question_has_the_same_answer_byte_for_byte() -> None:
         {"resize": {"count": 64}},
         {"resize": {"count": 0}},
     )
-    first, second = (json.dumps(run(scenario(document), {})) for _ in range(2))
+    first, second = (json.dumps(asdict(run(scenario(document), {}))) for _ in range(2))
     assert first == second
 
 

@@ -1,12 +1,15 @@
 """The same question with other values: all are checked before any is run, and each is a row."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from hugepool.jobs import Refusal
 from hugepool.mm.machine.errors import BadInput
+from hugepool.whatif.run import run
 from hugepool.whatif.variants import Question as SharedQuestion
-from hugepool.whatif.variants import expand, items, one, row, table, work
+from hugepool.whatif.variants import Table, VariantRow, expand, items, row, table, work
 from tests.mm.hosts import GIB, machine
 from tests.whatif.ask import Json, ask, question, scenario
 
@@ -14,6 +17,11 @@ GROW: Json = {"label": "grow", "resize": {"count": 8}}
 
 
 def varied(*steps: Json, host: Any = None, **variants: Any) -> list[Json]:
+    """The rows of a question with variants, as plain data."""
+    return [asdict(found) for found in found_rows(*steps, host=host, **variants)]
+
+
+def found_rows(*steps: Json, host: Any = None, **variants: Any) -> list[VariantRow]:
     """The rows of a question with variants."""
     asked = scenario(question(*steps, host=host, variants=variants))
     return [row(asked, i, values, {"lab": machine(GIB)}) for i, values in enumerate(expand(asked))]
@@ -51,10 +59,11 @@ def test_what_a_variant_does_not_have_is_told_for_its_column() -> None:
 
 
 def test_a_host_that_cannot_be_had_is_the_row_of_its_variant_only() -> None:
-    rows = varied(GROW, list=[{"host": "nowhere"}, {"steps.0.resize.count": 2}])
-    assert [found["ok"] for found in rows] == [False, True]
-    assert rows[0]["error"]["errno"] == "ENOENT"
-    assert table(rows)["ok"] is False
+    rows = found_rows(GROW, list=[{"host": "nowhere"}, {"steps.0.resize.count": 2}])
+    assert [found.ok for found in rows] == [False, True]
+    assert rows[0].error is not None
+    assert rows[0].error["errno"] == "ENOENT"
+    assert table(rows) == Table(ok=False, variants=rows)
 
 
 def test_expectations_that_fail_are_told_with_their_step() -> None:
@@ -97,16 +106,18 @@ def test_the_work_of_a_job_is_what_is_done_without_one() -> None:
     progress: list[tuple[int, int]] = []
     shared = SharedQuestion(document)
     found = [work(shared, item, lambda *at: progress.append(at)) for item in items(expand(asked))]
-    assert found == varied(GROW, grid={"steps.0.resize.count": [1, 2]})
+    assert found == found_rows(GROW, grid={"steps.0.resize.count": [1, 2]})
     assert progress == [(1, 1), (1, 1)]
 
     (only,) = items([])
-    assert one([work(SharedQuestion(question(GROW)), only, lambda *_: None)]) == ask(GROW)
+    whole = work(SharedQuestion(question(GROW)), only, lambda *_: None)
+    assert whole == run(scenario(question(GROW)), {})
 
 
 def test_a_host_that_cannot_be_had_is_the_error_of_a_job() -> None:
     found = work(SharedQuestion(question(GROW, host="nowhere")), None, lambda *_: None)
-    assert (found["ok"], found["error"]["errno"]) == (False, "ENOENT")
+    assert isinstance(found, Refusal)
+    assert found.error["errno"] == "ENOENT"
 
 
 def test_long_values_are_cut_in_rows() -> None:

@@ -1,19 +1,17 @@
 """Jobs: long work that a request began and others look after."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic_core import to_json
 
 from hugepool.access import Caller, Role
-from hugepool.api import job_schemas
+from hugepool.api import job_answers
 from hugepool.api.access import caller_of
-from hugepool.api.answers import document
+from hugepool.api.answers import document, rendered
 from hugepool.api.documentation import Responses, problems
 from hugepool.api.errors import problem, refusal
 from hugepool.api.event_stream import (
@@ -25,8 +23,9 @@ from hugepool.api.event_stream import (
     Streams,
     enter,
 )
+from hugepool.api.job_answers import row, whole
 from hugepool.api.routing import BlockingRoute
-from hugepool.jobs import Board, Job, NoSuchJob, State
+from hugepool.jobs import Board, Job, JobState, NoSuchJob, Refusal
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/jobs", tags=["jobs"])
 JobInPath = Annotated[
@@ -68,38 +67,16 @@ def _may_see(job: Job, caller: Caller) -> bool:
     return caller.role == Role.ADMIN or job.owner in {None, caller.name}
 
 
-def row(job: Job) -> dict[str, Any]:
-    """A job without its result."""
-    done, total = job.progress()
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": str(job.state),
-        "done": done,
-        "total": total,
-        "created_at": _time(job.created),
-        "ended_at": None if job.ended is None else _time(job.ended),
-    }
-
-
-def whole(job: Job) -> dict[str, Any]:
-    """A job with its result."""
-    result = getattr(job.result, "result", job.result)  # of a long change: what its answer has
-    return {**row(job), "result": result, "error": job.error}
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@router.get("", response_model=job_schemas.JobList, responses=problems(422, 500))
+@router.get("", response_model=job_answers.JobList, responses=problems(422, 500))
 def list_jobs(request: Request) -> Response:
     """The jobs of this process, oldest first: at work, waiting, or ended not long ago."""
     caller = caller_of(request)
-    return document({"items": [row(job) for job in board_of(request).all() if _may_see(job, caller)]})
+    return document(
+        job_answers.JobList([row(job) for job in board_of(request).all() if _may_see(job, caller)])
+    )
 
 
-@router.get("/{job}", response_model=job_schemas.Job, responses=KNOWN)
+@router.get("/{job}", response_model=job_answers.Job, responses=KNOWN)
 def get_job(request: Request, job: JobInPath) -> Response:
     """How far a job is, and its result once it is done.
 
@@ -119,16 +96,17 @@ def result_of(request: Request, job: Job) -> Response:
     if not job.final:
         done, total = job.progress()
         return problem(request, "EBUSY", f"the job is {job.state}: {done} of {total} are done")
-    if job.state != State.DONE:
+    if job.state != JobState.DONE:
         return problem(request, "EIO", job.error or "the job was cancelled")
     if callable(job.about):
         answer: Response = job.about(request, job.result)
         return answer
-    error = job.result.get("error") if isinstance(job.result, dict) else None
-    return document(job.result) if error is None else refusal(request, error, None)
+    if isinstance(job.result, Refusal):
+        return refusal(request, job.result.error, None)
+    return document(job.result)
 
 
-@router.delete("/{job}", response_model=job_schemas.Job, responses=KNOWN)
+@router.delete("/{job}", response_model=job_answers.Job, responses=KNOWN)
 def delete_job(request: Request, job: JobInPath) -> Response:
     """Cancel a job if it has not ended, and forget it.  When the answer leaves, nothing works on it any more."""
     return document(whole(board_of(request).delete(find(request, job).id)))
@@ -160,5 +138,5 @@ async def _tell(job: Job, streams: Streams) -> AsyncIterator[bytes]:
         await run_sync(job.wait_news, known, WAIT_SECONDS, limiter=streams.threads, abandon_on_cancel=True)
 
 
-def _message(event: str, data: dict[str, Any]) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (event.encode(), to_json(data))
+def _message(event: str, data: job_answers.JobRow) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (event.encode(), rendered(data))

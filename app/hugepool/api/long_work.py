@@ -11,12 +11,12 @@ from fastapi import Header, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hugepool.api import job_schemas
 from hugepool.api.access import caller_of
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import Responses, problems
-from hugepool.api.jobs import board_of, result_of, row
-from hugepool.jobs import Job, NoSuchJob, Task
+from hugepool.api.job_answers import JobRow, row
+from hugepool.api.jobs import board_of, result_of
+from hugepool.jobs import Job, NoSuchJob, Refusal, Task
 from hugepool.mm.machine.errors import MMError
 from hugepool.service import StoreFailure
 
@@ -29,7 +29,7 @@ LOCATION = {"Location": {"description": "Address of the job.", "schema": {"type"
 LATER: Responses = {
     202: {
         "description": "Long work: a job that will have it.",
-        "model": job_schemas.JobRow,
+        "model": JobRow,
         "headers": LOCATION,
     }
 }
@@ -73,7 +73,7 @@ def _made(make: Callable[[], Task]) -> Task:
         error = refused.data()
     except StoreFailure as busy:
         error = {"errno": "EAGAIN", "detail": str(busy), "reason": None, "facts": {}}
-    return Task(_nothing, None, (), lambda _: {"error": error})
+    return Task(_nothing, None, (), lambda _: Refusal(error))
 
 
 def _nothing(_shared: Any, _item: Any, _report: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from hugepool.api import examples, plan_schemas
+from hugepool.api import examples
 from hugepool.api.answers import service_of
 from hugepool.api.fields import HostInPath
 from hugepool.api.long_work import Prefer, answer, answered
@@ -24,14 +24,13 @@ router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/plans", t
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A plan as it is asked for: its body, the shape of its answer, and what the interface says of it.
+    """A plan as it is asked for: its body, and what the interface says of it.
 
     Attributes:
         refused: statuses with which the plan refuses a question that makes no sense on the host.
     """
 
     body: type[Body]
-    answer: type[Any]
     example: Any
     description: str
     refused: tuple[int, ...] = ()
@@ -40,39 +39,33 @@ class _Asked:
 ASKED = {
     "max-pool": _Asked(
         MaxPoolBody,
-        plan_schemas.MaxPool,
         examples.MAX_POOL,
         "The largest pool, for all nodes and for each alone, that leaves `keep` bytes of MemAvailable.",
     ),
     "savings": _Asked(
         SavingsBody,
-        plan_schemas.Savings,
         examples.SAVINGS,
         "What freeing the vmemmap of `count` more pages gives: gross, page tables, net, and in which zones.",
         (409,),
     ),
     "headroom": _Asked(
         HeadroomBody,
-        plan_schemas.Headroom,
         examples.HEADROOM,
         "How much kernel memory must be left, above the watermarks, so that `count` pages can be given back.",
         (409,),
     ),
     "offline": _Asked(
         OfflineBody,
-        plan_schemas.Offline,
         examples.OFFLINE,
         "Which memory blocks can go offline: each alone, what stops the others, and a set that goes together.",
     ),
     "placement": _Asked(
         PlacementBody,
-        plan_schemas.Placement,
         examples.PLACEMENT,
         "Whether a virtual machine finds its huge pages, now and when all that is mapped is touched; else what to do.",
     ),
     "churn": _Asked(
         ChurnBody,
-        plan_schemas.Churn,
         examples.CHURN,
         "How many huge pages can still be formed after rounds of allocation and freeing, over several seeds.",
     ),
@@ -104,7 +97,7 @@ for _word in PLANS:  # a plan without a row above ends the import
         f"/{_word}",
         _endpoint(_word, _asked),
         methods=["POST"],
-        response_model=_asked.answer,
+        response_model=PLANS[_word].answer,
         responses=answered(*_asked.refused),
         description=_asked.description,
     )

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from hugepool.api import examples, what_if_schemas
+from hugepool.api import examples
 from hugepool.api.answers import service_of
 from hugepool.api.documentation import Responses
 from hugepool.api.long_work import Prefer, answer, answered
@@ -12,6 +12,7 @@ from hugepool.api.routing import BlockingRoute
 from hugepool.jobs import Task
 from hugepool.mm.machine.digest import fork
 from hugepool.whatif import variants
+from hugepool.whatif.run import Answer
 from hugepool.whatif.scenario import Scenario, check, json_schema
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/what-if", tags=["what-if"])
@@ -19,7 +20,7 @@ ASKED = answered()
 SCHEMA: Responses = {200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}}
 
 
-@router.post("", response_model=what_if_schemas.Answer | what_if_schemas.Table, responses=ASKED)
+@router.post("", response_model=Answer | variants.Table, responses=ASKED)
 def ask_what_if(request: Request, body: Scenario = examples.WHAT_IF, prefer: Prefer = None) -> Response:
     """Run steps on a copy of a host and answer all of them; nothing is stored.
 
@@ -38,7 +39,7 @@ def ask_what_if(request: Request, body: Scenario = examples.WHAT_IF, prefer: Pre
     def task() -> Task:
         question = variants.Question(dict(body.given), {name: service.read(name, fork)[0] for name in names})
         finish = variants.table if wanted else variants.one
-        return Task(variants.work, question, items, finish, variants.is_malformed)
+        return Task(variants.work, question, items, finish, variants.is_refusal)
 
     return answer(request, prefer, "what-if", task, len(items))
 

@@ -2,6 +2,6 @@
 
 from hugepool.jobs.board import Board, Limits, NoRoom, NoSuchJob, Task
 from hugepool.jobs.crew import Report, Work
-from hugepool.jobs.job import Job, State
+from hugepool.jobs.job import Job, JobState, Refusal
 
-__all__ = ["Board", "Job", "Limits", "NoRoom", "NoSuchJob", "Report", "State", "Task", "Work"]
+__all__ = ["Board", "Job", "JobState", "Limits", "NoRoom", "NoSuchJob", "Refusal", "Report", "Task", "Work"]

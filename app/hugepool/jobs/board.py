@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugepool.jobs.crew import CONTEXT, Crew, Report, Work, WorkerDied
-from hugepool.jobs.job import Job, State
+from hugepool.jobs.job import Job, JobState
 from hugepool.jobs.queue import FairQueue
 
 log = logging.getLogger(__name__)
@@ -198,19 +198,19 @@ class Board:
         """Bring a job to its end, whatever comes."""
         if job.final:
             return
-        job.become(State.RUNNING)
+        job.become(JobState.RUNNING)
         deadline = time.monotonic() + self.limits.seconds
         try:
             self._check(job, deadline)
-            job.become(State.DONE, result=result(deadline))
+            job.become(JobState.DONE, result=result(deadline))
         except _Stop as stop:
             why = str(stop)
-            job.become(State.FAILED if why else State.CANCELLED, error=why or None)
+            job.become(JobState.FAILED if why else JobState.CANCELLED, error=why or None)
         except WorkerDied as died:
-            job.become(State.FAILED, error=str(died))
+            job.become(JobState.FAILED, error=str(died))
         except Exception:  # a bug of the work: whoever asks gets it, and the log has its cause
             log.exception("job %s (%s) failed", job.id, job.kind)
-            job.become(State.FAILED, error="hugepool failed here; the log of the service has the story")
+            job.become(JobState.FAILED, error="hugepool failed here; the log of the service has the story")
 
     def _made(self, job: Job, make: Make, deadline: float) -> Any:
         task = make()

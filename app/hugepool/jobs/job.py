@@ -3,11 +3,12 @@
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job stands; the last three are final."""
 
     QUEUED = "queued"
@@ -17,7 +18,18 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-FINAL = (State.DONE, State.FAILED, State.CANCELLED)
+FINAL = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The result of a job that came to its end without an answer, as what it was asked for is refused.
+
+    Attributes:
+        error: errno, detail, reason, facts.
+    """
+
+    error: dict[str, Any]
 
 
 class Job:
@@ -43,7 +55,7 @@ class Job:
         self.owner = owner
         self.nbytes = nbytes
         self.about = about
-        self.state = State.QUEUED
+        self.state = JobState.QUEUED
         self._clock = clock
         self.created = clock()
         self.ended: float | None = None
@@ -94,7 +106,7 @@ class Job:
         """Whether it was cancelled; whoever works on it looks here and stops."""
         return self._unwanted.is_set()
 
-    def become(self, state: State, *, result: Any = None, error: str | None = None) -> None:
+    def become(self, state: JobState, *, result: Any = None, error: str | None = None) -> None:
         """Enter a state; what is final stays."""
         with self._changed:
             if self.final:
@@ -111,8 +123,8 @@ class Job:
         """Ask for its end; it is cancelled at once when nobody works on it yet."""
         self._unwanted.set()
         with self._changed:
-            if self.state == State.QUEUED:
-                self.become(State.CANCELLED)
+            if self.state == JobState.QUEUED:
+                self.become(JobState.CANCELLED)
 
     def advance(self, index: int, step: tuple[int, int] | None) -> None:
         """Note how far an item is; None: it is done."""

@@ -1,11 +1,9 @@
 """Answering a scenario file here, without a service: variants on all cores."""
 
-from typing import Any
-
-from hugepool.jobs import Board, Limits, State, Task
+from hugepool.jobs import Board, JobState, Limits, Refusal, Task
 from hugepool.whatif import NEEDED, variants
 from hugepool.whatif.document import ScenarioFile
-from hugepool.whatif.run import Progress, run
+from hugepool.whatif.run import Answer, Progress, run
 
 LOOK_SECONDS = 0.2
 MAX_SECONDS = 7 * 24 * 3600.0  # whoever started it can stop it
@@ -15,7 +13,7 @@ class NoAnswer(Exception):
     """A worker process came to an end; the text says why."""
 
 
-def ask(file: ScenarioFile, progress: Progress) -> dict[str, Any]:
+def ask(file: ScenarioFile, progress: Progress) -> Answer | variants.Table:
     """The answer to a scenario that names no stored host, as the service would give it.
 
     Args:
@@ -36,7 +34,9 @@ def ask(file: ScenarioFile, progress: Progress) -> dict[str, Any]:
             progress(*job.progress())
     finally:
         board.close()
-    if job.state != State.DONE:
+    if job.state != JobState.DONE:
         raise NoAnswer(job.error or "the work was cancelled")
-    answer: dict[str, Any] = job.result
+    if isinstance(job.result, Refusal):
+        raise NoAnswer(job.result.error["detail"])
+    answer: variants.Table = job.result
     return answer

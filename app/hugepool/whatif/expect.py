@@ -6,6 +6,7 @@ names.  ``/proc/meminfo`` is the text of a file after the step, ``/proc/meminfo#
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -16,6 +17,17 @@ from hugepool.fs.render import render
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
 from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, split
+
+
+@dataclass(frozen=True, slots=True)
+class FailedExpectation:
+    """What was expected and is not so."""
+
+    path: str
+    expected: Any
+    actual: Any
+    message: str
+
 
 ROOTS = ("errno", "signal", "reason", "detail", "result", "counters")
 MAX_EXPECTATIONS = 100
@@ -119,8 +131,10 @@ Expect = Annotated[
 # -- comparing ---------------------------------------------------------------------------------------------
 
 
-def failures(expect: Mapping[str, Any], answer: Mapping[str, Any], machine: Host) -> Iterator[dict[str, Any]]:
-    """Every expectation that does not hold: ``path``, ``expected``, ``actual`` and a ``message``.
+def failures(
+    expect: Mapping[str, Any], answer: Mapping[str, Any], machine: Host
+) -> Iterator[FailedExpectation]:
+    """Every expectation that does not hold.
 
     Args:
         answer: what the step answered.  machine: the host after the step.
@@ -129,13 +143,13 @@ def failures(expect: Mapping[str, Any], answer: Mapping[str, Any], machine: Host
         try:
             actual = _file(machine, path) if path.startswith("/") else dig(answer, path)
         except NoSuchPath as nothing:
-            yield {"path": path, "expected": wanted, "actual": None, "message": str(nothing)}
+            yield FailedExpectation(path, wanted, None, str(nothing))
             continue
         comparisons = wanted if isinstance(wanted, dict) else {"eq": wanted}
         for word, operand in comparisons.items():
             why = _broken(word, actual, operand)
             if why is not None:
-                yield {"path": path, "expected": wanted, "actual": cut(actual), "message": f"{path} {why}"}
+                yield FailedExpectation(path, wanted, cut(actual), f"{path} {why}")
 
 
 def _broken(word: str, actual: Any, wanted: Any) -> str | None:

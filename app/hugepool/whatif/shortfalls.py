@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugepool.mm.machine.reasons import Reason
+from hugepool.whatif.expect import FailedExpectation
 from hugepool.whatif.paths import NoSuchPath, dig, split
 
 Result = Mapping[str, Any]
@@ -104,14 +105,14 @@ def of_refusal(error: Mapping[str, Any]) -> Trouble:
     return Trouble("errno", None, summary, error["reason"], error["remedies"], OF_REFUSALS)
 
 
-def unexpected(trouble: Trouble, expect: Iterable[str], answer: Mapping[str, Any]) -> dict[str, Any] | None:
+def unexpected(trouble: Trouble, expect: Iterable[str], answer: Mapping[str, Any]) -> FailedExpectation | None:
     """The trouble as an expectation that failed; None when the step expects it."""
     if any(_names(path, trouble, answer) for path in expect):
         return None
     actual = dig(answer, trouble.path)
     what = actual if trouble.path == "errno" else "falling short"
     message = f"{trouble.summary} ({what} is neither expected nor allowed by may_fail)"
-    return {"path": trouble.path, "expected": trouble.wanted, "actual": actual, "message": message}
+    return FailedExpectation(trouble.path, trouble.wanted, actual, message)
 
 
 def _names(path: str, trouble: Trouble, answer: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """The same question with other values: every variant read and checked first, then run, a row of a table each."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -9,9 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from hugepool.forms.validation import in_words
+from hugepool.jobs import Refusal
 from hugepool.mm.machine.errors import BadInput, MMError
+from hugepool.mm.machine.outcomes import shallow
+from hugepool.whatif.expect import FailedExpectation
 from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, replaced, split
-from hugepool.whatif.run import Hosts, Progress, play, run
+from hugepool.whatif.run import Answer, Hosts, Progress, play, run
 from hugepool.whatif.scenario import Scenario, check
 
 MAX_VARIANTS = 10_000
@@ -19,6 +22,57 @@ MAX_STEPS_IN_ALL = 100_000
 MAX_SHOWN = 60
 MAX_HOSTS = 200  # each is copied into every process that works on the question
 Values = Mapping[str, Any]  # path into the document -> value
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """How a step of a variant ended."""
+
+    errno: str | None
+    reason: str | None
+    signal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedInStep(FailedExpectation):
+    """What was expected of a step of a variant and is not so."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    """What came of a variant.
+
+    Attributes:
+        counters: after the last step.
+        columns: what `variants.columns` asked for, by path.
+        missing_columns: of these, what this variant does not have, and why.
+        error: why the host could not be made: errno, detail, reason, facts.
+    """
+
+    variant: int
+    values: dict[str, Any]
+    ok: bool
+    refused: int
+    steps: list[StepOutcome]
+    failed_expectations: list[FailedInStep]
+    counters: dict[str, Any] | None
+    columns: dict[str, Any]
+    missing_columns: dict[str, str]
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The answer to a question with variants.
+
+    Attributes:
+        ok: every expectation of every variant holds.
+    """
+
+    ok: bool
+    variants: list[VariantRow]
 
 
 # -- making them -------------------------------------------------------------------------------------------
@@ -129,7 +183,7 @@ def _with_known(document: dict[str, Any], scenario: Scenario) -> dict[str, Any]:
 
 def row(
     scenario: Scenario, number: int, values: Values, hosts: Hosts, progress: Progress | None = None
-) -> dict[str, Any]:
+) -> VariantRow:
     """One variant, run: its values and what came of it; a host that cannot be made is its ``error``.
 
     Raises:
@@ -137,52 +191,51 @@ def row(
     """
     made = checked(scenario, number, values)
     columns = scenario.variants.columns if scenario.variants else []
-    about: dict[str, Any] = {
-        "variant": number,
-        "values": {path: cut(value) for path, value in values.items()},
-    }
+    shown_values = {path: cut(value) for path, value in values.items()}
     try:
         answer, _ = play(made, hosts, progress)
     except MMError as error:
-        nothing = {"ok": False, "refused": 0, "steps": [], "failed_expectations": [], "counters": None}
-        return {**about, **nothing, "columns": {}, "missing_columns": {}, "error": error.data()}
+        return VariantRow(number, shown_values, False, 0, [], [], None, {}, {}, error.data())
     shown, missing = _columns(answer, columns)
-    return {
-        **about,
-        "ok": answer["ok"],
-        "refused": answer["refused"],
-        "steps": [{name: step[name] for name in ("errno", "reason", "signal")} for step in answer["steps"]],
-        "failed_expectations": list(_failed(answer)),
-        "counters": answer["steps"][-1]["counters"],
-        "columns": shown,
-        "missing_columns": missing,
-        "error": None,
-    }
+    return VariantRow(
+        variant=number,
+        values=shown_values,
+        ok=answer.ok,
+        refused=answer.refused,
+        steps=[StepOutcome(step.errno, step.reason, step.signal) for step in answer.steps],
+        failed_expectations=list(_failed(answer)),
+        counters=answer.steps[-1].counters,
+        columns=shown,
+        missing_columns=missing,
+        error=None,
+    )
 
 
-def _columns(answer: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def _columns(answer: Answer, columns: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     shown: dict[str, Any] = {}
     missing: dict[str, str] = {}
+    document = asdict(answer) if columns else {}
     for path in columns:
         try:
-            shown[path] = cut(dig(answer, path))
+            shown[path] = cut(dig(document, path))
         except NoSuchPath as nothing:
             shown[path], missing[path] = None, str(nothing)
     return shown, missing
 
 
-def _failed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for i, step in enumerate(answer["steps"]):
-        for failure in step["failed_expectations"]:
-            yield {"step": i, **failure}
+def _failed(answer: Answer) -> Iterator[FailedInStep]:
+    for i, step in enumerate(answer.steps):
+        yield from (FailedInStep(**shallow(failure), step=i) for failure in step.failed_expectations)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def table(found: Sequence[VariantRow | Refusal]) -> Table | Refusal:
     """The answer to a question with variants; a malformed one refuses all of it."""
-    refused = next((row for row in rows if is_malformed(row)), None)
-    if refused is not None:
-        return {"error": refused["malformed"]}
-    return {"ok": all(found["ok"] for found in rows), "variants": list(rows)}
+    rows = []
+    for each in found:
+        if isinstance(each, Refusal):
+            return each
+        rows.append(each)
+    return Table(all(row.ok for row in rows), rows)
 
 
 # -- as a job ----------------------------------------------------------------------------------------------
@@ -209,25 +262,25 @@ def items(variants: Sequence[Values]) -> list[Item]:
     return list(enumerate(variants)) if variants else [None]
 
 
-def work(question: Question, item: Item, progress: Progress) -> dict[str, Any]:
-    """One item of a job: a row, or the whole answer; a host that cannot be made is its ``error``."""
+def work(question: Question, item: Item, progress: Progress) -> VariantRow | Answer | Refusal:
+    """One item of a job: a row, or the whole answer; a refusal of the whole question."""
     if item is not None:
         try:
             return row(question.scenario, *item, question.hosts, progress)
         except BadInput as error:
-            return {"malformed": error.data()}
+            return Refusal(error.data())
     try:
         return run(question.scenario, question.hosts, progress)
     except MMError as error:
-        return {"ok": False, "refused": 0, "steps": [], "error": error.data()}
+        return Refusal(error.data())
 
 
-def is_malformed(result: Mapping[str, Any]) -> bool:
+def is_refusal(result: Any) -> bool:
     """Whether an item's result refuses the whole question."""
-    return "malformed" in result
+    return isinstance(result, Refusal)
 
 
-def one(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def one(results: Sequence[Answer | Refusal]) -> Answer | Refusal:
     """The answer of a job with one item."""
     return results[0]
 

@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugepool.forms.fields import Body
+from hugepool.jobs import Refusal
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
 from hugepool.whatif.plans import churn, offline
-from hugepool.whatif.plans.headroom import headroom
-from hugepool.whatif.plans.max_pool import max_pool
-from hugepool.whatif.plans.placement import placement
-from hugepool.whatif.plans.savings import savings
+from hugepool.whatif.plans.churn import Churn
+from hugepool.whatif.plans.headroom import Headroom, headroom
+from hugepool.whatif.plans.max_pool import MaxPool, max_pool
+from hugepool.whatif.plans.offline import Offline
+from hugepool.whatif.plans.placement import Placement, placement
+from hugepool.whatif.plans.savings import Savings, savings
 from hugepool.whatif.run import Progress
+
+Answer = MaxPool | Savings | Headroom | Offline | Placement | Churn
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +25,22 @@ class Plan:
     """A row: how the work is cut into pieces, done, and put together.
 
     Attributes:
+        answer: the class of its answer.
         pieces: what can be done side by side; raises MMError when the question makes no sense on the host.
         work: does one piece; raises MMError.
         combined: makes the answer of the pieces' results, in their order.
     """
 
+    answer: type[Answer]
     pieces: Callable[[Host, Any], Sequence[Any]]
     work: Callable[[Host, Any, Any, Progress], Any]
-    combined: Callable[[Host, Any, Sequence[Any]], dict[str, Any]]
+    combined: Callable[[Host, Any, Sequence[Any]], Answer]
 
 
-def _whole(compute: Callable[[Host, Any, Progress], dict[str, Any]]) -> Plan:
+def _whole(answer: type[Answer], compute: Callable[[Host, Any, Progress], Answer]) -> Plan:
     """A plan that is one piece."""
     return Plan(
+        answer,
         lambda _host, _body: [None],
         lambda host, body, _piece, progress: compute(host, body, progress),
         lambda _host, _body, results: results[0],
@@ -40,12 +48,12 @@ def _whole(compute: Callable[[Host, Any, Progress], dict[str, Any]]) -> Plan:
 
 
 PLANS: dict[str, Plan] = {
-    "max-pool": _whole(max_pool),
-    "savings": _whole(savings),
-    "headroom": _whole(headroom),
-    "offline": Plan(offline.pieces, offline.offline, offline.combined),
-    "placement": _whole(placement),
-    "churn": Plan(churn.pieces, churn.churn, churn.combined),
+    "max-pool": _whole(MaxPool, max_pool),
+    "savings": _whole(Savings, savings),
+    "headroom": _whole(Headroom, headroom),
+    "offline": Plan(Offline, offline.pieces, offline.offline, offline.combined),
+    "placement": _whole(Placement, placement),
+    "churn": Plan(Churn, churn.pieces, churn.churn, churn.combined),
 }
 
 
@@ -58,7 +66,7 @@ class Question:
     body: Body
 
 
-def ask(question: Question, progress: Progress = lambda _done, _of: None) -> dict[str, Any]:
+def ask(question: Question, progress: Progress = lambda _done, _of: None) -> Answer:
     """The answer, here and now.
 
     Raises:
@@ -71,14 +79,14 @@ def ask(question: Question, progress: Progress = lambda _done, _of: None) -> dic
 
 
 def work(question: Question, piece: Any, progress: Progress) -> Any:
-    """One piece of a job; a refusal is its ``error``."""
+    """One piece of a job, or a ``Refusal``."""
     try:
         return PLANS[question.plan].work(question.host, question.body, piece, progress)
     except MMError as error:
-        return {"error": error.data()}
+        return Refusal(error.data())
 
 
-def finish(question: Question, results: Sequence[Any]) -> dict[str, Any]:
+def finish(question: Question, results: Sequence[Any]) -> Answer | Refusal:
     """The answer of a job."""
-    refused = next((found for found in results if isinstance(found, dict) and found.get("error")), None)
+    refused = next((found for found in results if isinstance(found, Refusal)), None)
     return refused or PLANS[question.plan].combined(question.host, question.body, results)

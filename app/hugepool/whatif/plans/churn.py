@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -19,6 +20,47 @@ PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 SMALLEST, LARGEST = 1 << 8, 1 << 18  # pages of a program: 1 MiB to 1 GiB
 SHARE_OF_ROOM = 16  # no program takes more than this part of what may be in use
 KEPT_OF_256 = (0, 4, 16, 64)  # what a program that shrinks keeps of every 256 pages
+BySize = dict[str, int]  # huge pages by their size
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Over the seeds, nearest rank."""
+
+    p0: int
+    p5: int
+    p25: int
+    p50: int
+    p75: int
+    p95: int
+    p100: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChurnHistory:
+    """What came of a seed: pages that can be formed, by size."""
+
+    seed: int
+    running: BySize
+    after_exit: BySize
+
+
+@dataclass(frozen=True, slots=True)
+class Churn:
+    """Huge pages that can be formed, by size: each size as if the other were left alone.
+
+    Attributes:
+        running: while the programs run.
+        after_exit: when all that can be moved is free.
+    """
+
+    rounds: int
+    unmovable_percent: int
+    fill_percent: int
+    now: BySize
+    running: dict[str, Percentiles]
+    after_exit: dict[str, Percentiles]
+    seeds: list[ChurnHistory]
 
 
 def pieces(_host: Host, body: ChurnBody) -> list[int | None]:
@@ -26,10 +68,10 @@ def pieces(_host: Host, body: ChurnBody) -> list[int | None]:
     return [None, *range(body.seed, body.seed + body.seeds)]
 
 
-def churn(host: Host, body: ChurnBody, seed: int | None, progress: Progress) -> dict[str, Any]:
-    """One history: what can be formed while its programs run, and when all that can be moved is free again."""
+def churn(host: Host, body: ChurnBody, seed: int | None, progress: Progress) -> BySize | ChurnHistory:
+    """What can be formed now; or a history: while its programs run, and when all that can be moved is free."""
     if seed is None:
-        return {"now": formable(host)}
+        return formable(host)
     copy = fork(host)
     story = _Story(copy, body, random.Random(seed))  # noqa: S311  # a simulation, no secret
     for i in range(body.rounds):
@@ -37,24 +79,24 @@ def churn(host: Host, body: ChurnBody, seed: int | None, progress: Progress) -> 
         progress(i + 1, body.rounds)
     running = formable(copy)
     story.end_movable()
-    return {"seed": seed, "running": running, "after_exit": formable(copy)}
+    return ChurnHistory(seed, running, formable(copy))
 
 
-def combined(_host: Host, body: ChurnBody, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def combined(_host: Host, body: ChurnBody, results: Sequence[Any]) -> Churn:
     """Percentiles over the seeds (nearest rank), and every seed."""
-    now, *histories = results
-    return {
-        "rounds": body.rounds,
-        "unmovable_percent": body.unmovable_percent,
-        "fill_percent": body.fill_percent,
-        **now,
-        "running": _spread([row["running"] for row in histories]),
-        "after_exit": _spread([row["after_exit"] for row in histories]),
-        "seeds": histories,
-    }
+    histories: list[ChurnHistory] = list(results[1:])
+    return Churn(
+        rounds=body.rounds,
+        unmovable_percent=body.unmovable_percent,
+        fill_percent=body.fill_percent,
+        now=results[0],
+        running=_spread([each.running for each in histories]),
+        after_exit=_spread([each.after_exit for each in histories]),
+        seeds=histories,
+    )
 
 
-def formable(host: Host) -> dict[str, int]:
+def formable(host: Host) -> BySize:
     """Pages of each size that could be allocated besides what there is, each size alone."""
     found = {}
     for order, hs in sorted(host.hstates.items()):
@@ -63,11 +105,11 @@ def formable(host: Host) -> dict[str, int]:
     return found
 
 
-def _spread(rows: Sequence[dict[str, int]]) -> dict[str, dict[str, int]]:
+def _spread(rows: Sequence[BySize]) -> dict[str, Percentiles]:
     spread = {}
     for size in rows[0]:
         values = sorted(row[size] for row in rows)
-        spread[size] = {f"p{p}": values[max(0, ceil(p * len(values) / 100) - 1)] for p in PERCENTILES}
+        spread[size] = Percentiles(*(values[max(0, ceil(p * len(values) / 100) - 1)] for p in PERCENTILES))
     return spread
 
 

@@ -1,6 +1,6 @@
 """How much kernel memory must stay free so that huge pages can be given back: the cliff, and a curve around it."""
 
-from typing import Any
+from dataclasses import dataclass
 
 from hugepool.forms.plans import HeadroomBody
 from hugepool.mm.commands.commands import GrowTask, SetMaxHugePages, StartTask
@@ -9,6 +9,7 @@ from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import ZONE_NORMAL
 from hugepool.mm.machine.pool_outcomes import Resize
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.task_outcomes import TaskPages
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
@@ -16,7 +17,43 @@ from hugepool.whatif.plans.search import Trial, attempt, largest
 from hugepool.whatif.run import Progress
 
 
-def headroom(host: Host, body: HeadroomBody, progress: Progress) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """How many pages can be given back when so much is left."""
+
+    left_bytes: int
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadroomDomain:
+    """Nodes whose vmemmap is restored from the same zones: one node, or since 6.7 all together.
+
+    Attributes:
+        needed_bytes: the least that must be left above the watermarks of the kernel zones.
+        available_bytes: what is left there now.
+        limited_by: what stops the shrink with one page less.
+    """
+
+    nodes: list[int]
+    count: int
+    needed_bytes: int
+    available_bytes: int
+    limited_by: Reason | None
+    curve: list[CurvePoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """What must stay free so that pages can be given back."""
+
+    size: str
+    count: int
+    pages_per_hugepage: int
+    domains: list[HeadroomDomain]
+
+
+def headroom(host: Host, body: HeadroomBody, progress: Progress) -> Headroom:
     """For every node, or for all together where restores may use any: what must be left for ``count`` pages.
 
     A driver takes kernel memory on a copy until so much is left, then the pool is written; a search finds the least
@@ -41,12 +78,7 @@ def headroom(host: Host, body: HeadroomBody, progress: Progress) -> dict[str, An
     for i, nodes in enumerate(domains, 1):
         answers.append(_Domain(host, write, nodes, sum(rows[nid] for nid in nodes)).answer(body.points))
         progress(i, len(domains))
-    return {
-        "size": body.size,
-        "count": count,
-        "pages_per_hugepage": hs.nr_free_vmemmap_pages,
-        "domains": answers,
-    }
+    return Headroom(body.size, count, hs.nr_free_vmemmap_pages, answers)
 
 
 class _Domain:
@@ -59,22 +91,19 @@ class _Domain:
         self.most = min(self.now, count * host.hstates[write.order].nr_free_vmemmap_pages)
         self.host = self._driven(self.most).host  # the search goes on from what is surely enough
 
-    def answer(self, points: int) -> dict[str, Any]:
+    def answer(self, points: int) -> HeadroomDomain:
         """The least that must be left, in pages above the watermarks, and the curve."""
         most = self.most
         least = most - largest(0, most, lambda taken: self._freed(most - taken) == self.count, most)
         below = self._shrunk(least - 1) if least else None
-        return {
-            "nodes": self.nodes,
-            "count": self.count,
-            "needed_bytes": least * PAGE_SIZE,
-            "available_bytes": self.now * PAGE_SIZE,
-            "limited_by": below and below.reason,
-            "curve": [
-                {"left_bytes": left * PAGE_SIZE, "freed": self._freed(left)}
-                for left in self._around(least, points)
-            ],
-        }
+        return HeadroomDomain(
+            nodes=self.nodes,
+            count=self.count,
+            needed_bytes=least * PAGE_SIZE,
+            available_bytes=self.now * PAGE_SIZE,
+            limited_by=below.reason if below else None,
+            curve=[CurvePoint(left * PAGE_SIZE, self._freed(left)) for left in self._around(least, points)],
+        )
 
     def _around(self, least: int, points: int) -> list[int]:
         """From nothing to twice the cliff, which is one of the points, as is the page before it."""

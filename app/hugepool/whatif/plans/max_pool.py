@@ -1,20 +1,80 @@
 """The largest pool that leaves a stated amount of memory available to the system."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from hugepool.forms.plans import MaxPoolBody
 from hugepool.fs.account import memory_lines
 from hugepool.mm.commands.commands import SetMaxHugePages
 from hugepool.mm.kernel.hugetlb import check_size, persistent
+from hugepool.mm.machine.outcomes import shallow
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ULONG_MAX, order_of
 from hugepool.mm.views.host_view import memory
 from hugepool.whatif.plans.search import attempt, largest
 from hugepool.whatif.run import Progress
 
+Limit = Literal["keep"] | Reason
 
-def max_pool(host: Host, body: MaxPoolBody, progress: Progress) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class NodePool:
+    """Pages of a node."""
+
+    node: int
+    nr_hugepages: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneMore:
+    """What asking for one page more comes to."""
+
+    nr_hugepages: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LargestPool:
+    """The largest pool that works.
+
+    Attributes:
+        nr_hugepages: what to write; null when not even the smallest pool leaves enough.
+        available_bytes: MemAvailable afterwards.
+        limited_by: what stops one page more: `keep`, or a reason; null: nothing does.
+    """
+
+    nr_hugepages: int | None
+    nodes: list[NodePool]
+    available_bytes: int
+    free_bytes: int
+    limited_by: Limit | None
+    one_more: OneMore | None
+
+
+@dataclass(frozen=True, slots=True)
+class LargestPoolOfNode(LargestPool):
+    """The same, when only this node's file is written."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """The largest pools that leave `keep_bytes` available.
+
+    Attributes:
+        available_bytes: MemAvailable now.
+    """
+
+    size: str
+    keep_bytes: int
+    available_bytes: int
+    pool: LargestPool
+    nodes: list[LargestPoolOfNode]
+
+
+def max_pool(host: Host, body: MaxPoolBody, progress: Progress) -> MaxPool:
     """The largest pool written for all nodes, and for each node alone, that leaves ``keep`` bytes.
 
     A pool counts when it is reached in full and MemAvailable is ``keep`` or more afterwards.
@@ -26,15 +86,10 @@ def max_pool(host: Host, body: MaxPoolBody, progress: Progress) -> dict[str, Any
     progress(1, 1 + len(nodes))
     alone = []
     for i, nid in enumerate(nodes, 2):
-        alone.append({"node": nid, **_Search(host, order, body.keep, nid).answer()})
+        largest_alone = _Search(host, order, body.keep, nid).answer()
+        alone.append(LargestPoolOfNode(**shallow(largest_alone), node=nid))
         progress(i, 1 + len(nodes))
-    return {
-        "size": body.size,
-        "keep_bytes": body.keep,
-        "available_bytes": available(host),
-        "pool": pool,
-        "nodes": alone,
-    }
+    return MaxPool(body.size, body.keep, available(host), pool, alone)
 
 
 def available(host: Host) -> int:
@@ -48,8 +103,8 @@ class _Pool:
 
     size: int
     reached: bool
-    reason: str | None
-    nodes: list[dict[str, int]]
+    reason: Reason | None
+    nodes: list[NodePool]
     available_bytes: int
     free_bytes: int
 
@@ -61,7 +116,7 @@ class _Search:
         self.host, self.order, self.keep, self.nid = host, order, keep, nid
         self._known: dict[int, _Pool] = {}
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> LargestPool:
         """The largest pool, what it leaves, and what one page more would do."""
         least, most = self._write(0), self._write(ULONG_MAX)
         if not least.reached:  # pages in use are the least; where none can be given back, what there is now
@@ -69,10 +124,10 @@ class _Search:
         if not least.reached:
             least = self._write(self._size(self.host))
         if least.available_bytes < self.keep:
-            return {**_told(least, "keep", None), "nr_hugepages": None}
+            return replace(_largest_pool(least, "keep", None), nr_hugepages=None)
         found = largest(least.size, most.size, self._works, self._guess(least, most))
         more = self._write(found + 1)
-        return _told(self._write(found), "keep" if more.reached else more.reason, more)
+        return _largest_pool(self._write(found), "keep" if more.reached else more.reason, more)
 
     def _works(self, count: int) -> bool:
         pool = self._write(count)
@@ -96,7 +151,7 @@ class _Search:
             size=self._size(machine),
             reached=trial.error is None and trial.reason is None,
             reason=trial.reason,
-            nodes=[{"node": nid, "nr_hugepages": hs.nr_node[nid]} for nid in machine.memory_nodes()],
+            nodes=[NodePool(nid, hs.nr_node[nid]) for nid in machine.memory_nodes()],
             available_bytes=available(machine),
             free_bytes=memory(machine.nodes).free_bytes,
         )
@@ -107,12 +162,12 @@ class _Search:
         return persistent(hs) if self.nid is None else hs.nr_node[self.nid]
 
 
-def _told(pool: _Pool, limit: str | None, more: _Pool | None) -> dict[str, Any]:
-    return {
-        "nr_hugepages": pool.size,
-        "nodes": pool.nodes,
-        "available_bytes": pool.available_bytes,
-        "free_bytes": pool.free_bytes,
-        "limited_by": limit,
-        "one_more": more and {"nr_hugepages": more.size, "available_bytes": more.available_bytes},
-    }
+def _largest_pool(pool: _Pool, limit: Limit | None, more: _Pool | None) -> LargestPool:
+    return LargestPool(
+        nr_hugepages=pool.size,
+        nodes=pool.nodes,
+        available_bytes=pool.available_bytes,
+        free_bytes=pool.free_bytes,
+        limited_by=limit,
+        one_more=None if more is None else OneMore(more.size, more.available_bytes),
+    )

@@ -1,7 +1,7 @@
 """Which memory blocks can go offline: one by one, and together until so much memory is given back."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.page_isolation import pages_of_use
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.mmzone import MOVABLE_USES, BlockFlag, SectionState, Use
+from hugepool.mm.machine.outcomes import shallow
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES
 from hugepool.mm.views.blockers import verdict
@@ -22,6 +23,68 @@ from hugepool.whatif.run import Progress
 
 CHUNK = 128  # blocks that one piece of the work tries
 TOGETHER: list[int] = []  # the piece that takes blocks away one after the other
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What a memory block costs: its huge pages are lost to the pool or moved, its movable pages are moved.
+
+    Attributes:
+        bytes: memory that is plugged in it.
+        hugepages: 2 MiB blocks of it that are huge pages ...
+        free_hugepages: ... and those of them that nobody uses: lost to the pool.
+        movable_pages: pages that have to move, those of huge pages in use among them.
+    """
+
+    block: int
+    node: int | None
+    zones: list[str]
+    bytes: int
+    hugepages: int
+    free_hugepages: int
+    movable_pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan(_Cost):
+    """A memory block, tried alone."""
+
+    can_offline: bool
+    errno: str | None
+    reason: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken(_Cost):
+    """A memory block that went offline after others."""
+
+    hugepages_lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class TogetherPlan:
+    """Blocks that go offline one after the other, in this order.
+
+    Attributes:
+        hugepages_lost: what the pools are smaller by afterwards, in blocks of 2 MiB.
+    """
+
+    bytes: int
+    enough: bool
+    hugepages_lost: int
+    pages_moved: int
+    blocks: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """Which memory blocks can go offline."""
+
+    block_size_bytes: int
+    wanted_bytes: int | None
+    together: TogetherPlan
+    blocks: list[BlockPlan]
 
 
 def pieces(host: Host, body: OfflineBody) -> list[list[int]]:
@@ -34,33 +97,31 @@ def pieces(host: Host, body: OfflineBody) -> list[list[int]]:
     return [TOGETHER, *(candidates[i : i + CHUNK] for i in range(0, len(candidates), CHUNK))]
 
 
-def offline(host: Host, body: OfflineBody, piece: list[int], progress: Progress) -> list[dict[str, Any]]:
+def offline(host: Host, body: OfflineBody, piece: list[int], progress: Progress) -> Sequence[_Cost]:
     """A piece of the work: rows of blocks tried alone, or of those that go together."""
     if piece == TOGETHER:
         return list(_together(host, body, progress))
     rows = []
     for i, block in enumerate(piece, 1):
-        rows.append({"block": block, **_about(host, block), **asdict(verdict(host, block))})
+        rows.append(BlockPlan(**shallow(_cost(host, block)), **shallow(verdict(host, block))))
         progress(i, len(piece))
     return rows
 
 
-def combined(host: Host, body: OfflineBody, results: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
+def combined(host: Host, body: OfflineBody, results: Sequence[Any]) -> Offline:
     """The answer."""
-    together, *chunks = results
-    given = sum(row["bytes"] for row in together)
-    return {
-        "block_size_bytes": host.memory_block_pages * PAGE_SIZE,
-        "wanted_bytes": body.memory,
-        "together": {
-            "bytes": given,
-            "enough": body.memory is None or given >= body.memory,
-            "hugepages_lost": sum(row["hugepages_lost"] for row in together),
-            "pages_moved": sum(row["movable_pages"] for row in together),
-            "blocks": [row["block"] for row in together],
-        },
-        "blocks": sorted((row for chunk in chunks for row in chunk), key=lambda row: int(row["block"])),
-    }
+    taken: list[_Taken] = results[0]
+    alone: list[BlockPlan] = [row for chunk in results[1:] for row in chunk]
+    given = sum(row.bytes for row in taken)
+    together = TogetherPlan(
+        bytes=given,
+        enough=body.memory is None or given >= body.memory,
+        hugepages_lost=sum(row.hugepages_lost for row in taken),
+        pages_moved=sum(row.movable_pages for row in taken),
+        blocks=[row.block for row in taken],
+    )
+    alone.sort(key=lambda row: row.block)
+    return Offline(host.memory_block_pages * PAGE_SIZE, body.memory, together, alone)
 
 
 def _candidates(host: Host, body: OfflineBody) -> list[int]:
@@ -81,45 +142,45 @@ def _nodes(host: Host, block: int) -> set[int]:
     return {int(nid) for nid in host.mem.section_nid[block_sections(host, block)]}
 
 
-def _about(host: Host, block: int) -> dict[str, Any]:
-    """What a block costs: its huge pages are lost to the pool or moved, its movable pages are moved."""
+def _cost(host: Host, block: int) -> _Cost:
     blocks = pageblocks(block_sections(host, block))
     huge = host.mem.use[blocks] == Use.HUGETLB
     free = huge & ((host.mem.flags[blocks] & BlockFlag.FREE) != 0)
     movable = pages_of_use(host.mem, blocks, *MOVABLE_USES)
     plugged = blocks.size * PAGEBLOCK_PAGES - pages_of_use(host.mem, blocks, Use.HOLE, Use.UNPLUGGED).size
     zones = host.mem.zones_of(blocks)
-    return {
-        "node": zones[0].nid if zones else None,
-        "zones": [zone.name for zone in zones],
-        "bytes": int(plugged) * PAGE_SIZE,
-        "hugepages": int(huge.sum()),
-        "free_hugepages": int(free.sum()),
-        "movable_pages": int(movable.size) + int((huge & ~free).sum()) * PAGEBLOCK_PAGES,
-    }
+    return _Cost(
+        block=block,
+        node=zones[0].nid if zones else None,
+        zones=[zone.name for zone in zones],
+        bytes=int(plugged) * PAGE_SIZE,
+        hugepages=int(huge.sum()),
+        free_hugepages=int(free.sum()),
+        movable_pages=int(movable.size) + int((huge & ~free).sum()) * PAGEBLOCK_PAGES,
+    )
 
 
-def _together(host: Host, body: OfflineBody, progress: Progress) -> Iterator[dict[str, Any]]:
+def _together(host: Host, body: OfflineBody, progress: Progress) -> Iterator[_Taken]:
     """Blocks taken away one after the other, those that cost least first, each on what the last one left."""
     left = body.memory
-    rows = [{"block": block, **_about(host, block)} for block in _candidates(host, body)]
+    rows = [_cost(host, block) for block in _candidates(host, body)]
     for i, row in enumerate(_cheapest(rows), 1):
         if left is not None and left <= 0:
             return
         progress(i, len(rows))
         try:
-            trial = attempt(host, SetBlockState(row["block"], "offline"))
+            trial = attempt(host, SetBlockState(row.block, "offline"))
         except MMError:  # a block with holes cannot go offline on any host
             continue
         if trial.error is None:
             lost = _hugepages(host) - _hugepages(trial.host)
-            host, left = trial.host, None if left is None else left - row["bytes"]
-            yield {**row, "hugepages_lost": lost}
+            host, left = trial.host, None if left is None else left - row.bytes
+            yield _Taken(**shallow(row), hugepages_lost=lost)
 
 
 def _hugepages(host: Host) -> int:
     return sum(hs.nr_huge_pages << hs.order for hs in host.hstates.values()) // PAGEBLOCK_PAGES
 
 
-def _cheapest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (row["free_hugepages"], row["movable_pages"], -row["block"]))
+def _cheapest(rows: Iterable[_Cost]) -> list[_Cost]:
+    return sorted(rows, key=lambda row: (row.free_hugepages, row.movable_pages, -row.block))

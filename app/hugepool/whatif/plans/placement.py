@@ -1,20 +1,76 @@
 """Whether a virtual machine finds its huge pages, now and when all reservations are in use; else what must change."""
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from hugepool.forms.plans import PlacementBody
 from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages, TouchHugePages
 from hugepool.mm.kernel.hugetlb import check_size
 from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host, HState
 from hugepool.mm.machine.task_outcomes import StartedTask
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
+from hugepool.whatif.plans.max_pool import NodePool
 from hugepool.whatif.plans.search import Trial, attempt, largest
 from hugepool.whatif.run import Progress
 
 
-def placement(host: Host, body: PlacementBody, progress: Progress) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class NodeRoom:
+    """Free huge pages of a node.
+
+    Attributes:
+        free_when_touched: when programs have touched all that they have mapped.
+    """
+
+    node: int
+    free_hugepages: int
+    free_when_touched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What starting the machine comes to: mmap, then a touch of every page."""
+
+    fits: bool
+    errno: str | None
+    reason: Reason | None
+    signal: str | None
+    touched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to write so that the machine starts, tried on a copy.
+
+    Attributes:
+        write: the per-node `nr_hugepages` files, in this order.
+    """
+
+    works: bool
+    write: list[NodePool]
+    missing: int
+    limited_by: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Whether a virtual machine finds its huge pages.
+
+    Attributes:
+        change: null when it starts either way.
+    """
+
+    size: str
+    count: int
+    nodes: list[NodeRoom]
+    now: Start
+    when_touched: Start
+    change: Change | None
+
+
+def placement(host: Host, body: PlacementBody, progress: Progress) -> Placement:
     """The machine is started on copies: mmap, and every page touched."""
     hs = check_size(host, order_of(body.size), body.size)
     count = -(-body.memory // (hs.pages * PAGE_SIZE))
@@ -28,36 +84,24 @@ def placement(host: Host, body: PlacementBody, progress: Progress) -> dict[str, 
     progress(1, 2)
     change = None if _fits(now) and _fits(later) else _change(host, hs, start)
     progress(2, 2)
-    return {
-        "size": body.size,
-        "count": count,
-        "nodes": [
-            {
-                "node": nid,
-                "free_hugepages": hs.free_node[nid],
-                "free_when_touched": touched.hstates[hs.order].free_node[nid],
-            }
-            for nid in nodes
-        ],
-        "now": _outcome(now),
-        "when_touched": _outcome(later),
-        "change": change,
-    }
+    free = touched.hstates[hs.order].free_node
+    rooms = [NodeRoom(nid, hs.free_node[nid], free[nid]) for nid in nodes]
+    return Placement(body.size, count, rooms, _outcome(now), _outcome(later), change)
 
 
 def _fits(trial: Trial[StartedTask]) -> bool:
     return trial.error is None and trial.result is not None and trial.result.signal is None
 
 
-def _outcome(trial: Trial[StartedTask]) -> dict[str, Any]:
+def _outcome(trial: Trial[StartedTask]) -> Start:
     error, started = trial.error, trial.result if isinstance(trial.result, StartedTask) else None
-    return {
-        "fits": _fits(trial),
-        "errno": error and error.errno,
-        "reason": trial.reason,
-        "signal": None if started is None else started.signal,
-        "touched": 0 if started is None else started.touched,
-    }
+    return Start(
+        fits=_fits(trial),
+        errno=error.errno if error else None,
+        reason=trial.reason,
+        signal=None if started is None else started.signal,
+        touched=(started and started.touched) or 0,
+    )
 
 
 def _untouched(host: Host) -> list[tuple[int, int, int]]:
@@ -77,7 +121,7 @@ def _all_touched(host: Host) -> Host:
     return host
 
 
-def _change(host: Host, hs: HState, start: CreateTask) -> dict[str, Any]:
+def _change(host: Host, hs: HState, start: CreateTask) -> Change:
     """The least growth of the pool on the machine's nodes with which it starts, tried; or what stops that.
 
     Nodes are filled up one after the other; of the last one the least number is searched for.
@@ -93,18 +137,13 @@ def _change(host: Host, hs: HState, start: CreateTask) -> dict[str, Any]:
         if _starts_with(host, start, nid, most):
             spare = largest(0, most - before, partial(_starts_with_less, host, start, nid, most), 0)
             writes.append(SetMaxHugePages(hs.order, most - spare, nid))
-            return {"works": True, "write": _files(writes), "missing": 0, "limited_by": None}
+            return Change(works=True, write=_files(writes), missing=0, limited_by=None)
         if most > before:
             writes.append(SetMaxHugePages(hs.order, most, nid))
             host = attempt(host, writes[-1]).host
     grown = _all_touched(host).hstates[hs.order]
     free = sum(grown.free_node[nid] for nid in start.policy_nodes)
-    return {
-        "works": False,
-        "write": _files(writes),
-        "missing": max(0, start.count - free),
-        "limited_by": reason,
-    }
+    return Change(works=False, write=_files(writes), missing=max(0, start.count - free), limited_by=reason)
 
 
 def _starts_with_less(host: Host, start: CreateTask, nid: int, most: int, spare: int) -> bool:
@@ -117,5 +156,5 @@ def _starts_with(host: Host, start: CreateTask, nid: int, count: int) -> bool:
     return _fits(attempt(grown, start)) and _fits(attempt(_all_touched(grown), start))
 
 
-def _files(writes: list[SetMaxHugePages]) -> list[dict[str, Any]]:
-    return [{"node": write.nid, "nr_hugepages": write.count} for write in writes]
+def _files(writes: list[SetMaxHugePages]) -> list[NodePool]:
+    return [NodePool(write.nid, write.count) for write in writes if write.nid is not None]

@@ -1,7 +1,6 @@
 """What freeing the vmemmap of a pool gives: gross, page tables, net, and where the memory lands."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from hugepool.forms.plans import SavingsBody
 from hugepool.mm.commands.commands import SetMaxHugePages
@@ -16,7 +15,48 @@ from hugepool.whatif.plans.search import attempt
 from hugepool.whatif.run import Progress
 
 
-def savings(host: Host, body: SavingsBody, progress: Progress) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class ZoneSavings:
+    """What a zone has more of."""
+
+    zone: str
+    net_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSavings:
+    """What a node has more of."""
+
+    node: int
+    hugepages: int
+    net_bytes: int
+    zones: list[ZoneSavings]
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """What freeing the vmemmap gives.
+
+    Attributes:
+        possible: how many of them can be allocated; all figures are of these.
+        assumed: the host does not free vmemmap; the figures are as if it did.
+        total_gained_bytes: what MemTotal grows by.
+    """
+
+    size: str
+    count: int
+    possible: int
+    assumed: bool
+    pages_freed_per_hugepage: int
+    gross_bytes: int
+    page_table_bytes: int
+    net_bytes: int
+    pool_bytes: int
+    total_gained_bytes: int
+    nodes: list[NodeSavings]
+
+
+def savings(host: Host, body: SavingsBody, progress: Progress) -> Savings:
     """``count`` more pages on two copies, with and without the feature, compared zone by zone.
 
     Raises:
@@ -33,19 +73,19 @@ def savings(host: Host, body: SavingsBody, progress: Progress) -> dict[str, Any]
     progress(1, 1)
     vmemmap = freeing.pool.vmemmap
     gross, tables = vmemmap.pages_freed * PAGE_SIZE, vmemmap.page_table_pages * PAGE_SIZE
-    return {
-        "size": body.size,
-        "count": body.count,
-        "possible": count,
-        "assumed": not host.optimize_enabled,
-        "pages_freed_per_hugepage": given.hstates[hs.order].nr_free_vmemmap_pages,
-        "gross_bytes": gross,
-        "page_table_bytes": tables,
-        "net_bytes": gross - tables,
-        "pool_bytes": count * hs.pages * PAGE_SIZE,
-        "total_gained_bytes": memory(freeing.host.nodes).total_bytes - memory(plain.host.nodes).total_bytes,
-        "nodes": [_node(nid, plain, freeing) for nid in host.memory_nodes()],
-    }
+    return Savings(
+        size=body.size,
+        count=body.count,
+        possible=count,
+        assumed=not host.optimize_enabled,
+        pages_freed_per_hugepage=given.hstates[hs.order].nr_free_vmemmap_pages,
+        gross_bytes=gross,
+        page_table_bytes=tables,
+        net_bytes=gross - tables,
+        pool_bytes=count * hs.pages * PAGE_SIZE,
+        total_gained_bytes=memory(freeing.host.nodes).total_bytes - memory(plain.host.nodes).total_bytes,
+        nodes=[_node(nid, plain, freeing) for nid in host.memory_nodes()],
+    )
 
 
 def _switched(host: Host, order: int, *, on: bool) -> Host:
@@ -80,17 +120,12 @@ class _Grown:
     pool: Resize
 
 
-def _node(nid: int, plain: _Grown, freeing: _Grown) -> dict[str, Any]:
+def _node(nid: int, plain: _Grown, freeing: _Grown) -> NodeSavings:
     """What a node's zones have more of, with the feature."""
     zones = []
     for before, after in zip(plain.host.nodes[nid].zones, freeing.host.nodes[nid].zones, strict=True):
         if after.present:
             more = after.nr_free + after.nr_pcp - before.nr_free - before.nr_pcp
-            zones.append({"zone": after.name, "net_bytes": more * PAGE_SIZE})
+            zones.append(ZoneSavings(after.name, more * PAGE_SIZE))
     allocated = next((row.allocated for row in freeing.pool.nodes if row.node == nid), 0)
-    return {
-        "node": nid,
-        "hugepages": allocated,
-        "net_bytes": sum(zone["net_bytes"] for zone in zones),
-        "zones": zones,
-    }
+    return NodeSavings(nid, allocated, sum(zone.net_bytes for zone in zones), zones)
