@@ -1846,14 +1846,68 @@ class Problem(TypedDict):
     result: NotRequired[Resize | Demotion | BlockChange | Unplugged | Moved | Poisoned | StartedTask | Touched | ChangedFile | Kept | None]
 
 
-class Ready(TypedDict):
-    """Every part is fit to work.
+class DatabaseHealth(TypedDict):
+    """The database takes a write.
 
     Attributes:
-        parts: Database, migrations, worker: each with `ok`.
+        error: Why it does not.
     """
 
-    parts: dict[str, dict[str, Any]]
+    ok: bool
+    error: str | None
+
+
+class MigrationsHealth(TypedDict):
+    """The database has the tables that this version of the service wants.
+
+    Attributes:
+        head: The newest migration that the service knows.
+        current: The one of the database; null when that cannot be read.
+    """
+
+    ok: bool
+    head: str | None
+    current: str | None
+
+
+class FailingHost(TypedDict):
+    """A host whose last drain of deferred frees failed.
+
+    Attributes:
+        failures: How often in a row.
+    """
+
+    name: str
+    failures: int
+    last_error: str | None
+
+
+class WorkerHealth(TypedDict):
+    """The worker for deferred frees gave a sign of life lately and can work, or is switched off.
+
+    Attributes:
+        failures: The hosts it fails on, which does not make it unfit.
+        error: Why it cannot work.
+    """
+
+    ok: bool
+    enabled: bool
+    failures: list[FailingHost]
+    error: str | None
+
+
+class Parts(TypedDict):
+    """What a service works with."""
+
+    database: DatabaseHealth
+    migrations: MigrationsHealth
+    worker: WorkerHealth
+
+
+class Ready(TypedDict):
+    """Every part is fit to work."""
+
+    parts: Parts
     status: Literal["ok"]
 
 

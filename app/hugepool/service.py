@@ -43,6 +43,7 @@ from hugepool.store.errors import Busy, Damaged, HostsFull, KeyTaken, StaleRevis
 from hugepool.store.events import rfc3339
 from hugepool.store.feed import ChangeOfHost
 from hugepool.store.fleet import Filter, Member
+from hugepool.store.health import DatabaseHealth, MigrationsHealth, Parts
 from hugepool.store.history import Moment
 from hugepool.store.hosts import Change, HostStore, Loaded, host_bytes, map_bytes
 from hugepool.store.housekeeping import Housekeeping
@@ -61,6 +62,7 @@ __all__ = [
     "IdempotencyMismatch",
     "Member",
     "Moment",
+    "Parts",
     "PreconditionFailed",
     "QuotaReached",
     "Reply",
@@ -600,23 +602,19 @@ class Service:
         laws.append(Law("the stored host equals the running one", same, findings))
         return Audit(all(law.ok for law in laws), laws), stored.revision
 
-    def ready(self) -> dict[str, dict[str, Any]]:
-        """Whether the service can do its work, by part: each with ``ok`` and details."""
-        return {**self._database_ready(), "worker": self.work.health()}
+    def ready(self) -> Parts:
+        """Whether the service can do its work, by part."""
+        return Parts(*self._database_ready(), self.work.health())
 
-    def _database_ready(self) -> dict[str, dict[str, Any]]:
+    def _database_ready(self) -> tuple[DatabaseHealth, MigrationsHealth]:
         newest = migrate.head()
         try:
             self._try_a_write()
             with self._database.reading() as connection:
                 present = migrate.current(connection)
         except StoreFailure as failure:
-            return {
-                "database": {"ok": False, "error": str(failure)},
-                "migrations": {"ok": False, "head": newest},
-            }
-        migrations = {"ok": present == newest, "head": newest, "current": present}
-        return {"database": {"ok": True}, "migrations": migrations}
+            return DatabaseHealth(ok=False, error=str(failure)), MigrationsHealth(ok=False, head=newest)
+        return DatabaseHealth(ok=True), MigrationsHealth(present == newest, newest, present)
 
     def _try_a_write(self) -> None:
         """Raises StoreFailure when nothing can be stored: a full or read-only disk, another file at the place."""

@@ -15,6 +15,7 @@ from hugepool.mm.machine.state import Host
 from hugepool.service import Busy, ForkOf, Idempotency, QuotaReached, Service, Terms
 from hugepool.settings import Settings
 from hugepool.store.cache import HostCache
+from hugepool.store.health import WorkerHealth
 from hugepool.store.hosts import host_bytes
 
 SMALL = HostSpec((NodeSpec(1 << 30),))
@@ -206,22 +207,22 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_a_service_whose_database_file_was_replaced_is_not_ready(tmp_path: Path) -> None:
     with made(tmp_path, worker_enabled=False) as service:
-        assert all(part["ok"] for part in service.ready().values())
+        assert service.ready().unfit == []
         service._probed = 0.0
         (tmp_path / "hugepool.db").rename(tmp_path / "moved.db")
-        assert not service.ready()["database"]["ok"]
+        assert service.ready().unfit == ["database", "migrations"]
         assert not (tmp_path / "hugepool.db").exists()
         (tmp_path / "moved.db").rename(tmp_path / "hugepool.db")
-        assert all(part["ok"] for part in service.ready().values())
+        assert service.ready().unfit == []
 
 
 def test_the_error_of_the_worker_is_not_ok(tmp_path: Path) -> None:
     with made(tmp_path) as service:
         service.work.beat()
-        assert service.ready()["worker"] == {"ok": True, "enabled": True, "failures": []}
+        assert service.ready().worker == WorkerHealth(ok=True, enabled=True, failures=[])
         service.work.beat("the database is locked")
-        assert service.ready()["worker"] == {
-            "ok": False, "enabled": True, "failures": [], "error": "the database is locked"
-        }  # fmt: skip
+        assert service.ready().worker == WorkerHealth(
+            ok=False, enabled=True, failures=[], error="the database is locked"
+        )
         service.work.beat()
-        assert service.ready()["worker"]["ok"]
+        assert service.ready().worker.ok

@@ -11,6 +11,7 @@ from hugepool import service as module
 from hugepool import worker as worker_module
 from hugepool.mm.commands import commands as c
 from hugepool.service import ForkOf, Service, Terms
+from hugepool.store.health import FailingHost
 from hugepool.worker import DeferredFreeWorker
 
 Make = Callable[[], Service]
@@ -54,7 +55,7 @@ def run(service: Service, body: Callable[[], Any]) -> None:
 
 def test_queued_pages_are_freed_soon(service: Service) -> None:
     async def body() -> None:
-        await until(lambda: service.work.health()["ok"])
+        await until(lambda: service.work.health().ok)
         await asyncio.to_thread(queue_a_page, service)
         await until(lambda: queued(service) == 0)
 
@@ -69,7 +70,7 @@ def test_the_worker_is_woken_and_does_not_wait_for_its_poll(service: Service) ->
     service.settings = slow
 
     async def body() -> None:
-        await until(lambda: service.work.health()["ok"])
+        await until(lambda: service.work.health().ok)
         await asyncio.to_thread(queue_a_page, service)
         await until(lambda: queued(service) == 0)
 
@@ -87,7 +88,7 @@ def test_pages_queued_by_another_process_are_found(service: Service, another: Ma
     other = another()
 
     async def body() -> None:
-        await until(lambda: service.work.health()["ok"])
+        await until(lambda: service.work.health().ok)
         await asyncio.to_thread(queue_a_page, other)
         await until(lambda: queued(service) == 0)
 
@@ -140,10 +141,8 @@ def test_a_failing_host_is_left_alone_for_longer_each_time_and_others_go_on(
     monkeypatch.setattr(service, "execute", lab_is_broken)
     monkeypatch.setattr(worker_module.log, "exception", lambda *_: None)
     run(service, lambda: until(lambda: queued(service, "well") == 0 and bool(service.work.failures())))
-    assert service.work.failures("lab") == [
-        {"name": "lab", "failures": 1, "last_error": "ZeroDivisionError: broken"}
-    ]
-    assert service.ready()["worker"]["failures"] == service.work.failures()
+    assert service.work.failures("lab") == [FailingHost("lab", 1, "ZeroDivisionError: broken")]
+    assert service.ready().worker.failures == service.work.failures()
     pauses = []
     for _ in range(12):
         assert service.work.due() == []

@@ -1,8 +1,8 @@
 """Health, version, and the script that collects."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
@@ -14,6 +14,7 @@ from hugepool.api.errors import problem
 from hugepool.api.strict_query import StrictRoute
 from hugepool.fs import collect
 from hugepool.mm.machine.profile import PROFILES
+from hugepool.service import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,9 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Every part is fit to work.
+    """Every part is fit to work."""
 
-    Attributes:
-        parts: database, migrations, worker: each with `ok`.
-    """
-
-    parts: dict[str, dict[str, Any]]
+    parts: Parts
     status: Literal["ok"] = "ok"
 
 
@@ -67,11 +64,10 @@ async def ready(request: Request) -> Response:
     parts = await run_sync(
         service_of(request).ready, limiter=request.app.state.health, abandon_on_cancel=True
     )
-    wrong = [name for name, part in parts.items() if not part["ok"]]
-    if not wrong:
+    if not parts.unfit:
         return document(Ready(parts))
-    detail = f"this service cannot work right now: {', '.join(wrong)}"
-    return problem(request, "EAGAIN", detail, status=503, facts={"parts": parts})
+    detail = f"this service cannot work right now: {', '.join(parts.unfit)}"
+    return problem(request, "EAGAIN", detail, status=503, facts={"parts": asdict(parts)})
 
 
 @router.get("/version", response_model=Version)

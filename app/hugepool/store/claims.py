@@ -14,6 +14,7 @@ from hugepool.settings import Settings
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.errors import StoreFailure
+from hugepool.store.health import FailingHost, WorkerHealth
 
 SECOND_NS = 1_000_000_000
 MAX_BACKOFF_SECONDS = 300.0
@@ -76,15 +77,15 @@ class WorkQueue:
         seconds = self._settings.worker_backoff_seconds * 2.0 ** min(failures - 1, 20)
         return int(min(seconds, MAX_BACKOFF_SECONDS) * SECOND_NS)
 
-    def failures(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Hosts whose last drain failed: name, failures (in a row), last_error."""
+    def failures(self, name: str | None = None) -> list[FailingHost]:
+        """Hosts whose last drain failed."""
         w = t.worker_claims.c
         query = select(t.hosts.c.name, w.failures, w.last_error).join_from(t.hosts, t.worker_claims)
         query = query.where(w.failures > 0).order_by(t.hosts.c.name)
         if name is not None:
             query = query.where(t.hosts.c.name == name)
         with self._database.reading() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [FailingHost(*row) for row in connection.execute(query)]
 
     # -- is the worker alive -----------------------------------------------------------------------------
 
@@ -92,10 +93,10 @@ class WorkQueue:
         """The worker of this process is alive; ``error``: but its last round failed, and why."""
         self._last_beat_ns, self._last_error = self._clock(), error
 
-    def health(self) -> dict[str, Any]:
-        """``ok``: the worker gave a sign of life lately and can work, or is switched off; and the hosts it fails on."""
+    def health(self) -> WorkerHealth:
+        """Whether the worker of this process works."""
         if not self._settings.worker_enabled:
-            return {"ok": True, "enabled": False}
+            return WorkerHealth(ok=True, enabled=False, failures=[])
         limit_seconds = (
             MISSED_BEATS * self._settings.worker_poll_seconds + self._settings.worker_claim_seconds
         )
@@ -104,6 +105,5 @@ class WorkQueue:
         try:
             error, failures = self._last_error, self.failures()
         except StoreFailure as failure:
-            return {"ok": False, "enabled": True, "error": str(failure)}
-        found = {"ok": alive and error is None, "enabled": True, "failures": failures}
-        return found if error is None else {**found, "error": error}
+            return WorkerHealth(ok=False, enabled=True, failures=[], error=str(failure))
+        return WorkerHealth(ok=alive and error is None, enabled=True, failures=failures, error=error)
