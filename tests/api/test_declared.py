@@ -17,7 +17,6 @@ from tests.api.conftest import Api, HostApi
 OPEN = {
     "Problem",
     "EventRow",
-    "Ready",
     "StepAnswer",
     "VariantRow",
     "StartedTask",

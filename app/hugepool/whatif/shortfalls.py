@@ -105,7 +105,9 @@ def of_refusal(error: Mapping[str, Any]) -> Trouble:
     return Trouble("errno", None, summary, error["reason"], error["remedies"], OF_REFUSALS)
 
 
-def unexpected(trouble: Trouble, expect: Iterable[str], answer: Mapping[str, Any]) -> FailedExpectation | None:
+def unexpected(
+    trouble: Trouble, expect: Iterable[str], answer: Mapping[str, Any]
+) -> FailedExpectation | None:
     """The trouble as an expectation that failed; None when the step expects it."""
     if any(_names(path, trouble, answer) for path in expect):
         return None
