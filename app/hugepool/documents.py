@@ -445,6 +445,13 @@ class ContigRange(TypedDict):
     nr_pages: int
 
 
+class Created(TypedDict):
+    """Hosts that were made: how many, and their names in order."""
+
+    created: int
+    hosts: list[str]
+
+
 class QueuedFree(TypedDict):
     """A huge page that waits for the worker.
 
@@ -636,7 +643,108 @@ class Feed(TypedDict):
     items: list[FeedItem]
     next_after: int
 
+
+class NodePool(TypedDict):
+    """Pages of a node."""
+
+    node: int
+    nr_hugepages: int
+
 Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
+
+
+class OneMore(TypedDict):
+    """What asking for one page more comes to."""
+
+    nr_hugepages: int
+    available_bytes: int
+
+
+class LargestPool(TypedDict):
+    """The largest pool that works.
+
+    Attributes:
+        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
+        available_bytes: MemAvailable afterwards.
+        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
+    """
+
+    nr_hugepages: int | None
+    nodes: list[NodePool]
+    available_bytes: int
+    free_bytes: int
+    limited_by: Literal["keep"] | Reason | None
+    one_more: OneMore | None
+
+
+class LargestPoolOfNode(TypedDict):
+    """The same, when only this node's file is written.
+
+    Attributes:
+        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
+        available_bytes: MemAvailable afterwards.
+        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
+    """
+
+    nr_hugepages: int | None
+    nodes: list[NodePool]
+    available_bytes: int
+    free_bytes: int
+    limited_by: Literal["keep"] | Reason | None
+    one_more: OneMore | None
+    node: int
+
+
+class MaxPool(TypedDict):
+    """The largest pools that leave `keep_bytes` available.
+
+    Attributes:
+        available_bytes: MemAvailable now.
+    """
+
+    size: str
+    keep_bytes: int
+    available_bytes: int
+    pool: LargestPool
+    nodes: list[LargestPoolOfNode]
+
+
+class ZoneSavings(TypedDict):
+    """What a zone has more of."""
+
+    zone: str
+    net_bytes: int
+
+
+class NodeSavings(TypedDict):
+    """What a node has more of."""
+
+    node: int
+    hugepages: int
+    net_bytes: int
+    zones: list[ZoneSavings]
+
+
+class Savings(TypedDict):
+    """What freeing the vmemmap gives.
+
+    Attributes:
+        possible: How many of them can be allocated; all figures are of these.
+        assumed: The host does not free vmemmap; the figures are as if it did.
+        total_gained_bytes: What MemTotal grows by.
+    """
+
+    size: str
+    count: int
+    possible: int
+    assumed: bool
+    pages_freed_per_hugepage: int
+    gross_bytes: int
+    page_table_bytes: int
+    net_bytes: int
+    pool_bytes: int
+    total_gained_bytes: int
+    nodes: list[NodeSavings]
 
 
 class CurvePoint(TypedDict):
@@ -670,6 +778,129 @@ class Headroom(TypedDict):
     count: int
     pages_per_hugepage: int
     domains: list[HeadroomDomain]
+
+
+class TogetherPlan(TypedDict):
+    """Blocks that go offline one after the other, in this order.
+
+    Attributes:
+        hugepages_lost: What the pools are smaller by afterwards, in blocks of 2 MiB.
+    """
+
+    bytes: int
+    enough: bool
+    hugepages_lost: int
+    pages_moved: int
+    blocks: list[int]
+
+
+class BlockPlan(TypedDict):
+    """A memory block, tried alone.
+
+    Attributes:
+        bytes: Memory that is plugged in it.
+        hugepages: 2 MiB blocks of it that are huge pages ...
+        free_hugepages: ... and those of them that nobody uses: lost to the pool.
+        movable_pages: Pages that have to move, those of huge pages in use among them.
+    """
+
+    block: int
+    node: int | None
+    zones: list[str]
+    bytes: int
+    hugepages: int
+    free_hugepages: int
+    movable_pages: int
+    can_offline: bool
+    errno: str | None
+    reason: str | None
+    detail: str | None
+
+
+class Offline(TypedDict):
+    """Which memory blocks can go offline."""
+
+    block_size_bytes: int
+    wanted_bytes: int | None
+    together: TogetherPlan
+    blocks: list[BlockPlan]
+
+
+class NodeRoom(TypedDict):
+    """Free huge pages of a node.
+
+    Attributes:
+        free_when_touched: When programs have touched all that they have mapped.
+    """
+
+    node: int
+    free_hugepages: int
+    free_when_touched: int
+
+
+class Start(TypedDict):
+    """What starting the machine comes to: mmap, then a touch of every page."""
+
+    fits: bool
+    errno: str | None
+    reason: Reason | None
+    signal: str | None
+    touched: int
+
+
+class Change(TypedDict):
+    """What to write so that the machine starts, tried on a copy.
+
+    Attributes:
+        write: The per-node `nr_hugepages` files, in this order.
+    """
+
+    works: bool
+    write: list[NodePool]
+    missing: int
+    limited_by: Reason | None
+
+
+class Placement(TypedDict):
+    """Whether a virtual machine finds its huge pages.
+
+    Attributes:
+        change: Null when it starts either way.
+    """
+
+    size: str
+    count: int
+    nodes: list[NodeRoom]
+    now: Start
+    when_touched: Start
+    change: Change | None
+
+
+class Row(TypedDict):
+    """The answer for one host.
+
+    Attributes:
+        revision: Of the host as it was looked at.
+        answer: Null where there is none ...
+        error: ... and why: errno, detail, reason, facts.
+    """
+
+    host: str
+    revision: int
+    answer: MaxPool | Savings | Headroom | Offline | Placement | Churn | None
+    error: dict[str, Any] | None
+
+
+class Fleet(TypedDict):
+    """A plan over many hosts.
+
+    Attributes:
+        totals: `hosts`, how many of them were `answered` and `refused`, and sums over the answers.
+    """
+
+    plan: str
+    totals: dict[str, int]
+    hosts: list[Row]
 
 
 class History(TypedDict):
@@ -1282,69 +1513,6 @@ class MadeSegment(TypedDict):
     injected_fault: bool
 
 
-class NodePool(TypedDict):
-    """Pages of a node."""
-
-    node: int
-    nr_hugepages: int
-
-
-class OneMore(TypedDict):
-    """What asking for one page more comes to."""
-
-    nr_hugepages: int
-    available_bytes: int
-
-
-class LargestPool(TypedDict):
-    """The largest pool that works.
-
-    Attributes:
-        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
-        available_bytes: MemAvailable afterwards.
-        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
-    """
-
-    nr_hugepages: int | None
-    nodes: list[NodePool]
-    available_bytes: int
-    free_bytes: int
-    limited_by: Literal["keep"] | Reason | None
-    one_more: OneMore | None
-
-
-class LargestPoolOfNode(TypedDict):
-    """The same, when only this node's file is written.
-
-    Attributes:
-        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
-        available_bytes: MemAvailable afterwards.
-        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
-    """
-
-    nr_hugepages: int | None
-    nodes: list[NodePool]
-    available_bytes: int
-    free_bytes: int
-    limited_by: Literal["keep"] | Reason | None
-    one_more: OneMore | None
-    node: int
-
-
-class MaxPool(TypedDict):
-    """The largest pools that leave `keep_bytes` available.
-
-    Attributes:
-        available_bytes: MemAvailable now.
-    """
-
-    size: str
-    keep_bytes: int
-    available_bytes: int
-    pool: LargestPool
-    nodes: list[LargestPoolOfNode]
-
-
 class MemoryPicture(TypedDict):
     """Physical memory cut into bins of the same number of pages; every list has a value for each bin.
 
@@ -1401,52 +1569,6 @@ class Mounts(TypedDict):
     """All hugetlbfs mounts of a host."""
 
     items: list[HugetlbfsMount]
-
-
-class TogetherPlan(TypedDict):
-    """Blocks that go offline one after the other, in this order.
-
-    Attributes:
-        hugepages_lost: What the pools are smaller by afterwards, in blocks of 2 MiB.
-    """
-
-    bytes: int
-    enough: bool
-    hugepages_lost: int
-    pages_moved: int
-    blocks: list[int]
-
-
-class BlockPlan(TypedDict):
-    """A memory block, tried alone.
-
-    Attributes:
-        bytes: Memory that is plugged in it.
-        hugepages: 2 MiB blocks of it that are huge pages ...
-        free_hugepages: ... and those of them that nobody uses: lost to the pool.
-        movable_pages: Pages that have to move, those of huge pages in use among them.
-    """
-
-    block: int
-    node: int | None
-    zones: list[str]
-    bytes: int
-    hugepages: int
-    free_hugepages: int
-    movable_pages: int
-    can_offline: bool
-    errno: str | None
-    reason: str | None
-    detail: str | None
-
-
-class Offline(TypedDict):
-    """Which memory blocks can go offline."""
-
-    block_size_bytes: int
-    wanted_bytes: int | None
-    together: TogetherPlan
-    blocks: list[BlockPlan]
 
 
 class Overcommit(TypedDict):
@@ -1544,56 +1666,6 @@ class Page(TypedDict):
     page_table_of_section: int | None
     pid: int | None
     struct_page: StructPage | None
-
-
-class NodeRoom(TypedDict):
-    """Free huge pages of a node.
-
-    Attributes:
-        free_when_touched: When programs have touched all that they have mapped.
-    """
-
-    node: int
-    free_hugepages: int
-    free_when_touched: int
-
-
-class Start(TypedDict):
-    """What starting the machine comes to: mmap, then a touch of every page."""
-
-    fits: bool
-    errno: str | None
-    reason: Reason | None
-    signal: str | None
-    touched: int
-
-
-class Change(TypedDict):
-    """What to write so that the machine starts, tried on a copy.
-
-    Attributes:
-        write: The per-node `nr_hugepages` files, in this order.
-    """
-
-    works: bool
-    write: list[NodePool]
-    missing: int
-    limited_by: Reason | None
-
-
-class Placement(TypedDict):
-    """Whether a virtual machine finds its huge pages.
-
-    Attributes:
-        change: Null when it starts either way.
-    """
-
-    size: str
-    count: int
-    nodes: list[NodeRoom]
-    now: Start
-    when_touched: Start
-    change: Change | None
 
 
 class Poisoned(TypedDict):
@@ -1928,44 +2000,6 @@ class RemovedMemory(TypedDict):
     vmemmap_pages_freed: int
     vmemmap_pages_lost: int
     page_table_pages_freed: int
-
-
-class ZoneSavings(TypedDict):
-    """What a zone has more of."""
-
-    zone: str
-    net_bytes: int
-
-
-class NodeSavings(TypedDict):
-    """What a node has more of."""
-
-    node: int
-    hugepages: int
-    net_bytes: int
-    zones: list[ZoneSavings]
-
-
-class Savings(TypedDict):
-    """What freeing the vmemmap gives.
-
-    Attributes:
-        possible: How many of them can be allocated; all figures are of these.
-        assumed: The host does not free vmemmap; the figures are as if it did.
-        total_gained_bytes: What MemTotal grows by.
-    """
-
-    size: str
-    count: int
-    possible: int
-    assumed: bool
-    pages_freed_per_hugepage: int
-    gross_bytes: int
-    page_table_bytes: int
-    net_bytes: int
-    pool_bytes: int
-    total_gained_bytes: int
-    nodes: list[NodeSavings]
 
 
 class PteRun(TypedDict):

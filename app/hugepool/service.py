@@ -8,7 +8,7 @@ again and applies again.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -45,7 +45,7 @@ from hugepool.store.feed import ChangeOfHost
 from hugepool.store.fleet import Filter, Member
 from hugepool.store.health import DatabaseHealth, MigrationsHealth, Parts
 from hugepool.store.history import Moment
-from hugepool.store.hosts import Change, HostStore, Loaded, host_bytes, map_bytes
+from hugepool.store.hosts import Change, HostStore, Loaded, NewHost, host_bytes, map_bytes
 from hugepool.store.housekeeping import Housekeeping
 from hugepool.store.idempotency import Stored
 from hugepool.store.news import News
@@ -53,6 +53,7 @@ from hugepool.store.news import News
 __all__ = [
     "Busy",
     "ChangeOfHost",
+    "Created",
     "Damaged",
     "Filter",
     "Forbidden",
@@ -67,6 +68,7 @@ __all__ = [
     "QuotaReached",
     "Reply",
     "Service",
+    "Several",
     "StoreFailure",
     "Terms",
     "WouldWait",
@@ -93,6 +95,29 @@ class ForkOf:
     """A new host that begins as a copy of another."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """New hosts that are all made of one machine.
+
+    Attributes:
+        names: none twice.  labels: those of each.
+        where: the place in the question, for refusals.
+    """
+
+    names: Sequence[str]
+    source: HostSpec | MachineImage | ForkOf
+    labels: Mapping[str, str]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Hosts that were made: how many, and their names in order."""
+
+    created: int
+    hosts: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +230,14 @@ def _make(source: _Source, call: Call) -> Host:
         return restore_machine(source, call)
     call.emit(Event.HOST_BOOTED, kernel=source.kernel, cmdline=source.cmdline)
     return boot(source, call)
+
+
+def _make_at(where: str, source: _Source, call: Call) -> Host:
+    """The same; what is wrong with the machine names its place in the question."""
+    try:
+        return _make(source, call)
+    except BadInput as error:
+        raise BadInput(error.message, where=f"{where}.{error.where}" if error.where else where) from None
 
 
 def _bytes_of(source: _Source) -> int:
@@ -364,6 +397,44 @@ class Service:
             change = self._change(reply, terms, call.now_ns)
             change.labels, change.taken_ns = labels, taken_ns
             self._cache.put(self._hosts.create(name, host, change, self.settings.hosts))
+        return reply
+
+    def create_all(self, wanted: Sequence[Several], terms: Terms) -> Reply:
+        """Make many hosts, all or none; each machine is booted once, whatever the number of its hosts.
+
+        Raises:
+            MMError: EEXIST a name is taken; EINVAL impossible machine; EDQUOT there would be too many hosts.
+            HostNotFound: nothing to copy.  Forbidden: the caller may not make one of them.
+        """
+        names = [name for each in wanted for name in each.names]
+        for name in names:
+            _check_caller(name, terms)
+        reply = self._again(names[0], terms, lambda: self._create_all(wanted, names, terms))
+        for name in names[1:] if not (terms.dry_run or reply.replayed) else ():
+            self._tell(name)
+        return reply
+
+    def _create_all(self, wanted: Sequence[Several], names: list[str], terms: Terms) -> Reply:
+        taken = [name for name in names if self._hosts.identity(name) is not None]
+        if taken:
+            detail = f"there is a host {taken[0]!r} already; {len(taken)} of {len(names)} names are taken"
+            raise MMError("EEXIST", detail, host=taken[0], taken=len(taken))
+        self._hosts.check_quota(self.settings.hosts, len(names))
+        sources = [
+            self._copy(each.source.name) if isinstance(each.source, ForkOf) else each.source
+            for each in wanted
+        ]
+        self._cache.make_room(names[0], sum(map(_bytes_of, sources)))
+        reply, now_ns = Reply(Created(len(names), names), None, 0), self._clock()
+        made = []
+        for each, source in zip(wanted, sources, strict=True):
+            call = Call(now_ns=now_ns)
+            host = _make_at(each.where, source, call)
+            change = Change(now_ns, call.events, terms.caller.name, labels=each.labels)
+            made.append(NewHost(each.names, host, change))
+        if not terms.dry_run:
+            made[0].change.answer = self._change(reply, terms, now_ns).answer
+            self._hosts.create_all(made, self.settings.hosts)
         return reply
 
     def execute(

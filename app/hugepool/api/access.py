@@ -31,7 +31,7 @@ TRUE = frozenset(("true", "1", "yes", "on", "y", "t"))
 QUESTION = re.compile(r"/v1/(?:what-if|hosts/[^/]+/plans/[^/]+|fleet/plans/[^/]+)")
 JOB = re.compile(r"/v1/jobs/[^/]+")  # who may ask may also stop waiting
 # What changes hosts whose names are in the body or the query: the road decides.
-HOSTS = re.compile(r"/v1/hosts(?:/import)?")
+HOSTS = re.compile(r"/v1/(?:hosts(?:/import)?|fleet)")
 HOST = re.compile(r"/v1/hosts/([^/]+)(?:/.*)?", re.DOTALL)
 
 

@@ -23,6 +23,7 @@ TAGS = [
         "name": "hosts",
         "description": "Simulated machines: booted from a spec, read from a real one, or copied.",
     },
+    {"name": "fleet", "description": "Many hosts in one request: making them, and plans over all of them."},
     {"name": "huge pages", "description": "Pools by size, and resizing them."},
     {"name": "memory blocks", "description": "Memory as hotplug sees it."},
     {"name": "contiguous ranges", "description": "alloc_contig_range, and the search for a range."},

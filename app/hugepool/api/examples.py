@@ -135,6 +135,21 @@ WHAT_IF: Any = _body(
 )
 
 LABELS: Any = _body(rack=("Where it stands", {"labels": {"rack": "7", "role": "database"}}))
+FLEET: Any = _body(
+    racks=(
+        "40 hosts of one machine",
+        {
+            "hosts": [
+                {
+                    "name": "web-{i}",
+                    "count": 40,
+                    "spec": {"nodes": [{"memory": "4G"}]},
+                    "labels": {"rack": "7"},
+                }
+            ]
+        },
+    )
+)
 MAX_POOL: Any = _body(keep=("Keep 4 GiB for the system", {"size": "2048kB", "keep": "4G"}))
 SAVINGS: Any = _body(pool=("A pool of 16 GiB", {"size": "2048kB", "count": 8192}))
 HEADROOM: Any = _body(some=("Give 64 pages back", {"size": "2048kB", "count": 64}))

@@ -88,14 +88,19 @@ class SpecBody(Body):
 ORIGINS = ("spec", "files", "fork_of")
 
 
-def _one_origin(schema: dict[str, Any]) -> None:
-    schema["oneOf"] = [{"required": [origin]} for origin in ORIGINS]
-    schema["anyOf"] = [{"required": ["files"]}, {"properties": {"kernel": {"type": "null"}}}]
-    for origin in ORIGINS:  # as null they are as good as absent, which oneOf cannot say
+def one_of(schema: dict[str, Any], *names: str) -> None:
+    """Have a schema say that exactly one of some fields is given."""
+    schema["oneOf"] = [{"required": [name]} for name in names]
+    for origin in names:  # as null they are as good as absent, which oneOf cannot say
         field = schema["properties"][origin]
         options = field.pop("anyOf")
         field.update(next(option for option in options if option.get("type") != "null"))
         field.pop("default", None)
+
+
+def _one_origin(schema: dict[str, Any]) -> None:
+    one_of(schema, *ORIGINS)
+    schema["anyOf"] = [{"required": ["files"]}, {"properties": {"kernel": {"type": "null"}}}]
 
 
 class HostBody(Body):

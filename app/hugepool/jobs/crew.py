@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ Work = Callable[[Any, Any, Report], Any]  # (shared, item, report) -> result; a 
 Step = tuple[int, tuple[int, int] | None, Any]  # number of an item; (done, of), or None and its result
 
 CONTEXT = multiprocessing.get_context("forkserver")
+ITEMS_AHEAD = 4  # a process: enough that none ever waits for its next item
 NICENESS = 5  # who waits for an answer goes before who waits for a job
 
 
@@ -36,6 +38,7 @@ class Crew:
     def __init__(self, size: int, shared: Any) -> None:
         self._lifeline_end, self._lifeline = CONTEXT.Pipe(duplex=False)
         self._reports, self._reports_end = CONTEXT.Pipe(duplex=False)
+        self._ahead = size * ITEMS_AHEAD
         self._pool = ProcessPoolExecutor(
             size, CONTEXT, _begin, (self._lifeline_end, self._reports_end, shared)
         )
@@ -60,13 +63,19 @@ class Crew:
     def each(self, work: Work, items: Sequence[Any], look_seconds: float) -> Iterator[Step | None]:
         """Do ``work(shared, item, report)`` for all items; what was reported and finished, as it comes.
 
+        Items are taken shortly before their turn comes, so that a sequence may make each when it is asked for it.
         None comes at least every ``look_seconds``: time to look whether the work is still wanted.
 
         Raises:
             WorkerDied: a process was killed, by want of memory for one.  Whatever ``work`` raises.
         """
-        waiting = {self._pool.submit(_do, work, i, item): i for i, item in enumerate(items)}
-        while waiting:
+        waiting: dict[Future[Any], int] = {}
+        coming = enumerate(items)
+        while True:
+            for i, item in islice(coming, self._ahead - len(waiting)):
+                waiting[self._pool.submit(_do, work, i, item)] = i
+            if not waiting:
+                return
             done, _ = wait(waiting, look_seconds, FIRST_COMPLETED)
             while self._reports.poll():
                 index, at, of = self._reports.recv()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, literal, select, update
 
 from hugepool.fs.figures import Figures, figures
 from hugepool.mm.machine.events import Event, Occurrence
@@ -95,6 +95,34 @@ class Change:
     taken_ns: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NewHost:
+    """A machine to store once under each of the names; ``change.answer`` is kept once."""
+
+    names: Sequence[str]
+    host: Host
+    change: Change
+
+
+class _Template:
+    """What the rows of all hosts of an entry are made of."""
+
+    def __init__(self, entry: NewHost) -> None:
+        self.entry = entry
+        mem = entry.host.mem
+        self.saved, self.sections = rows.snapshot(entry.host), stored_sections(mem)
+        self.encoded = encode(mem, 0, self.sections)  # the number of the host is put in later
+        self.seal = HostSeal(mem.nr_sections)
+        self.seal.change_rows({}, self.saved)
+        self.seal.set_sections(self.encoded)
+        self.figures = figures(entry.host, entry.change.events, None)
+
+    def settle(self) -> None:
+        """All is stored."""
+        rows.settle(self.saved, {})
+        self.entry.host.mem.dirty[:] = False
+
+
 class HostStore:
     """The rows of hosts.  Every method is one transaction."""
 
@@ -126,10 +154,10 @@ class HostStore:
         with self._database.reading() as connection:
             return _count(connection)
 
-    def check_quota(self, most: int) -> None:
-        """Raises HostsFull when there are ``most`` hosts."""
+    def check_quota(self, most: int, more: int = 1) -> None:
+        """Raises HostsFull when there would be over ``most`` hosts with so many more."""
         with self._database.reading() as connection:
-            _check_quota(connection, most)
+            _check_quota(connection, most, more)
 
     def load(self, name: str) -> Loaded | None:
         """A host from its rows, or None.
@@ -169,33 +197,53 @@ class HostStore:
             HostsFull: there are ``most`` hosts.
             StaleRevision: a host of this name exists.  KeyTaken: another answer was stored for the key.
         """
-        saved, stored = rows.snapshot(host), stored_sections(host.mem)
-        sealed = HostSeal(host.mem.nr_sections)
-        sealed.change_rows({}, saved)
-        found = figures(host, change.events, None)
+        return self.create_all([NewHost([name], host, change)], most)[0]
+
+    def create_all(self, wanted: Sequence["NewHost"], most: int = MANY) -> list[Loaded]:
+        """Store new hosts at revision 1, all or none; the first of each entry is answered.
+
+        Raises the same as ``create``.
+        """
+        made = [_Template(entry) for entry in wanted]
         with self._database.writing() as connection:
-            if connection.execute(select(t.hosts.c.id).where(t.hosts.c.name == name)).one_or_none():
-                raise StaleRevision(name)
-            _check_quota(connection, most)
-            created_at = log.rfc3339(change.now_ns)
-            created = {"name": name, "created_at": created_at, "revision": 1}
-            values = {**created, "last_event_id": len(change.events), **rows.host_row(host)}
-            new_id = insert(t.hosts).values(values).returning(t.hosts.c.id)
-            host_id = connection.execute(new_id).scalar_one()
-            loaded = Loaded(host_id, name, 1, 0, created_at, host, saved, sealed)
-            rows.save_changes(connection, host_id, {}, saved)
-            encoded = encode(host.mem, host_id, stored)
-            sealed.set_sections(encoded)
-            _replace_sections(connection, loaded, stored, encoded, anew=False)
-            sums = _sealed(loaded, saved["hosts"][()], 1, len(change.events))
-            connection.execute(update(t.hosts).where(t.hosts.c.id == host_id).values(sums))
-            connection.execute(insert(t.worker_claims).values(
-                host_id=host_id, claimed_until_ns=0, failures=0, retry_at_ns=0))  # fmt: skip
-            self._append_history(connection, loaded, change, found)
-            _write_beside(connection, loaded, change)
-        loaded.last_event_id, loaded.figures = len(change.events), found
-        rows.settle(saved, {})
-        host.mem.dirty[:] = False
+            found = [self._insert_all(connection, template, most) for template in made]
+        for template in made:
+            template.settle()
+        return found
+
+    def _insert_all(self, connection: Connection, template: "_Template", most: int) -> Loaded:
+        """The sections of the first are written, those of the others copied by the database."""
+        first, *others = template.entry.names
+        loaded = self._insert(connection, first, template, most)
+        encoded = [(loaded.host_id, *row[1:]) for row in template.encoded]
+        _replace_sections(connection, loaded, template.sections, encoded, anew=False)
+        template.entry.change.answer = None  # it is kept with the first
+        for name in others:
+            host_id = self._insert(connection, name, template, most).host_id
+            for table in (t.sections, t.memory_blocks):
+                _copy_rows(connection, table, loaded.host_id, host_id)
+        return loaded
+
+    def _insert(self, connection: Connection, name: str, template: "_Template", most: int) -> Loaded:
+        """All rows of a host but its sections."""
+        host, change, saved = template.entry.host, template.entry.change, template.saved
+        if connection.execute(select(t.hosts.c.id).where(t.hosts.c.name == name)).one_or_none():
+            raise StaleRevision(name)
+        _check_quota(connection, most)
+        created_at = log.rfc3339(change.now_ns)
+        created = {"name": name, "created_at": created_at, "revision": 1}
+        values = {**created, "last_event_id": len(change.events), **rows.host_row(host)}
+        new_id = insert(t.hosts).values(values).returning(t.hosts.c.id)
+        host_id = connection.execute(new_id).scalar_one()
+        loaded = Loaded(host_id, name, 1, 0, created_at, host, saved, template.seal)
+        rows.save_changes(connection, host_id, {}, saved)
+        sums = _sealed(loaded, saved["hosts"][()], 1, len(change.events))
+        connection.execute(update(t.hosts).where(t.hosts.c.id == host_id).values(sums))
+        connection.execute(insert(t.worker_claims).values(
+            host_id=host_id, claimed_until_ns=0, failures=0, retry_at_ns=0))  # fmt: skip
+        self._append_history(connection, loaded, change, template.figures)
+        _write_beside(connection, loaded, change)
+        loaded.last_event_id, loaded.figures = len(change.events), template.figures
         return loaded
 
     def save(self, loaded: Loaded, change: Change) -> None:
@@ -310,8 +358,8 @@ class HostStore:
                 idempotency.keep(connection, change.answer, change.now_ns)
 
 
-def _check_quota(connection: Connection, most: int) -> None:
-    if _count(connection) >= most:
+def _check_quota(connection: Connection, most: int, more: int = 1) -> None:
+    if _count(connection) + more > most:
         raise HostsFull(most)
 
 
@@ -383,6 +431,13 @@ def _insert_sections(connection: Connection, found: list[tuple[Any, ...]]) -> No
     if len(plain) < len(found):
         others = [row for row in found if row[NR_PLAIN:] != _ALL_NULL]
         insert_rows(connection, t.sections, COLUMNS, others)
+
+
+def _copy_rows(connection: Connection, table: Table, host_id: int, to_host_id: int) -> None:
+    """Rows of a host as those of another."""
+    others = [column for column in table.c if column.name != "host_id"]
+    copied = select(literal(to_host_id), *others).where(table.c.host_id == host_id)
+    connection.execute(insert(table).from_select(["host_id", *(column.name for column in others)], copied))
 
 
 def _delete(connection: Connection, table: Table, column: str, host_id: int, numbers: Sections) -> None:
