@@ -1,4 +1,4 @@
-"""``hugepool import``: archives, folders, the standard input, several at once, and what is told."""
+"""``hugepool import``: archives, folders, the standard input, several at once, and what is reported."""
 
 import bz2
 import gzip
@@ -62,7 +62,7 @@ def test_an_archive_however_it_is_packed(url: str, tmp_path: Path, ending: str) 
     assert any("no pagetypeinfo" in line for line in assumed)
 
 
-def test_the_size_that_is_told_is_that_of_meminfo(url: str, tmp_path: Path) -> None:
+def test_the_size_that_is_reported_is_that_of_meminfo(url: str, tmp_path: Path) -> None:
     """MemTotal, which other things than the managed pages of zones make up."""
     files = machine()
     total = int(files["/proc/meminfo"].split()[1]) - 2048
@@ -100,10 +100,10 @@ def test_several_at_once_and_one_of_them_is_refused(url: str, tmp_path: Path) ->
     done = hugepool(url, *sorted(tmp_path.iterdir()), tmp_path / "missing.tar")
     assert done.exit_code == 1
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["'fleet-a'", "'fleet-b'"]
-    told = done.stderr.splitlines()
-    assert "fleet-c.tar.gz: archive: " in told[0]
-    assert "fleet-d.tar.gz: refused: " in told[1]
-    assert "missing.tar" in told[2]
+    reported = done.stderr.splitlines()
+    assert "fleet-c.tar.gz: archive: " in reported[0]
+    assert "fleet-d.tar.gz: refused: " in reported[1]
+    assert "missing.tar" in reported[2]
 
 
 def test_looks_at_one_machine_become_its_history_in_the_order_they_were_taken(

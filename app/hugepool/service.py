@@ -476,7 +476,7 @@ class Service:
         return reply
 
     def set_labels(self, name: str, labels: Mapping[str, str], terms: Terms) -> Reply:
-        """Give a host these labels in place of those it had: a revision of its own.
+        """Give a host these labels in place of those it had; that makes a revision.
 
         Raises HostNotFound, PreconditionFailed.
         """

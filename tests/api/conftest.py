@@ -128,7 +128,7 @@ def refused(answer: httpx.Response, status: int, errno: str) -> dict[str, Any]:
 
 @contextmanager
 def serving(folder: Path, **settings: Any) -> Iterator[Api]:
-    """An application of its own, from start to stop."""
+    """An application that no other test uses, from start to stop."""
     settings = {"what_if_wait_seconds": 120.0, **settings}  # a slow machine answers late, but with an answer
     app = create_app(Settings(database_url=f"sqlite:///{folder}/hugepool.db", **settings))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

@@ -111,7 +111,7 @@ def test_who_does_not_read_is_disconnected(server: Server) -> None:
         assert len(rest(connection)) < whole
 
 
-def test_more_connections_than_are_kept_are_told_so_and_the_others_go_on(tmp_path: Path) -> None:
+def test_more_connections_than_are_kept_are_refused_and_the_others_go_on(tmp_path: Path) -> None:
     with (
         serving(tmp_path, settings={"HUGEPOOL_CONNECTIONS": str(CONNECTIONS)}) as server,
         httpx.Client(base_url=server.url) as early,

@@ -122,7 +122,7 @@ def test_later_looks_at_a_machine_become_its_history(api: Api, machine: dict[str
     shown = api.get("/v1/hosts/watched/history").json()
     revision, at = shown["columns"].index("revision"), shown["columns"].index("at")
     days = {row[revision]: row[at][:10] for row in shown["rows"]}
-    assert days == {1: "2023-11-14", 2: "2023-11-15"}  # when it was so, not when it was told
+    assert days == {1: "2023-11-14", 2: "2023-11-15"}  # when it was so, not when it was reported
     api.app.state.service._cache.drop("watched")
     assert api.get("/v1/hosts/watched").json() == answer.json()
     assert api.get("/v1/hosts/watched/audit").json()["ok"]
@@ -273,7 +273,7 @@ def test_a_body_above_the_limit_is_refused_unread(tmp_path: Path) -> None:
         assert [row["name"] for row in api.get("/v1/hosts").json()["items"]] == [host.name]
 
 
-def test_a_bug_is_told_without_a_trace(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_without_a_trace(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str, fn: Any) -> Any:
         raise RuntimeError("secret")
 

@@ -67,9 +67,9 @@ def test_a_node_without_memory_gets_some(api: Api) -> None:
 def test_blockers_are_what_the_attempt_answers(host: HostApi) -> None:
     block = host.get("memory-blocks")["items"][3]["block"]
     with host.nothing_changes():
-        told = host.get(f"memory-blocks/{block}/blockers")
+        reported = host.get(f"memory-blocks/{block}/blockers")
     answer = host.put(f"memory-blocks/{block}/state", {"state": "offline"})
-    assert told["can_offline"] == (answer.status_code == 200)
+    assert reported["can_offline"] == (answer.status_code == 200)
     first = host.get("memory-blocks/0/blockers")
     assert (first["can_offline"], first["errno"], first["reason"]) == (False, "EINVAL", "memory-holes")
     assert first["holes_pages"] == 98

@@ -122,7 +122,7 @@ def test_a_count_up_to_the_kernels_limit_is_taken(host: HostApi) -> None:
     assert host.put(f"{NR}?dry_run=true", {"count": (1 << 64) - 1}).status_code == 200
 
 
-def test_overcommit_is_set_and_told(host: HostApi) -> None:
+def test_overcommit_is_set_and_reported(host: HostApi) -> None:
     body = host.put(OVERCOMMIT, {"count": 5}).json()
     assert (body["before"]["nr_overcommit_hugepages"], body["after"]["nr_overcommit_hugepages"]) == (0, 5)
     assert host.counters()["nr_overcommit_hugepages"] == 5

@@ -74,9 +74,9 @@ def test_a_body_full_of_mistakes_is_refused_soon_and_in_little_memory(lab: HostA
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert answer.status_code in {413, 422}
-        told = problem_of(answer)
+        reported = problem_of(answer)
         assert len(answer.content) < 20_000
-        assert len(told.get("errors", [])) <= 20
+        assert len(reported.get("errors", [])) <= 20
         assert took < SOON_SECONDS * 4  # tracing makes it slower
         assert peak < BOUND_BYTES
     assert lab.api.get("/v1/hosts").json()["items"][0]["name"] == "lab"
@@ -121,8 +121,8 @@ def test_json_is_read_up_to_4_mib_and_what_may_hold_files_up_to_64(
 def test_values_are_counted_before_they_are_read(lab: HostApi) -> None:
     for path in ("/v1/hosts", "/v1/what-if", "/v1/hosts/lab/tasks"):
         body = b"[" + b"0," * MAX_VALUES + b"0]"
-        told = refused(lab.api.ask("POST", path, content=body, headers=JSON), 413, "EFBIG")
-        assert str(MAX_VALUES) in told["detail"]
+        reported = refused(lab.api.ask("POST", path, content=body, headers=JSON), 413, "EFBIG")
+        assert str(MAX_VALUES) in reported["detail"]
 
 
 def test_a_machine_of_files_may_be_larger_than_other_json(lab: HostApi) -> None:

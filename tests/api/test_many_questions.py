@@ -279,7 +279,7 @@ def test_a_touch_can_be_a_job_and_the_host_is_free_between_its_pieces(
     api.delete(where)
 
 
-def test_a_task_that_ends_meanwhile_is_told_with_what_was_touched(
+def test_a_task_that_ends_meanwhile_is_reported_with_what_was_touched(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(touching, "AT_ONCE", 2)

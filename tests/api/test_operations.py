@@ -29,7 +29,9 @@ def test_a_service_that_cannot_work_is_not_ready(api: Api, monkeypatch: pytest.M
     assert api.get("/healthz/live").status_code == 200
 
 
-def test_a_failing_database_is_told_without_its_secrets(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_database_is_reported_without_its_secrets(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise StoreFailure("postgresql://user:secret@db")
 
@@ -114,16 +116,18 @@ def test_the_stored_schema_is_the_served_one(api: Api, capsys: pytest.CaptureFix
     assert openapi.main(["--check"]) == 0
 
 
-def test_a_stale_schema_is_told_with_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stale_schema_is_reported_with_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "openapi"
     file = folder / "openapi.json"
     assert openapi.main([], folder) == 0
     assert openapi.main(["--check"], folder) == 0
     file.write_text(file.read_text().replace("Huge page pools", "x").replace("list_hosts", "list_guests"))
     assert openapi.main(["--check"], folder) == 1
-    told = capsys.readouterr().err
-    assert '-        "operationId": "list_guests"' in told
-    assert '+        "operationId": "list_hosts"' in told
+    reported = capsys.readouterr().err
+    assert '-        "operationId": "list_guests"' in reported
+    assert '+        "operationId": "list_hosts"' in reported
     file.unlink()
     assert openapi.main(["--check"], folder) == 1
     openapi.main([], folder)

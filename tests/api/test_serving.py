@@ -1,4 +1,4 @@
-"""`hugepool serve` as a process: it starts, answers, and stops when it is told to."""
+"""`hugepool serve` as a process: it starts, answers, and stops when it is asked to."""
 
 import os
 import signal
@@ -67,7 +67,7 @@ def test_a_signal_ends_the_server_and_its_open_streams_soon(
 
 
 @pytest.mark.parametrize(
-    ("option", "variable", "told"),
+    ("option", "variable", "reported"),
     [
         (["--port", "99999"], {}, "port: "),
         ([], {"HUGEPOOL_PORT": "abc"}, "port: "),
@@ -75,7 +75,7 @@ def test_a_signal_ends_the_server_and_its_open_streams_soon(
     ],
 )
 def test_a_wrong_setting_is_named_without_a_trace(
-    tmp_path: Path, option: list[str], variable: dict[str, str], told: str
+    tmp_path: Path, option: list[str], variable: dict[str, str], reported: str
 ) -> None:
     command = [sys.executable, "-m", "hugepool", "serve", *option]
     settings = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/hugepool.db"} | variable
@@ -83,24 +83,24 @@ def test_a_wrong_setting_is_named_without_a_trace(
         command, env=settings, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(reported)
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reported"),
     [
         ("sqlite:////no/such/folder/hugepool.db", "the database failed: unable to open database file"),
         ("nonsense", "the database URL cannot be used: "),
         ("postgresql+nosuch://somewhere/hosts", "the database URL cannot be used: "),
     ],
 )
-def test_a_database_that_cannot_be_used_is_told_in_one_line(url: str, told: str) -> None:
+def test_a_database_that_cannot_be_used_is_reported_in_one_line(url: str, reported: str) -> None:
     command = [sys.executable, "-m", "hugepool", "serve", "--port", "0", "--database-url", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(reported)
     assert done.stderr.count("\n") == 1
 
 

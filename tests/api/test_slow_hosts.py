@@ -69,7 +69,7 @@ def test_a_hundred_requests_for_a_slow_host_take_no_thread_from_the_others(tmp_p
         assert not api.app.state.gates._gates
 
 
-def test_who_waits_too_long_is_told_to_come_again_and_nothing_changed(tmp_path: Path) -> None:
+def test_who_waits_too_long_is_asked_to_come_again_and_nothing_changed(tmp_path: Path) -> None:
     with serving(tmp_path, host_wait_seconds=0.2, threads_per_host=2) as api:
         host = api.boot()
         with host.nothing_changes(), in_use(api, host.name):

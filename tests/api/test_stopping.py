@@ -131,7 +131,7 @@ def test_a_change_that_is_cut_is_whole_or_absent_and_does_not_hold_the_stop_up(t
 
 @contextmanager
 def small_disk(folder: Path, options: str) -> Iterator[Path]:
-    """A disk of its own."""
+    """A small disk for one test."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:

@@ -88,7 +88,7 @@ def test_a_wrong_task_is_refused(host: HostApi, body: Any, field: str) -> None:
     assert errors[0]["field"] == field
 
 
-def test_a_name_that_is_too_long_is_told_in_characters(host: HostApi) -> None:
+def test_a_name_that_is_too_long_is_reported_in_characters(host: HostApi) -> None:
     body = {"kind": "anon", "memory": "1M", "comm": "x" * 16}
     errors = refused(host.post("tasks", body), 422, "EINVAL")["errors"]
     assert errors == [{"field": "comm", "message": "must have at most 15 characters"}]

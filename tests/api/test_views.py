@@ -24,7 +24,7 @@ def test_the_vmemmap_is_listed_in_pages(host: HostApi) -> None:
     assert second["next_cursor"] is None
 
 
-def test_a_page_table_is_told_in_runs_that_cover_all_its_entries(host: HostApi) -> None:
+def test_a_page_table_is_reported_in_runs_that_cover_all_its_entries(host: HostApi) -> None:
     host.put(NR, {"count": 100})
     rows = host.get("vmemmap")["items"]
     split = next(row["section"] for row in rows if row["mapping"] == "pte")

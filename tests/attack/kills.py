@@ -49,7 +49,7 @@ class Ledger:
     failures: list[str] = field(default_factory=list)
 
     def write(self, client: Client, chance: random.Random) -> None:
-        """Resize the pool, under a key of its own; remember what was asked before it is sent."""
+        """Resize the pool, under its own key; remember what was asked before it is sent."""
         count = chance.choice([n for n in range(60) if self.after is None or n != self.after["nr_hugepages"]])
         self.made += 1
         self.key, self.count = f"{self.host}-{self.made}", count
@@ -182,7 +182,7 @@ class Loop:
         self._kill()
 
     def _while_migrating(self) -> None:
-        """A service of its own, on a file of an earlier version; what comes after the kill migrates it whole."""
+        """Another service, on a file of an earlier version; what comes after the kill migrates it whole."""
         self._old = self._old or self._make_old()
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
             shutil.copy(self._old, Path(place) / "hugepool.db")

@@ -39,8 +39,8 @@ class Report:
         """The report in a few lines."""
         if self.skipped is not None:
             return f"{self.name}: skipped: {self.skipped}"
-        told = ", ".join(f"{number} {what}" for what, number in self.figures.items())
-        head = f"{self.name}: {told}; {len(self.failures)} failures, {self.seconds:.0f} s"
+        reported = ", ".join(f"{number} {what}" for what, number in self.figures.items())
+        head = f"{self.name}: {reported}; {len(self.failures)} failures, {self.seconds:.0f} s"
         return "\n".join([head, *(f"  {failure}" for failure in self.failures[:MAX_SHOWN])])
 
 

@@ -37,7 +37,7 @@ def _serve(folder: str, port: int, more: dict[str, Any]) -> None:
 
 
 class Victim:
-    """A service on the database of a folder, on a port of its own, that may be started many times."""
+    """A service on the database of a folder, on its own port, that may be started many times."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder, self.port, self.settings = folder, free_port(), settings

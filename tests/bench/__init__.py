@@ -1,5 +1,5 @@
 """The cost budgets, measured: ``python -m tests.bench`` (``make bench``) prints one table.
 
 Nothing here is asserted.  Figures are ratios of things measured in the same run wherever the machine would
-otherwise decide them; absolute times stand beside them for orientation.
+otherwise decide them; absolute times stand next to them for orientation.
 """

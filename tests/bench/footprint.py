@@ -1,4 +1,4 @@
-"""Memory of a loaded 1 TiB host, fully optimised: measured in a process of its own that loads it from its rows.
+"""Memory of a loaded 1 TiB host, fully optimised: measured in its own process that loads it from its rows.
 
 As a program (``python -m tests.bench.footprint FILE HOST trace|rss``) it prints the bytes that loading took.
 """

@@ -1,4 +1,4 @@
-"""Fragmented machines imported and stored, each in a process of its own.
+"""Fragmented machines imported and stored, each in its own process.
 
 As a program (``python -m tests.bench.imports PAGES FRAGMENTS``) it prints seconds and the peak of memory in bytes.
 """

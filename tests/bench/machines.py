@@ -1,4 +1,4 @@
-"""Machines to measure on, and a service with its database in a folder of its own."""
+"""Machines to measure on, and a service with its database in its own folder."""
 
 import gc
 import time
@@ -31,7 +31,7 @@ class Bench:
 
     @property
     def wal(self) -> Path:
-        """The write-ahead log beside the database."""
+        """The write-ahead log next to the database."""
         return self.database.with_name(f"{self.database.name}-wal")
 
     def create(self, name: str, memory_bytes: int, kernel: str = "5.14") -> None:

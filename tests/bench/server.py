@@ -1,4 +1,4 @@
-"""The service on a real uvicorn in a process of its own, beside a bare FastAPI application to compare with.
+"""The service on a real uvicorn in its own process, next to a bare FastAPI application to compare with.
 
 As a program (``python -m tests.bench.server FILE``) it listens on a free loopback port and prints its number.
 Paths below ``/bare`` go to the bare application: it answers with the bytes that it was last sent.

@@ -124,7 +124,7 @@ def test_the_files_of_one_host_make_another(client: Client, host: str) -> None:
     assert read["memory"] == client.host(host)["memory"]
 
 
-def test_an_address_without_a_service_is_told_as_such() -> None:
+def test_an_address_without_a_service_is_reported_as_such() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with Client(url) as nowhere, pytest.raises(Unreachable, match=url):
         nowhere.host("lab")

@@ -1,4 +1,4 @@
-"""A real service: a process of its own, a free port, a scratch database."""
+"""A real service: its own process, a free port, a scratch database."""
 
 import socket
 from collections.abc import Iterator

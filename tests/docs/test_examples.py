@@ -1,4 +1,4 @@
-"""Every script of the cookbook prints what the file beside it says, and every scenario is as it expects."""
+"""Every script of the cookbook prints what the file next to it says, and every scenario is as it expects."""
 
 import subprocess
 from pathlib import Path

@@ -14,7 +14,7 @@ from tests.docs.test_readme import PAGES
 
 
 def main() -> None:
-    """Write README, pages and the examples' outputs, each against a service of its own."""
+    """Write README, pages and the examples' outputs, each against a new service."""
     for page in PAGES:
         with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as url:
             rewrite(page, url, Path(folder))

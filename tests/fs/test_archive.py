@@ -256,7 +256,7 @@ def test_bombs_stop_at_their_limit() -> None:
         files_of(tail, Limits(unpacked_bytes=1_000_000))
 
 
-# -- in a process of its own ----------------------------------------------------------------------------------
+# -- in its own process ----------------------------------------------------------------------------------
 
 
 def test_a_process_of_its_own_says_the_same() -> None:

@@ -104,7 +104,7 @@ def test_names_of_hosts_and_words_that_may_be_secret_are_left_out(shell: list[st
     )
 
 
-def test_what_cannot_be_read_is_told(shell: list[str], root: Path) -> None:
+def test_what_cannot_be_read_is_reported(shell: list[str], root: Path) -> None:
     (root / "proc/pagetypeinfo").mkdir()  # a file that cat fails on, whoever runs it
     done = run(shell, "-r", root)
     assert "left out: /proc/pagetypeinfo" in done.stderr.decode()

@@ -69,8 +69,8 @@ def test_zoneinfo_of_4_10_has_its_lines_in_another_order() -> None:
     host = restore_machine(read_machine(files), Call())
     assert_laws(host)
     shown = render(host, "/proc/zoneinfo")
-    told, given = (sorted(map(str.split, text.splitlines())) for text in (shown, files["/proc/zoneinfo"]))
-    assert told == given
+    reported, given = (sorted(map(str.split, text.splitlines())) for text in (shown, files["/proc/zoneinfo"]))
+    assert reported == given
 
 
 @pytest.mark.parametrize("spanned", [1 << 18, (1 << 30) + 512])
@@ -90,7 +90,7 @@ def interleaved() -> tuple[ZoneOf, ...]:
     return DMA, DMA32, replace(NORMAL, spanned=3 << 19, present=1 << 20, managed=1035000), FAR
 
 
-def test_interleaved_nodes_are_told_apart_by_the_links_of_memory_blocks() -> None:
+def test_interleaved_nodes_are_recognised_by_the_links_of_memory_blocks() -> None:
     owners = [(range(1), "none", 0), (range(1, 24), "DMA32", 0), (range(32, 48), "Normal", 0),
               (range(48, 64), "Normal", 1), (range(64, 80), "Normal", 0)]  # fmt: skip
     blocks = memory_blocks((n, zone, nid) for numbers, zone, nid in owners for n in numbers)
@@ -306,7 +306,7 @@ def test_a_meminfo_that_no_machine_has_is_refused(text: str, said: str) -> None:
         restore_machine(read_machine({"/proc/meminfo": text}), Call())
 
 
-def test_a_pool_that_finds_no_room_on_an_approximate_host_is_told() -> None:
+def test_a_pool_that_finds_no_room_on_an_approximate_host_is_reported() -> None:
     text = (
         "MemTotal: 4000000 kB\nMemFree: 1000 kB\n"
         "HugePages_Total: 1950\nHugePages_Free: 1950\nHugepagesize: 2048 kB\n"

@@ -214,7 +214,7 @@ def test_a_write_becomes_a_command_or_an_errno(case: tuple[str, str, bytes]) -> 
     assert (found if isinstance(found, str) else found.command) == COMMANDS[case]
 
 
-def test_a_short_count_and_the_requested_number_are_told() -> None:
+def test_a_short_count_and_the_requested_number_are_reported() -> None:
     found = parse_write(booted(), f"{VM}/nr_hugepages", b"12 34\n")
     assert (found.used, found.requested) == (3, 12)
 

@@ -75,7 +75,7 @@ def test_a_reset_mounts_again_and_nothing_old_is_read(fuse: None, hugepool_host:
     assert (folder / NR).read_text() == "5\n"
 
 
-def test_a_mount_that_the_kernel_refuses_is_told_with_what_it_said(
+def test_a_mount_that_the_kernel_refuses_is_reported_with_what_it_said(
     fuse: None, hugepool_host: SimulatedHost, tmp_path: Path
 ) -> None:
     (tmp_path / "full").mkdir()
@@ -103,11 +103,11 @@ def test_a_program_runs_inside_with_its_output_and_status(fuse: None, hugepool_h
 def test_a_program_that_does_not_end_is_ended_with_its_children(
     fuse: None, hugepool_host: SimulatedHost, tmp_path: Path
 ) -> None:
-    told = tmp_path / "pids"
-    code = f"trap '' TERM; sleep 300 & echo $! $$ > {told}; wait; wait; sleep 300"
+    reported = tmp_path / "pids"
+    code = f"trap '' TERM; sleep 300 & echo $! $$ > {reported}; wait; wait; sleep 300"
     with pytest.raises(subprocess.TimeoutExpired):
         hugepool_host.exec("bash", "-c", code, timeout_seconds=5)
-    pids = told.read_text().split()
+    pids = reported.read_text().split()
     assert len(pids) == 2
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(Path(f"/proc/{pid}/exe").exists() for pid in pids):

@@ -1,4 +1,4 @@
-"""The fixtures as a project of its own uses them: pytest in a process of its own, warnings are errors."""
+"""The fixtures as another project uses them: pytest in its own process, warnings are errors."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def run(pytester: pytest.Pytester) -> Run:
 
 
 def servers(folder: Path) -> list[int]:
-    """Process ids of the servers that tests have told of."""
+    """Process ids of the servers that tests have heard of."""
     return [int(file.name.removeprefix("server-")) for file in folder.glob("server-*")]
 
 
@@ -106,7 +106,7 @@ WRONG = {
 }
 
 
-def test_a_wrong_marker_is_told_in_a_line_and_boots_nothing(run: Run) -> None:
+def test_a_wrong_marker_is_reported_in_a_line_and_boots_nothing(run: Run) -> None:
     tests = "\n".join(
         f"@pytest.mark.hugepool({arguments})\ndef test_{number}(hugepool_host): assert False, 'it ran'"
         for number, arguments in enumerate(WRONG)
@@ -272,7 +272,7 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def test_a_server_that_does_not_come_up_is_told_with_what_it_said(run: Run) -> None:
+def test_a_server_that_does_not_come_up_is_reported_with_what_it_said(run: Run) -> None:
     result = run("""
         import pytest
         from hugepool.harness import server

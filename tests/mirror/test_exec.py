@@ -182,7 +182,7 @@ def test_without_the_right_to_a_namespace_it_says_so() -> None:
     assert "no mount namespace: Operation not permitted; run it as root" in done.stderr
 
 
-def test_a_host_that_is_not_there_and_a_missing_program_are_told(lab: Lab) -> None:
+def test_a_host_that_is_not_there_and_a_missing_program_are_reported(lab: Lab) -> None:
     done = run(lab.client.url, "exec", "nosuch", "--", "true")
     assert (done.returncode, "no host 'nosuch'" in done.stderr) == (1, True)
     assert run(lab.client.url, "exec", lab.name).returncode == 2

@@ -164,7 +164,7 @@ def test_a_service_that_dies_is_an_input_output_error_until_it_is_back(tmp_path:
             mount.__exit__(None, None, None)
 
 
-def test_a_mistake_is_told_before_anything_is_mounted(lab: Lab, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_before_anything_is_mounted(lab: Lab, tmp_path: Path) -> None:
     cases = {
         ("nosuch", str(tmp_path)): (1, "no host 'nosuch'"),
         (lab.name, str(tmp_path / "nosuch")): (2, "does not exist"),

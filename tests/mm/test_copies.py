@@ -1,4 +1,4 @@
-"""A copied host is a machine of its own; shortcuts of the engine change nothing but the time they take."""
+"""A copied host is a machine apart; shortcuts of the engine change nothing but the time they take."""
 
 from typing import Any
 
@@ -62,11 +62,11 @@ def test_skipping_gigantic_pages_in_a_search_changes_no_outcome(
     host = machine(7 * GIB, kernel=kernel)
     do(host, c.SetMaxHugePages(9, 100))
     quick, slow = fork(host), fork(host)
-    told = [apply(quick, command) for command in SEARCHES]
+    reported = [apply(quick, command) for command in SEARCHES]
     monkeypatch.setattr(contig, "_fails_without_trace", lambda *_: False)
-    assert [apply(slow, command).result for command in SEARCHES] == [outcome.result for outcome in told]
+    assert [apply(slow, command).result for command in SEARCHES] == [outcome.result for outcome in reported]
     assert digest(slow) == digest(quick)
-    assert told[0].result.allocated > 1
+    assert reported[0].result.allocated > 1
 
 
 SEARCHES = [c.SetMaxHugePages(18, 2**64 - 1), c.SetMaxHugePages(18, 1), c.SetMaxHugePages(18, 3)]

@@ -53,7 +53,7 @@ def full() -> Host:
 
 
 def places(value: Any, where: Place = ()) -> Iterator[Place]:
-    """Every place in a host where a value of its own is kept: fields, keys of maps, one item of each list."""
+    """Every place in a host where a value is kept: fields, keys of maps, one item of each list."""
     if isinstance(value, MemoryMap) or (is_dataclass(value) and not isinstance(value, (type, PageCharge))):
         for name in stated_fields(value):
             yield from places(getattr(value, name), (*where, name))

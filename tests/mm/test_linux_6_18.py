@@ -384,7 +384,7 @@ def test_a_run_away_is_the_same_one_by_one_and_many_at_once() -> None:
 
 
 def test_pageblocks_have_their_own_type_again() -> None:
-    # Isolation is a bit beside the type: until 6.12 the range's pageblocks end as what the caller asked for.
+    # Isolation is a bit next to the type: until 6.12 the range's pageblocks end as what the caller asked for.
     for kernel, expected in (("6.12", Migrate.MOVABLE), ("6.18", Migrate.UNMOVABLE)):
         host = machine(kernel=kernel)
         blocks = np.flatnonzero(host.mem.use == Use.BUDDY)[-4:]

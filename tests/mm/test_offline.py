@@ -220,7 +220,7 @@ def test_refusals_leave_no_trace(block: int, word: str, errno: str, reason: str 
 
 
 @pytest.mark.parametrize("block", [32, 55])
-def test_an_unmovable_page_is_told_on_the_console(block: int) -> None:
+def test_an_unmovable_page_is_reported_on_the_console(block: int) -> None:
     host = movable_machine()
     refused = apply(host, c.SetBlockState(block, "offline"))
     assert refused.error is not None

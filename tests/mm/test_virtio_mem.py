@@ -83,7 +83,7 @@ def test_runaway_growth_five_surplus_pages_for_each_huge_page_that_cannot_be_res
     assert_laws(host)
 
 
-def test_kernel_memory_in_the_way_is_passed_over_and_told() -> None:
+def test_kernel_memory_in_the_way_is_passed_over_and_reported() -> None:
     host = machine(2 * GIB)
     block = next(n for n in range(1, 16) if host.mem.nfree[n * 64 : n * 64 + 64].sum() not in (0, 32768))
     refused = apply(host, c.UnplugMemory(block, 32768))

@@ -45,7 +45,7 @@ def output(lab: Lab, *program: str) -> str:
 
 
 def beside(*program: str, **variables: str) -> str:
-    """What a program prints that is told where the files are, and runs on the machine itself."""
+    """What a program prints that is given the place of the files, and runs on the machine itself."""
     done = subprocess.run(
         program,
         env=os.environ | {"LC_ALL": "C.UTF-8"} | variables,

@@ -36,7 +36,7 @@ def test_a_pool_grows_and_shrinks(client: Client, size: str, where: str) -> None
         assert lab.client.hugepages(lab.name, where)["nr_hugepages"] == wanted
 
 
-def test_a_pool_that_falls_short_is_told(lab: Lab) -> None:
+def test_a_pool_that_falls_short_is_reported(lab: Lab) -> None:
     done = in_lab(lab, "hugeadm", "--pool-pages-min", "2MB:100000")
     got = lab.pool()["nr_hugepages"]
     assert 0 < got < 1024

@@ -82,7 +82,7 @@ def test_free_shows_the_memory_of_the_host(lab: Lab) -> None:
     assert cache == memory["Buffers"] + memory["Cached"] + memory["SReclaimable"]
 
 
-# -- lstopo: the host's CPUs are not those of this machine, so it is told where the files are --------------
+# -- lstopo: the host's CPUs are not those of this machine, so it is given the place of the files ------------------
 
 
 @pytest.fixture(params=["export", "mount"])

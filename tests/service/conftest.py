@@ -1,4 +1,4 @@
-"""A real service on a real SQLite file, with a clock of its own."""
+"""A real service on a real SQLite file, with its own clock."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -23,7 +23,7 @@ def ways(service: Service) -> list[Callable[[], Any]]:
     return [lambda: service.read("lab", size, wait=False), lambda: service.show("lab", view.host, wait=False)]
 
 
-def test_what_is_at_hand_is_what_who_waits_is_told(service: Service) -> None:
+def test_what_is_at_hand_is_what_who_waits_gets(service: Service) -> None:
     service.execute("lab", c.SetMaxHugePages(9, 12), Terms())
     shown = service.show("lab", view.host)
     assert service.read("lab", size, wait=False) == service.read("lab", size) == (12, 2)

@@ -102,7 +102,7 @@ def test_a_killed_process_keeps_every_acknowledged_change(
         writer.stdout.close()
         revision, count = map(int, [line for line in acknowledged if line.endswith("\n")][-1].split())
         found, now = another().read("lab", lambda host: host.hstates[9].nr_huge_pages)
-        assert now in (revision, revision + 1)  # the last one may have been stored but not told
+        assert now in (revision, revision + 1)  # the last one may have been stored but not reported
         assert now > revision or found == count
         assert service.audit("lab")[0].ok
 

@@ -375,7 +375,7 @@ def test_readiness_names_what_is_missing(settings: Settings, clock: Any) -> None
     service.close()
 
 
-def test_a_database_that_cannot_be_reached_is_told() -> None:
+def test_a_database_that_cannot_be_reached_is_reported() -> None:
     service = Service(Settings(database_url="sqlite:////nowhere/at/all.db"))
     assert not service.ready().database.ok
     with pytest.raises(StoreFailure):

@@ -35,7 +35,7 @@ def test_a_new_file_and_its_logs_are_for_the_owner_alone(database: Database, tmp
     assert modes == dict.fromkeys(("hugepool.db", "hugepool.db-wal", "hugepool.db-shm"), 0o600)
 
 
-def test_a_file_that_others_may_read_is_left_as_it_is_and_told(
+def test_a_file_that_others_may_read_is_left_as_it_is_and_reported(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "hugepool.db"
@@ -69,7 +69,7 @@ def test_nothing_is_written_to_a_file_that_is_not_the_database_any_more(
     assert file.exists() == (harm is replace)
 
 
-def test_a_disk_without_room_is_told_by_the_probe(
+def test_a_disk_without_room_is_reported_by_the_probe(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database.probe()
@@ -184,7 +184,7 @@ def test_one_host_too_many_is_refused_within_the_transaction(store: HostStore) -
     assert store.identity("other") is None
 
 
-def test_a_writer_that_waits_too_long_for_the_others_is_told_so(tmp_path: Path) -> None:
+def test_a_writer_that_waits_too_long_for_the_others_is_refused(tmp_path: Path) -> None:
     database = Database(
         Settings(database_url=f"sqlite:///{tmp_path / 'hugepool.db'}", database_timeout_seconds=0.1)
     )

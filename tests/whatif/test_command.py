@@ -26,7 +26,7 @@ def hugepool(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["run", *map(str, arguments)], catch_exceptions=False)
 
 
-def test_what_holds_is_told_as_a_table_with_status_0(file: Path) -> None:
+def test_what_holds_is_reported_as_a_table_with_status_0(file: Path) -> None:
     file.write_text(json.dumps(question(GROW, name="Growing")))
     done = hugepool(file)
     assert done.exit_code == 0
@@ -36,7 +36,7 @@ def test_what_holds_is_told_as_a_table_with_status_0(file: Path) -> None:
     assert last == "ok: 1 steps, 0 refused"
 
 
-def test_an_expectation_that_fails_is_told_with_status_1(file: Path) -> None:
+def test_an_expectation_that_fails_is_reported_with_status_1(file: Path) -> None:
     file.write_text(json.dumps(question(WRONG)))
     done = hugepool(file)
     assert done.exit_code == 1
@@ -44,7 +44,7 @@ def test_an_expectation_that_fails_is_told_with_status_1(file: Path) -> None:
     assert done.output.splitlines()[-1] == "FAILED: 1 steps, 0 refused, 1 expectations failed"
 
 
-def test_a_wrong_file_is_told_with_status_2_and_no_file_is_run(file: Path, tmp_path: Path) -> None:
+def test_a_wrong_file_is_reported_with_status_2_and_no_file_is_run(file: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps(question(GROW)))
     wrong, report = tmp_path / "wrong.yaml", tmp_path / "report.xml"
     wrong.write_text("host: lab\nsteps:\n  - launch: 7\n")
@@ -54,7 +54,7 @@ def test_a_wrong_file_is_told_with_status_2_and_no_file_is_run(file: Path, tmp_p
     assert not report.exists()
 
 
-def test_a_machine_that_cannot_be_is_told_with_status_2(file: Path) -> None:
+def test_a_machine_that_cannot_be_is_reported_with_status_2(file: Path) -> None:
     file.write_text(json.dumps(question(GROW, host={"spec": {"nodes": [{"memory": "1M"}]}})))
     done = hugepool(file)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -99,7 +99,7 @@ def test_junit_has_a_case_for_each_step(file: Path, tmp_path: Path) -> None:
     assert failure.get("message") == "result.allocated is 0, expected 9"
 
 
-def test_a_machine_that_cannot_be_does_not_keep_the_others_from_being_told(
+def test_a_machine_that_cannot_be_does_not_keep_the_others_from_being_reported(
     file: Path, tmp_path: Path
 ) -> None:
     report, other = tmp_path / "report.xml", tmp_path / "other.yaml"
@@ -111,7 +111,7 @@ def test_a_machine_that_cannot_be_does_not_keep_the_others_from_being_told(
     assert [suite.get("name") for suite in ET.parse(report).getroot()] == ["Other"]
 
 
-def test_a_report_that_cannot_be_written_is_told(file: Path) -> None:
+def test_a_report_that_cannot_be_written_is_reported(file: Path) -> None:
     file.write_text(json.dumps(question(GROW)))
     done = hugepool(file, "--junit", "/nonexistent/report.xml")
     assert done.exit_code == 2

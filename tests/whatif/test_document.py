@@ -68,7 +68,7 @@ def test_plain_words_mean_what_they_mean_in_json(tmp_path: Path, plain: str, val
     assert (found, type(found)) == (value, type(value))
 
 
-def test_everything_wrong_is_told_with_its_line(tmp_path: Path) -> None:
+def test_everything_wrong_is_reported_with_its_line(tmp_path: Path) -> None:
     text = GOOD + "  - offline: 4\n    exepct: {}\n  - resize: {cuont: 8}\n"
     assert findings(tmp_path, text) == [
         "scenario.yaml:8: steps[1].exepct: is not a known field; see /openapi.json for those there are",
@@ -111,7 +111,7 @@ def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
     assert found.endswith("the document is too large, or nested too deeply")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "none.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(WrongFile, match=f"^{path}: {why}$"):
             read_scenario(path)

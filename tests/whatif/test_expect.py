@@ -1,4 +1,4 @@
-"""Expectations: what holds, what does not, what cannot be asked, and in which words that is told."""
+"""Expectations: what holds, what does not, what cannot be asked, and in which words that is reported."""
 
 from typing import Any
 
@@ -63,13 +63,13 @@ def test_what_is_so_holds(expect: Json) -> None:
         ({"/proc/meminfo#MemFre": 1}, "/proc/meminfo has no number behind 'MemFre'"),
     ],
 )
-def test_what_is_not_so_is_told_with_what_is(expect: Json, message: str) -> None:
+def test_what_is_not_so_is_reported_with_what_is(expect: Json, message: str) -> None:
     (found,) = failed(expect)
     assert found["message"].startswith(message)
     assert {found["path"]: found["expected"]} == expect
 
 
-def test_every_comparison_that_fails_is_told() -> None:
+def test_every_comparison_that_fails_is_reported() -> None:
     found = failed({"result.allocated": {"lt": 3, "gt": 100, "ge": 16}, "errno": "EIO"})
     assert [(one["path"], one["actual"]) for one in found] == [
         ("result.allocated", 16), ("result.allocated", 16), ("errno", None)

@@ -173,7 +173,7 @@ def test_savings_of_a_pool_with_surplus_are_those_of_pages_that_are_made() -> No
         assert sum(node["hugepages"] for node in answer["nodes"]) == body.count
 
 
-def test_savings_are_told_of_the_pages_that_can_be_had() -> None:
+def test_savings_are_reported_of_the_pages_that_can_be_allocated() -> None:
     answer = plan("savings", machine(GIB), SavingsBody(count=10_000))
     assert 0 < answer["possible"] < 512
     assert answer["gross_bytes"] == answer["possible"] * 6 * 4096
@@ -368,7 +368,7 @@ def test_the_least_to_write_counts_on_overcommit_and_with_what_others_have_not_r
         assert fits is starts
 
 
-def test_a_machine_that_no_write_makes_fit_is_told_what_stops_it() -> None:
+def test_a_machine_that_no_write_makes_fit_reports_what_stops_it() -> None:
     change = plan("placement", machine(GIB, GIB), PlacementBody(memory=2 * GIB, nodes=[1]))["change"]
     assert (change["works"], change["limited_by"]) == (False, "watermark")
     assert change["missing"] > 0

@@ -1,4 +1,4 @@
-"""Steps on a copy: every word does what the API does, refusals are told and leave the copy as it was."""
+"""Steps on a copy: every word does what the API does, refusals are reported and leave the copy as it was."""
 
 import json
 from dataclasses import asdict
@@ -191,7 +191,7 @@ def test_what_is_wrong_between_steps_is_found_before_anything_runs(steps: list[J
     assert caught.value.where == where
 
 
-def test_the_console_lines_of_a_step_are_told_with_it() -> None:
+def test_the_console_lines_of_a_step_are_reported_with_it() -> None:
     answer = ask({"task": {"kind": "hugetlb", "count": 1}}, {"resize": {"count": 100000}})
     assert all(isinstance(line, str) for step in answer["steps"] for line in step["console"])
     assert answer["steps"][1]["result"]["shortfall"] is not None
@@ -207,7 +207,7 @@ def test_the_same_question_has_the_same_answer_byte_for_byte() -> None:
     assert first == second
 
 
-def test_progress_is_told_step_by_step() -> None:
+def test_progress_is_reported_step_by_step() -> None:
     progress: list[Any] = []
     run(scenario(question({"drain": {}}, {"drain": {}})), {}, lambda done, of: progress.append((done, of)))
     assert progress == [(1, 2), (2, 2)]

@@ -50,7 +50,7 @@ def test_a_row_says_what_the_question_alone_would_have_said() -> None:
     assert found["columns"] == {"steps.grow.result.vmemmap.pages_freed": 30}
 
 
-def test_what_a_variant_does_not_have_is_told_for_its_column() -> None:
+def test_what_a_variant_does_not_have_is_reported_for_its_column() -> None:
     (found,) = varied(
         {"task": {"kind": "kernel", "memory": "8G"}}, list=[{"name": "x"}], columns=["steps.0.result.pages"]
     )
@@ -66,7 +66,7 @@ def test_a_host_that_cannot_be_had_is_the_row_of_its_variant_only() -> None:
     assert table(rows) == Table(ok=False, variants=rows)
 
 
-def test_expectations_that_fail_are_told_with_their_step() -> None:
+def test_expectations_that_fail_are_reported_with_their_step() -> None:
     expecting: Json = {**GROW, "expect": {"result.allocated": 8}}
     rows = varied(expecting, grid={"steps.0.resize.count": [8, 9]})
     assert [found["ok"] for found in rows] == [True, False]

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hugepool.service import Busy, HostNotFound, Service
 
-MAX_STREAMS = 100  # each holds a thread of its own while it waits
+MAX_STREAMS = 100  # each holds its own thread while it waits
 WAIT_SECONDS = 1.0  # how long a thread waits; a stopping service is held up no longer
 HEARTBEAT_SECONDS = 15.0
 Message = tuple[int, str, Any]  # number, type, data

@@ -46,9 +46,9 @@ class Archive:
 
 
 def read_archive(
-    source: BinaryIO, limits: Limits = DEFAULT_LIMITS, told: Callable[[int], None] | None = None
+    source: BinaryIO, limits: Limits = DEFAULT_LIMITS, progress: Callable[[int], None] | None = None
 ) -> Archive:
-    """The files of a tar, packed or not, that describe a machine; ``told`` hears how many bytes were read.
+    """The files of a tar, packed or not, that describe a machine; ``progress`` is called with how many bytes were read.
 
     Members may begin with ``./``, ``/`` or one top folder; all else that is not of ``paths.RELEVANT`` or of a
     sosreport is left out.  Nothing is written to disk.
@@ -59,7 +59,7 @@ def read_archive(
     """
     found, kept = Archive(), 0
     try:
-        unpacked = Unpacked(source, limits.unpacked_bytes, told)
+        unpacked = Unpacked(source, limits.unpacked_bytes, progress)
         stream = TarStream(unpacked.read, limits.members)
         for member in stream.members():
             path = _path_of(member.name)

@@ -1,6 +1,6 @@
 """The texts of /sys/devices/system/cpu: which CPUs there are, and their topology.
 
-A node's CPUs are one package, and every CPU is a core of its own: the model knows nothing of caches and threads, and
+A node's CPUs are one package, and every CPU is its own core: the model knows nothing of caches and threads, and
 programs that look for CPUs want to know the node.
 
 Source: drivers/base/topology.c, drivers/base/cpu.c (5.14).

@@ -17,10 +17,10 @@ _ENDING = re.compile(r"\.(?:tar(?:\.(?:gz|xz|bz2|zst))?|tgz|txz|tbz2?|tzst)$")
 _OTHERS = re.compile(r"[^a-z0-9]+")
 _LONGEST = 63  # characters of a host's name
 
-Told = Callable[[int, int], None]  # bytes read, of how many; 0 where nobody knows
+Progress = Callable[[int, int], None]  # bytes read, of how many; 0 where nobody knows
 
 
-def read_source(where: str, told: Told | None = None) -> Collected:
+def read_source(where: str, progress: Progress | None = None) -> Collected:
     """The files of an archive, of the standard input (``-``), or of a folder with proc and sys in it.
 
     Raises:
@@ -36,11 +36,11 @@ def read_source(where: str, told: Told | None = None) -> Collected:
         return found
     with path.open("rb") as stream:
         size = path.stat().st_size
-        return _collected(_read(stream, size, told))
+        return _collected(_read(stream, size, progress))
 
 
-def _read(stream: BinaryIO, size: int, told: Told | None) -> Archive:
-    return read_archive(stream, PATIENT, (lambda done: told(done, size)) if told else None)
+def _read(stream: BinaryIO, size: int, progress: Progress | None) -> Archive:
+    return read_archive(stream, PATIENT, (lambda done: progress(done, size)) if progress else None)
 
 
 def _collected(archive: Archive) -> Collected:

@@ -1,4 +1,4 @@
-"""Compressed streams, told apart by how they begin, and read within a limit: gzip, xz, bzip2, zstd, or none."""
+"""Compressed streams, recognised by how they begin, and read within a limit: gzip, xz, bzip2, zstd, or none."""
 
 import bz2
 import importlib
@@ -98,12 +98,14 @@ _MAKERS: dict[str, Callable[[], _Decompressor]] = {
 
 
 class Unpacked:
-    """What a stream unpacks to; ``told`` hears how many packed bytes were read so far."""
+    """What a stream unpacks to; ``progress`` is called with how many packed bytes were read so far."""
 
-    def __init__(self, source: BinaryIO, max_bytes: int, told: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, source: BinaryIO, max_bytes: int, progress: Callable[[int], None] | None = None
+    ) -> None:
         self._source = source
         self._max_bytes = max_bytes
-        self._told = told
+        self._progress = progress
         self._packed = self._unpacked = self._streams = 0
         self._ahead = self._next()
         self._format = _format_of(self._ahead)
@@ -136,8 +138,8 @@ class Unpacked:
     def _next(self) -> bytes:
         part = self._source.read(_CHUNK)
         self._packed += len(part)
-        if self._told:
-            self._told(self._packed)
+        if self._progress:
+            self._progress(self._packed)
         return part
 
     def _begin(self) -> _Decompressor | None:

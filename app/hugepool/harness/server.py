@@ -1,4 +1,4 @@
-"""A real service for tests: a process of its own, a free port of the loopback, a database in a folder."""
+"""A real service for tests: its own process, a free port of the loopback, a database in a folder."""
 
 import json
 import re

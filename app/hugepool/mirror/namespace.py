@@ -1,4 +1,4 @@
-"""A mount namespace of its own for one program, in which a host's files lie over those of the machine.
+"""A mount namespace for one program alone, in which a host's files lie over those of the machine.
 
 Mounts of this process are cut off from everybody else's first; what is laid over after that is seen by this process
 and its children only, and is gone with them, however they end.
@@ -29,7 +29,7 @@ class CannotCover(Exception):
 
 
 def separate() -> None:
-    """Give this process a mount namespace of its own, from which no mount spreads.
+    """Give this process its own mount namespace, from which no mount spreads.
 
     Raises:
         CannotCover: not allowed; it takes root (CAP_SYS_ADMIN).

@@ -116,7 +116,7 @@ class Comparator:
         self._zones(step, kernel, model, placed)
         for block, state in kernel["memory_blocks"].items():
             self._add(step, f"memory{block}", state, model["memory_blocks"].get(block), 0)
-        self._told(step, kernel, model)
+        self._reported(step, kernel, model)
         self.model, self.kernel = model, kernel
         self.processes = self.freed = 0
 
@@ -178,7 +178,7 @@ class Comparator:
             allowed = None if torn else loose * unit
             self._add(step, word, kernel["meminfo_kb"][word], model["meminfo_kb"][word], allowed)
 
-    def _told(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
+    def _reported(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
         """Cgroups and hugetlbfs mounts: exact."""
         for path, sizes in kernel.get("cgroups", {}).items():
             for size, files in sizes.items():

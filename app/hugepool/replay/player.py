@@ -139,7 +139,7 @@ class Player:
         if path.startswith(QUIET_PATHS):
             return Played(len(data))
         if group_steps.is_of_cgroups(path):
-            path, data = group_steps.canonical(path), self._pid_told(path, data)
+            path, data = group_steps.canonical(path), self._with_model_pid(path, data)
         if path in POISON_PATHS:
             data = self._placed(data)
         written = fs_write.parse_write(self.host, path, data.encode(), self._writer(op.get("task")))
@@ -154,7 +154,7 @@ class Player:
             return Played(-1, outcome.error.errno)
         return Played(written.used)
 
-    def _pid_told(self, path: str, data: str) -> str:
+    def _with_model_pid(self, path: str, data: str) -> str:
         """What is written to a cgroup's file: a pid as the model has it."""
         return str(self.recorded_pids.get(data, data)) if path.endswith("/cgroup.procs") else data
 

@@ -57,9 +57,7 @@ def _source(database_url: str) -> Path:
     except ArgumentError as error:
         raise CannotBackUp(f"the database URL cannot be used: {error}") from None
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
-        raise CannotBackUp(
-            "only a SQLite file can be backed up here; other databases have tools of their own"
-        )
+        raise CannotBackUp("only a SQLite file can be backed up here; other databases have their own tools")
     source = Path(url.database)
     if not source.is_file():
         raise CannotBackUp(f"there is no database {source}")

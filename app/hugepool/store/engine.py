@@ -92,7 +92,7 @@ class Database:
             return connection.execute(query, values).first()
 
     def first_at_hand(self, query: Select[Any], **values: Any) -> Sequence[Any] | None:
-        """The same for a caller that must not wait, an event loop: of an SQLite file, through a connection of its own.
+        """The same for a caller that must not wait, an event loop: of an SQLite file, through its own connection.
 
         Raises:
             WouldWait: another database, or one that is not free right now.
@@ -236,7 +236,7 @@ class Database:
 
 
 def _vacuum(raw: Any) -> int:
-    """Give up to ``PAGES_AT_ONCE`` pages back, in a transaction of their own; how many."""
+    """Give up to ``PAGES_AT_ONCE`` pages back, in one transaction; how many."""
     cursor = raw.cursor()
     (free,) = cursor.execute("PRAGMA freelist_count").fetchone()
     if free > SPARE_PAGES:  # SQLite gives a row without columns for each page, which only a script reads on

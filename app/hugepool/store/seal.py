@@ -173,7 +173,7 @@ ANSWER = ("key", "fingerprint", "expires_ns", "reply")
 
 
 def check_row(row: Columns, names: Sequence[str], what: str) -> None:
-    """Raises Damaged when a row with a seal of its own is not what was written."""
+    """Raises Damaged when a row with its own seal is not what was written."""
     if row["seal"] is not None and row["seal"] != of_values(row[name] for name in names):
         raise Damaged(f"{what} is not what was written")
 

@@ -33,10 +33,10 @@ def _failures(answer: Answer) -> Iterator[str]:
             yield from (f"variant {row['variant'] + 1}: {text}" for text in _row_failures(row))
         return
     for i, step in enumerate(answer["steps"]):
-        yield from (f"step {i + 1}: {_told(failure, step)}" for failure in step["failed_expectations"])
+        yield from (f"step {i + 1}: {_reported(failure, step)}" for failure in step["failed_expectations"])
 
 
-def _told(failure: Answer, step: Answer) -> str:
+def _reported(failure: Answer, step: Answer) -> str:
     """What failed; why a step fell short stands above it already."""
     message: str = failure["message"]
     return message.removeprefix(f"{step['summary']} ").strip("()")

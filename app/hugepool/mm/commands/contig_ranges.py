@@ -113,7 +113,7 @@ def find(host: Host, range_id: int) -> ContigRange:
 
 
 def take(host: Host, call: Call, start_pfn: int, end_pfn: int, watch: Watch) -> AllocatedRange:
-    """Keep a range that was just allocated under a number of its own."""
+    """Keep a range that was just allocated under its own number."""
     kept = ContigRange(host.next_range_id, start_pfn, end_pfn)
     host.next_range_id += 1
     host.contig_ranges[kept.range_id] = kept

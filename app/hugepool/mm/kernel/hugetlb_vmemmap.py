@@ -236,7 +236,7 @@ def restore(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns | No
     """Restore the vmemmap of optimised huge pages; the caller has made sure that the frames are there.
 
     ``frames``: which ones, taken already; all of the huge pages lie on one node then.
-    Every freed virtual page gets a frame of its own again, writable; the frames are unmovable.
+    Every freed virtual page gets its own frame again, writable; the frames are unmovable.
     Source: mm/hugetlb_vmemmap.c alloc_huge_page_vmemmap() (5.14).
     """
     if heads.size == 0:

@@ -212,7 +212,7 @@ def take_unmovable_block(mem: MemoryMap, zone: Zone, use: Use) -> Blocks:
 
 
 def pages_without_steal(mem: MemoryMap, zone: Zone) -> int:
-    """Free single pages that unmovable requests find in pageblocks of their own before they take a whole one."""
+    """Free single pages that unmovable requests find in their own pageblocks before they take a whole one."""
     span = mem.blocks_of(zone)
     part = slice(max(span.start, mem.page_hint[zone.index][Migrate.UNMOVABLE]), span.stop)
     mixed = np.flatnonzero((mem.use[part] == Use.MIXED) & (mem.mt[part] == Migrate.UNMOVABLE)) + part.start

@@ -360,7 +360,7 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "3: mounts count what is on them": check_hugetlb.mounts,
     "3: charges of cgroups equal their recount": check_hugetlb.cgroups,
     "cgroups form a tree": check_hugetlb.cgroup_tree,
-    "4: every vmemmap entry maps a frame of its own or the shared one": _vmemmap,
+    "4: every vmemmap entry maps its own frame or the shared one": _vmemmap,
     "5: page-table frames = split sections": _page_tables,
     "tasks own the pages they use": _tasks_own_pages,
     "the deferred queue equals its flags": _deferred,
