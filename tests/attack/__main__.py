@@ -6,7 +6,7 @@
 import argparse
 import sys
 
-from tests.attack import by_schema, damaged, full_disk, fuzz, kills, two_servers
+from tests.attack import by_schema, damaged, full_disk, fuzz, kills, mixed_load, two_servers
 from tests.attack.report import Report
 
 ATTACKS = {
@@ -16,6 +16,7 @@ ATTACKS = {
     "disk": full_disk.main,
     "damage": damaged.main,
     "servers": two_servers.main,
+    "load": mixed_load.main,
 }
 # How much: in the long form, and in the short one.
 SIZES = {
@@ -25,6 +26,7 @@ SIZES = {
     "rounds": (50, 3, "times that a disk is filled"),
     "flips": (200, 5, "files with damaged bits, besides all other ways"),
     "changes": (2000, 100, "changes that two servers make"),
+    "load-seconds": (3600, 4, "seconds of mixed load"),
 }
 
 
@@ -41,7 +43,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     found = parser.parse_args(arguments)
     if unknown := set(found.attacks) - set(ATTACKS):
         parser.error(f"no attack {', '.join(sorted(unknown))}")
-    for name, (long, short, _) in SIZES.items():
+    for option, (long, short, _) in SIZES.items():
+        name = option.replace("-", "_")
         if getattr(found, name) is None:
             setattr(found, name, short if found.short else long)
     return found

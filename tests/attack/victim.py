@@ -44,6 +44,13 @@ class Victim:
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: ForkServerProcess | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process, while it runs."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Begin to start it; it is not up when this returns."""
         self._process = CONTEXT.Process(
