@@ -93,7 +93,14 @@ CORS: dict[str, Any] = {
         "Idempotency-Key",
         "Prefer",
     ),
-    "expose_headers": ("ETag", "Location", "Retry-After", "Idempotent-Replay", "Hugepool-Outcome"),
+    "expose_headers": (
+        "ETag",
+        "Location",
+        "Retry-After",
+        "Idempotent-Replay",
+        "Hugepool-Outcome",
+        "Preference-Applied",
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """Serving the application: the server around it, with limits on connections and an orderly stop."""
 
 import logging
+import os
 import signal
 
 import uvicorn
@@ -8,7 +9,7 @@ import uvicorn
 from hugepool.api.connections import bounded
 from hugepool.api.guard import reaches_beyond
 from hugepool.main import create_app
-from hugepool.settings import Settings
+from hugepool.settings import Settings, unknown_variables
 
 LOG = logging.getLogger("uvicorn.error")  # where the server's own messages go
 
@@ -37,6 +38,8 @@ def serve(settings: Settings) -> bool:
     server = uvicorn.Server(config)
     application.state.streams.stopping = lambda: server.should_exit
     warn_if_open(settings)
+    for sentence in unknown_variables(os.environ):
+        LOG.warning("%s", sentence)
     if application.state.tokens is not None:
         signal.signal(signal.SIGHUP, lambda *_: application.state.tokens.reload())
     server.run()

@@ -1,5 +1,7 @@
 """Every HUGEPOOL_* variable, with unit and default."""
 
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,10 +17,14 @@ def _words(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
+PREFIX = "HUGEPOOL_"
+OF_CLIENTS = ("URL", "TOKEN")  # what commands that are clients read
+
+
 class Settings(BaseSettings):
     """What can be set from outside: ``HUGEPOOL_PORT=9000`` sets ``port``."""
 
-    model_config = SettingsConfigDict(env_prefix="HUGEPOOL_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     database_url: str = Field(
         "sqlite:///hugepool.db", description="SQLAlchemy address of the database; a SQLite file by default."
@@ -148,3 +154,18 @@ class Settings(BaseSettings):
         pattern="^(?i:critical|error|warning|info|debug|trace)$",
         description="Least important level that is logged.",
     )
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """A sentence for each variable that looks as if it were read here and is not, with the one that may be meant."""
+    known = [PREFIX + name.upper() for name in (*Settings.model_fields, *OF_CLIENTS)]
+    strange = sorted(
+        name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
+    return [f"{name} is no setting of hugepool{_meant(name.upper(), known)}" for name in strange]
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    own = [each.removeprefix(PREFIX) for each in known]  # the prefix, which all share, says nothing
+    close = get_close_matches(name.removeprefix(PREFIX), own, n=1, cutoff=0.5)
+    return f"; did you mean {PREFIX}{close[0]}?" if close else ""

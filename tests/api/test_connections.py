@@ -15,7 +15,7 @@ import pytest
 from hugepool.api.connections import MAX_HEAD_BYTES
 from hugepool.harness.server import Server, serving
 from hugepool.server import warn_if_open
-from hugepool.settings import Settings
+from hugepool.settings import Settings, unknown_variables
 
 HEAD_SECONDS = 0.5
 SEND_SECONDS = 0.5
@@ -153,3 +153,14 @@ def test_listening_beyond_this_machine_without_tokens_is_warned_of(
     with caplog.at_level(logging.WARNING):
         warn_if_open(Settings(**settings))
     assert ("HUGEPOOL_TOKENS_FILE" in caplog.text) == warned
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_one_that_may_be_meant() -> None:
+    found = unknown_variables(
+        ["HUGEPOOL_PROT", "HUGEPOOL_DATABASE", "HUGEPOOL_XYZZY", "HUGEPOOL_PORT", "hugepool_url", "HOME"]
+    )
+    assert found == [
+        "HUGEPOOL_DATABASE is no setting of hugepool; did you mean HUGEPOOL_DATABASE_URL?",
+        "HUGEPOOL_PROT is no setting of hugepool; did you mean HUGEPOOL_PORT?",
+        "HUGEPOOL_XYZZY is no setting of hugepool",
+    ]

@@ -65,6 +65,28 @@ def test_who_prefers_a_job_gets_one_and_its_result_is_the_answer(api: Api) -> No
     assert problem_of(api.get(f"/v1/jobs/{job}"))["errno"] == "ENOENT"
 
 
+def test_a_client_may_wait_for_the_end_of_a_job(api: Api) -> None:
+    document = question(GROW, host={"spec": {"nodes": [{"memory": "2G"}]}})
+    job = api.post("/v1/what-if", document, headers={"Prefer": "respond-async, wait=0"})
+    assert (job.status_code, job.headers["preference-applied"]) == (202, "respond-async, wait=0")
+    address = job.headers["location"]
+    row = api.get(address, headers={"Prefer": "wait=30"})
+    assert (row.json()["state"], row.headers["preference-applied"]) == ("done", "wait=30")
+    result = api.get(f"{address}/result", headers={"Prefer": "wait=3000"})
+    assert (result.status_code, result.headers["preference-applied"]) == (200, "wait=60")
+    assert api.delete(address).status_code == 200
+    now = api.post("/v1/what-if", document, headers={"Prefer": "wait=30"})
+    assert (now.status_code, now.headers["preference-applied"]) == (200, "wait=30")
+    assert now.content == result.content
+
+
+@pytest.mark.parametrize("prefer", ["wait", "wait=-1", "wait=soon", "handling=lenient", "return=minimal"])
+def test_what_is_no_preference_here_is_not_said_to_be_applied(api: Api, prefer: str) -> None:
+    answer = api.post("/v1/what-if", question(GROW), headers={"Prefer": prefer})
+    assert answer.status_code == 200
+    assert "preference-applied" not in answer.headers
+
+
 def test_a_machine_that_cannot_be_is_a_refusal_now_and_later(api: Api) -> None:
     document = question(GROW, host={"spec": {"nodes": [{"memory": "1M"}]}})
     now = api.post("/v1/what-if", document)

@@ -60,11 +60,11 @@ def test_json_is_yaml(tmp_path: Path) -> None:
     ],
 )
 def test_plain_words_mean_what_they_mean_in_json(tmp_path: Path, plain: str, value: object) -> None:
-    text = f"{GOOD}    expect: {{result.x: [{plain}]}}\n"
+    text = f"{GOOD}    expect: {{result.nodes: [{plain}]}}\n"
     if plain == "":
-        text = f"{GOOD}    expect: {{result.x: [null]}}\n"
+        text = f"{GOOD}    expect: {{result.nodes: [null]}}\n"
     (step,) = read_scenario(write(tmp_path, text)).scenario.steps
-    (found,) = step.expect["result.x"]
+    (found,) = step.expect["result.nodes"]
     assert (found, type(found)) == (value, type(value))
 
 

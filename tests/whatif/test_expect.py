@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hugepool.mm.machine.errors import BadInput
 from tests.whatif.ask import Json, ask, question, scenario
 
 GROW: Json = {"resize": {"count": 16}}
@@ -51,14 +52,7 @@ def test_what_is_so_holds(expect: Json) -> None:
         ({"result.allocated": {"contains": "1"}}, "result.allocated is 16, not a text"),
         ({NR: 15}, f"{NR} is 16, expected 15"),
         ({"/proc/meminfo": {"contains": "Huge_Pages"}}, "/proc/meminfo is "),
-        ({"result.alocated": 16}, "there is no 'result.alocated'; result has requested, before, after"),
-        ({"result.alocated": {"ne": 16}}, "there is no 'result.alocated'"),
-        (
-            {"counters.2M.nr_hugepages": 1},
-            "there is no 'counters.2M'; counters has 2048kB, 1048576kB, memory",
-        ),
         ({"counters.2048kB.nodes.1": 1}, "there is no 'counters.2048kB.nodes.1'"),
-        ({"errno.name": 1}, "there is no 'errno.name'; errno is null"),
         ({"/proc/nosuch": 1}, "/proc/nosuch cannot be read"),
         ({"/proc/meminfo#MemFre": 1}, "/proc/meminfo has no number behind 'MemFre'"),
     ],
@@ -120,3 +114,51 @@ def test_a_long_text_is_cut_where_it_is_repeated() -> None:
     (step,) = ask({"drain": {}, "expect": {"/proc/zoneinfo": "x"}})["steps"]
     (failure,) = step["failed_expectations"]
     assert len(failure["actual"]) == 1003
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "message"),
+    [
+        (
+            GROW,
+            "result.alocated",
+            "there is no 'result.alocated'; result has requested, before, after, allocated",
+        ),
+        (GROW, "result.alocated", "did you mean allocated?"),
+        (GROW, "result.nodes.0.freeed", "did you mean freed?"),
+        (GROW, "result.shortfall.reason.word", "there is no 'result.shortfall.reason.word'"),
+        (
+            GROW,
+            "counters.2M.nr_hugepages",
+            "there is no 'counters.2M'; counters has 2048kB, 1048576kB, memory",
+        ),
+        (GROW, "counters.2048kB.nr_huge", "did you mean nr_hugepages?"),
+        (GROW, "counters.memory.nodes[0].fre_pages", "did you mean free_pages?"),
+        (GROW, "errno.name", "there is no 'errno.name'; errno has no parts"),
+        ({"read": NR}, "result.contents", "did you mean content?"),
+        ({"task": {"kind": "anon", "memory": "1M"}}, "result.pidd", "did you mean pid?"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_before_anything_is_run(
+    step: Json, path: str, message: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        scenario(question(GROW, {**step, "expect": {path: {"ne": 1}}}))
+    assert caught.value.where == "steps[1].expect"
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("step", "path"),
+    [
+        (GROW, "result.shortfall.nodes.0.reason"),
+        (GROW, "result.vmemmap.pages_freed"),
+        (GROW, "counters.vmemmap.bytes_saved"),
+        (GROW, "counters.memory_blocks.online"),
+        ({"task": {"kind": "anon", "memory": "1M"}}, "result.facts.anything.at.all"),
+        ({"write": NR, "data": 4}, "result.shortfall.missing"),
+        ({"alloc_contig": {"nr_pages": 512}}, "result.migrated_pages"),
+    ],
+)
+def test_a_path_that_may_lead_somewhere_is_looked_at_when_the_step_is_done(step: Json, path: str) -> None:
+    scenario(question({**step, "expect": {path: 1}}))

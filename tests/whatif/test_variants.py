@@ -86,6 +86,9 @@ def test_expectations_that_fail_are_reported_with_their_step() -> None:
         ({"list": [{"host.spec.nodes": 3}]}, "variants.list[0]: with host.spec.nodes = '3'"),
         ({"grid": {"variants.columns": [[]]}}, "variants do not vary"),
         ({"grid": {"steps.0.resize.count": list(range(1000)), "name": ["x"] * 11}}, "has 11000 combinations"),
+        ({"grid": {"name": ["x"]}, "columns": ["steps.0.result.alocated"]}, "did you mean allocated?"),
+        ({"grid": {"name": ["x"]}, "columns": ["steps.0.eror"]}, "did you mean errno?"),
+        ({"grid": {"name": ["x"]}, "columns": ["steps.7.errno"]}, "there is no step '7'"),
         ({"grid": {"name": ["x"]}, "columns": ["counters"]}, "a path into the answer begins with steps"),
         ({"grid": {"name": ["x"]}, "columns": ["steps.0.errno", "steps[0].errno"]}, "a second time"),
         (

@@ -12,8 +12,9 @@ from hugepool.api import examples
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import REPLAY, problems
 from hugepool.api.errors import refusal
-from hugepool.api.long_work import Prefer, answer, answered
+from hugepool.api.long_work import answer, answered
 from hugepool.api.plans import ASKED
+from hugepool.api.preferences import Prefer
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Creating
 from hugepool.forms.fleet import FilterBody, FleetBody, HostsBody

@@ -9,7 +9,8 @@ from hugepool.api import examples, touching
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
-from hugepool.api.long_work import LATER, Prefer
+from hugepool.api.long_work import LATER
+from hugepool.api.preferences import Prefer
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.groups import SEGMENT, FileBody, MountBody

@@ -1,6 +1,8 @@
 """Jobs: long work that a request began and others look after."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from time import monotonic
 from typing import Annotated
 
@@ -24,6 +26,7 @@ from hugepool.api.event_stream import (
     enter,
 )
 from hugepool.api.job_answers import row, whole
+from hugepool.api.preferences import Preferences, Wait, preferences
 from hugepool.api.routing import BlockingRoute
 from hugepool.jobs import Board, Job, JobState, NoSuchJob, Refusal
 
@@ -77,18 +80,50 @@ def list_jobs(request: Request) -> Response:
 
 
 @router.get("/{job}", response_model=job_answers.Job, responses=KNOWN)
-def get_job(request: Request, job: JobInPath) -> Response:
-    """How far a job is, and its result once it is done.
+async def get_job(request: Request, job: JobInPath, prefer: Wait = None) -> Response:
+    """How far a job is, and its result once it is done; `Prefer: wait=10` waits up to 10 seconds for that.
 
     Jobs live in the memory of the process that began them: a restart forgets them.
     """
-    return document(whole(find(request, job)))
+    found = find(request, job)
+    headers = await _waited(found, prefer)
+    return document(whole(found), headers=headers)
 
 
 @router.get("/{job}/result", response_class=Response, responses=ENDED)
-def get_job_result(request: Request, job: JobInPath) -> Response:
-    """What a job was for, as the request that began it would have answered; 409 while it is at work."""
-    return result_of(request, find(request, job))
+async def get_job_result(request: Request, job: JobInPath, prefer: Wait = None) -> Response:
+    """What a job was for, as the request that began it would have answered; 409 while it is at work.
+
+    `Prefer: wait=10` waits up to 10 seconds for its end.
+    """
+    found = find(request, job)
+    headers = await _waited(found, prefer)
+    answer = result_of(request, found)
+    answer.headers.update(headers)
+    return answer
+
+
+async def _waited(job: Job, prefer: str | None) -> dict[str, str]:
+    """The header that says how long the end was waited for at most; none where nobody wanted that."""
+    seconds = preferences(prefer).wait_seconds
+    if seconds is None:
+        return {}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await until_final(job)
+    return Preferences(respond_async=False, wait_seconds=seconds).headers()
+
+
+async def until_final(job: Job) -> None:
+    """Until a job has ended; no thread waits."""
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        with suppress(RuntimeError):  # the loop has ended already
+            loop.call_soon_threadsafe(ended.set)
+
+    job.when_final(end)
+    await ended.wait()
 
 
 def result_of(request: Request, job: Job) -> Response:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Header, Request
+from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,16 +15,12 @@ from hugepool.api.access import caller_of
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import Responses, problems
 from hugepool.api.job_answers import JobRow, row
-from hugepool.api.jobs import board_of, result_of
+from hugepool.api.jobs import board_of, result_of, until_final
+from hugepool.api.preferences import Preferences, preferences
 from hugepool.jobs import Job, NoSuchJob, Refusal, Task
 from hugepool.mm.machine.errors import MMError
 from hugepool.service import StoreFailure
 
-ASYNC = "respond-async"
-Prefer = Annotated[
-    str | None,
-    Header(description="`respond-async`: answer with a job at once (RFC 7240).", examples=[ASYNC]),
-]
 LOCATION = {"Location": {"description": "Address of the job.", "schema": {"type": "string"}}}
 LATER: Responses = {
     202: {
@@ -44,11 +40,6 @@ def answered(*refusals: int) -> Responses:
     }
 
 
-def prefers_job(prefer: str | None) -> bool:
-    """Whether the caller wants a job rather than to wait."""
-    return ASYNC in [part.partition(";")[0].strip().lower() for part in (prefer or "").split(",")]
-
-
 def answer(
     request: Request, prefer: str | None, kind: str, make: Callable[[], Task], nr_items: int = 1
 ) -> Response:
@@ -58,7 +49,7 @@ def answer(
     """
     more = {"owner": caller_of(request).name, "nbytes": _body_bytes(request)}
     job = board_of(request).submit(kind, partial(_made, make), nr_items, **more)
-    return accepted(job, prefer) or LateAnswer(request, job, abandoned=Job.cancel)
+    return late(request, job, prefer, abandoned=Job.cancel)
 
 
 def _body_bytes(request: Request) -> int:
@@ -80,13 +71,17 @@ def _nothing(_shared: Any, _item: Any, _report: Any) -> None:
     """The work of a task without items."""
 
 
-def accepted(job: Job, prefer: str | None) -> Response | None:
-    """202 at once for a caller who prefers that."""
-    return _accepted(job, {"Preference-Applied": ASYNC}) if prefers_job(prefer) else None
+def late(
+    request: Request, job: Job, prefer: str | None, abandoned: Callable[[Job], None] | None = None
+) -> Response:
+    """The answer of a job if it ends soon, else 202 with the job; at once for a caller who prefers that."""
+    wanted = preferences(prefer)
+    return _accepted(job, wanted) if wanted.at_once else LateAnswer(request, job, wanted, abandoned)
 
 
-def _accepted(job: Job, headers: dict[str, str]) -> Response:
-    return document(row(job), HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{job.id}", **headers})
+def _accepted(job: Job, wanted: Preferences) -> Response:
+    headers = {"Location": f"/v1/jobs/{job.id}", **wanted.headers()}
+    return document(row(job), HTTPStatus.ACCEPTED, headers)
 
 
 class LateAnswer(Response):
@@ -95,9 +90,11 @@ class LateAnswer(Response):
     ``abandoned`` is called with the job when the client goes away before.
     """
 
-    def __init__(self, request: Request, job: Job, abandoned: Callable[[Job], None] | None = None) -> None:
+    def __init__(
+        self, request: Request, job: Job, wanted: Preferences, abandoned: Callable[[Job], None] | None
+    ) -> None:
         super().__init__()
-        self._request, self._job, self._abandoned = request, job, abandoned
+        self._request, self._job, self._wanted, self._abandoned = request, job, wanted, abandoned
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, and answer."""
@@ -107,15 +104,10 @@ class LateAnswer(Response):
 
     async def _response(self, receive: Receive) -> Response | None:
         """What to answer; None: nobody is there any more."""
-        ended, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def end() -> None:
-            with suppress(RuntimeError):  # the loop has ended already
-                loop.call_soon_threadsafe(ended.set)
-
-        self._job.when_final(end)
-        waiting = asyncio.create_task(ended.wait()), asyncio.create_task(_gone(receive))
-        seconds = service_of(self._request).settings.what_if_wait_seconds
+        waiting = asyncio.create_task(until_final(self._job)), asyncio.create_task(_gone(receive))
+        seconds: float | None = self._wanted.wait_seconds
+        if seconds is None:
+            seconds = service_of(self._request).settings.what_if_wait_seconds
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -124,7 +116,7 @@ class LateAnswer(Response):
         if self._job.final:
             return self._ended()
         if not waiting[1].done():
-            return _accepted(self._job, {})
+            return _accepted(self._job, self._wanted)
         if self._abandoned is not None:
             self._abandoned(self._job)
         return None
@@ -132,7 +124,10 @@ class LateAnswer(Response):
     def _ended(self) -> Response:
         with suppress(NoSuchJob):  # somebody else has cancelled it
             board_of(self._request).delete(self._job.id)
-        return result_of(self._request, self._job)
+        found = result_of(self._request, self._job)
+        if self._wanted.wait_seconds is not None:
+            found.headers.update(self._wanted.headers())
+        return found
 
 
 async def _gone(receive: Receive) -> None:

@@ -11,7 +11,8 @@ from fastapi.responses import Response
 from hugepool.api import examples
 from hugepool.api.answers import service_of
 from hugepool.api.fields import HostInPath
-from hugepool.api.long_work import Prefer, answer, answered
+from hugepool.api.long_work import answer, answered
+from hugepool.api.preferences import Prefer
 from hugepool.api.routing import BlockingRoute
 from hugepool.forms.fields import Body
 from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody

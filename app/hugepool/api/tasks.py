@@ -10,8 +10,9 @@ from hugepool.api import examples, touching
 from hugepool.api.answers import change, outcome, read, service_of
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
-from hugepool.api.long_work import LATER, Prefer
+from hugepool.api.long_work import LATER
 from hugepool.api.paging import Cursor, ListPage, page, position
+from hugepool.api.preferences import Prefer
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
 from hugepool.forms.bodies import TaskBody, TouchBody

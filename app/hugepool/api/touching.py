@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from hugepool.api.access import caller_of
 from hugepool.api.answers import outcome, service_of
 from hugepool.api.jobs import board_of
-from hugepool.api.long_work import LateAnswer, accepted
+from hugepool.api.long_work import late
 from hugepool.jobs import Report
 from hugepool.mm.commands.commands import CreateTask, FallocateFile, TouchHugePages
 from hugepool.mm.machine.errors import MMError
@@ -165,7 +165,7 @@ def change(
     job = board_of(request).submit_here(
         "touch", act, owner=caller_of(request).name, about=partial(_answer, render=render)
     )
-    return accepted(job, prefer) or LateAnswer(request, job)
+    return late(request, job, prefer)
 
 
 def _answer(request: Request, done: Done, render: Callable[[Request, Reply], Response]) -> Response:

@@ -7,7 +7,8 @@ from pydantic_core import to_json
 from hugepool.api import examples
 from hugepool.api.answers import service_of
 from hugepool.api.documentation import Responses
-from hugepool.api.long_work import Prefer, answer, answered
+from hugepool.api.long_work import answer, answered
+from hugepool.api.preferences import Prefer
 from hugepool.api.routing import BlockingRoute
 from hugepool.jobs import Task
 from hugepool.mm.machine.digest import fork

@@ -19,12 +19,17 @@ from pydantic import (
 from hugepool.forms.bodies import Kernel, SpecBody
 from hugepool.forms.fields import Body, Files, HostName, Text, at_most, refuse
 from hugepool.mm.machine.errors import BadInput
-from hugepool.whatif.expect import Expect, plain
+from hugepool.mm.machine.memory_outcomes import Moved
+from hugepool.mm.machine.outcomes import Kept
+from hugepool.whatif.expect import ROOTS, Expect, plain
+from hugepool.whatif.paths import split
+from hugepool.whatif.shape import COUNTERS, Shape, answer_of, wrong
 from hugepool.whatif.steps import STEPS, Label, StepKind
 
 MAX_STEPS = 1000
 MAX_COLUMNS = 100
 MAX_PATHS = 16
+MADE = {"pid": 1, "id": 1}  # what a step made that another refers to, as far as its shape is concerned
 
 
 # -- the host ----------------------------------------------------------------------------------------------
@@ -201,6 +206,7 @@ def check(scenario: Scenario) -> None:
     for i, step in enumerate(scenario.steps):
         where = f"steps[{i}]"
         _check_step(step, made, f"{where}.{step.word}")
+        _check_expect(step, f"{where}.expect")
         if step.label is not None:
             if step.label in made:
                 raise BadInput(f"another step is labelled {step.label!r} already", where=f"{where}.label")
@@ -219,6 +225,33 @@ def _check_step(step: Step, made: Mapping[str, str], where: str) -> None:
             kind.build(step.value, {})
         except BadInput as error:
             raise BadInput(error.message, where=f"{where}.{error.where}" if error.where else where) from None
+
+
+def _check_expect(step: Step, where: str) -> None:
+    """A path that leads nowhere whatever the step does is a mistake, not an expectation that fails."""
+    for path in step.expect:
+        if path.startswith("/"):
+            continue
+        why = wrong(shape_of(step), split(path))
+        if why is not None:
+            raise BadInput(why, where=where)
+
+
+def shape_of(step: Step) -> Shape:
+    """What paths into a step's answer can lead to."""
+    return {**dict.fromkeys(ROOTS, str | None), "result": _result(step), "counters": COUNTERS}
+
+
+def _result(step: Step) -> Shape:
+    """The class of a step's result; of a write, only the host knows."""
+    kind = STEPS[step.word]
+    if kind.build is None:
+        return {"content": str, "entries": list[Any]} if step.word == "read" else Any
+    made = {str(kind.refers(step.value)): MADE} if kind.refers else {}
+    try:
+        return answer_of(kind.build(step.value, made)) | Kept | Moved
+    except BadInput:  # refused where it is checked, or when it is run
+        return Any
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The same question with other values: every variant read and checked first, then run, a row of a table each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import ValidationError
 
@@ -13,13 +13,15 @@ from hugepool.jobs import Refusal
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.outcomes import shallow
 from hugepool.whatif.expect import FailedExpectation
-from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, replaced, split
-from hugepool.whatif.run import Answer, Hosts, Progress, play, run
-from hugepool.whatif.scenario import Scenario, check
+from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, key_of, replaced, split
+from hugepool.whatif.run import Answer, Hosts, Progress, StepAnswer, play, run
+from hugepool.whatif.scenario import Scenario, check, shape_of
+from hugepool.whatif.shape import wrong
 
 MAX_VARIANTS = 10_000
 MAX_STEPS_IN_ALL = 100_000
 MAX_SHOWN = 60
+WHOLE_STEP = 2  # parts of a path that puts another step in the place of one
 MAX_HOSTS = 200  # each is copied into every process that works on the question
 Values = Mapping[str, Any]  # path into the document -> value
 
@@ -99,8 +101,8 @@ def combinations(scenario: Scenario) -> list[Values]:
     wanted = scenario.variants
     if wanted is None:
         return []
-    _check_columns(wanted.columns)
     found: list[Values] = [*wanted.rows] if wanted.rows is not None else _combined(wanted.grid or {})
+    _check_columns(scenario, wanted.columns, {path for values in found for path in values})
     steps = 0
     for i, values in enumerate(found):
         steps += _nr_steps(scenario, values)
@@ -137,12 +139,28 @@ def _combined(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def _check_columns(columns: Sequence[str]) -> None:
+def _check_columns(scenario: Scenario, columns: Sequence[str], varied: Collection[str]) -> None:
     if (twice := doubles(columns)) is not None:
         raise BadInput(f"names {twice!a} a second time", where="variants.columns")
+    other_steps = any(split(path)[0] == "steps" and len(split(path)) <= WHOLE_STEP for path in varied)
     for i, path in enumerate(columns):
+        where = f"variants.columns[{i}]"
         if split(path)[0] != "steps":
-            raise BadInput("a path into the answer begins with steps", where=f"variants.columns[{i}]")
+            raise BadInput("a path into the answer begins with steps", where=where)
+        why = None if other_steps else _leads_nowhere(scenario, split(path)[1:])
+        if why is not None:
+            raise BadInput(why, where=where)
+
+
+def _leads_nowhere(scenario: Scenario, parts: Sequence[str]) -> str | None:
+    """Why a path behind ``steps`` leads to nothing that any step answers; None: it may."""
+    if not parts:
+        return None
+    step = key_of([{"label": step.label} for step in scenario.steps], parts[0])
+    if not isinstance(step, int):
+        return f"there is no step {parts[0]!r}: a number from 0, or a label, picks one"
+    shape = {**get_type_hints(StepAnswer), **shape_of(scenario.steps[step])}
+    return wrong(shape, parts[1:])
 
 
 def _shown(values: Values) -> str:
