@@ -51,9 +51,11 @@ async def show_fleet(request: Request) -> Response:
 
 
 @router.get("/ui/hosts/{name}")
-async def show_host(name: str) -> Response:
-    """The page of one host, which scripts fill."""
-    del name
+@router.get("/ui/compare")
+@router.get("/ui/plans")
+@router.get("/ui/import")
+async def show_other() -> Response:
+    """The page of one host and those of forms, which scripts fill."""
     return HTMLResponse(_shell("<noscript><p>This page needs scripts.</p></noscript>"))
 
 

@@ -3,10 +3,12 @@
 const KEY = "hugepool-token";
 
 export class Refused extends Error {
-  constructor(problem, status) {
+  constructor(problem, status, etag) {
     super(problem.summary || problem.detail || `status ${status}`);
     this.problem = problem;
     this.status = status;
+    this.etag = etag;
+    this.hadToken = hasToken();
   }
 }
 
@@ -19,24 +21,27 @@ export function setToken(token) {
   sessionStorage.setItem(KEY, token);
 }
 
-export async function ask(path, { method = "GET", body, ...more } = {}) {
-  const answer = await fetch(path, {
-    method,
-    headers: headers({ ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...more }),
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
+export const hasToken = () => sessionStorage.getItem(KEY) !== null;
+
+// `body` is sent as JSON, `raw` as it is; `more` are headers.
+export async function ask(path, { method = "GET", body, raw, more = {} } = {}) {
+  const kind = body === undefined ? {} : { "Content-Type": "application/json" };
+  const answer = await fetch(path, { method, headers: headers({ ...kind, ...more }), body: body === undefined ? raw : JSON.stringify(body) });
   const isJson = (answer.headers.get("content-type") || "").includes("json");
   const content = isJson ? await answer.json() : await answer.text();
-  if (!answer.ok) throw new Refused(isJson ? content : { detail: content }, answer.status);
-  return { content, etag: answer.headers.get("etag") };
+  const etag = answer.headers.get("etag");
+  if (!answer.ok) throw new Refused(isJson ? content : { detail: content || answer.statusText }, answer.status, etag);
+  return { content, etag, status: answer.status, outcome: answer.headers.get("hugepool-outcome") };
 }
 
 export const get = async (path) => (await ask(path)).content;
 
-// Server-sent events by fetch, since EventSource cannot send a token. Reconnects until it is stopped.
-export function follow(path, onMessage, onState) {
+// Server-sent events by fetch, since EventSource cannot send a token. Reconnects until it is stopped; `onBack` is called
+// when it has, since events may have been missed.
+export function follow(path, onMessage, onState, onBack = () => {}) {
   const stop = new AbortController();
   let last = null;
+  let lost = false;
   (async () => {
     while (!stop.signal.aborted) {
       try {
@@ -44,6 +49,8 @@ export function follow(path, onMessage, onState) {
         const answer = await fetch(path, { headers: headers(more), signal: stop.signal });
         if (!answer.ok) throw new Error(`status ${answer.status}`);
         onState(true);
+        if (lost) onBack();
+        lost = false;
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         let text = "";
         for (;;) {
@@ -64,6 +71,7 @@ export function follow(path, onMessage, onState) {
         if (stop.signal.aborted) return;
       }
       onState(false);
+      lost = true;
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   })();

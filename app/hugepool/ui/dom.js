@@ -1,4 +1,4 @@
-// Small helpers: elements, numbers with units.
+// Small helpers: elements, numbers with units, files and the clipboard.
 
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -7,11 +7,11 @@ export function h(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
   return element;
 }
 
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 export function bytes(count) {
   let value = Math.abs(count);
@@ -25,6 +25,8 @@ export function bytes(count) {
 }
 
 export const number = (count) => count.toLocaleString("en");
+export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
+export const SIZES = { "2048kB": "2 MiB", "1048576kB": "1 GiB" };
 
 export function ago(text) {
   if (!text) return "";
@@ -39,6 +41,51 @@ export function color(word) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--c-${word}`).trim() || "#888";
 }
 
+export function swatch(word) {
+  const box = h("i", { "aria-hidden": "true" });
+  box.style.background = `var(--c-${word})`;
+  return box;
+}
+
 export function problemCard(problem) {
-  return h("div", { class: "card error", role: "alert" }, h("b", {}, problem.detail || String(problem)));
+  return h("div", { class: "card error", role: "alert" }, h("b", {}, problem.summary || problem.detail || String(problem)));
+}
+
+export function card(title, ...children) {
+  return h("section", { class: "card" }, h("h2", {}, title), ...children);
+}
+
+export function table(titles, rows) {
+  const cell = (value, tag, more = {}) => h(tag, { class: typeof value === "number" ? "n" : null, ...more },
+    typeof value === "number" ? number(value) : value);
+  return h("div", { class: "scroll", tabindex: "0" }, h("table", {},
+    h("thead", {}, h("tr", {}, titles.map((title, i) => h("th", { scope: "col", class: rows.length && typeof rows[0][i] === "number" ? "n" : null }, title)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((value, i) => (i === 0 ? cell(value, "th", { scope: "row" }) : cell(value, "td"))))))));
+}
+
+export const csv = (rows) => rows.map((row) => row.map((cell) => `"${String(cell ?? "").replaceAll('"', '""')}"`).join(",")).join("\r\n");
+
+export function download(name, text, type) {
+  const link = h("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+export function copyButton(label, text) {
+  const button = h("button", { type: "button" }, label);
+  button.addEventListener("click", async () => {
+    const kept = typeof text === "function" ? text() : text;
+    try {
+      await navigator.clipboard.writeText(kept);
+    } catch {
+      const field = h("textarea", {}, kept); // where the clipboard is closed to the page: no TLS, or not allowed
+      document.body.append(field);
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = label; }, 1500);
+  });
+  return button;
 }

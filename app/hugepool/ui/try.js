@@ -1,76 +1,90 @@
-// Forms that change a host: always as a dry run first, with numbers and a sentence, then for real.
+// Forms for all that can be done to a host. Each makes a step; a trial runs it on a copy first.
 
-import { ask, Refused } from "./api.js";
-import { h, number } from "./dom.js";
+import { card, h } from "./dom.js";
+import { trial } from "./trial.js";
+import { scenarioCard } from "./scenario.js";
 
-const origin = location.origin;
+const size = (first) => ["size", "Size", { options: first === "1 GiB" ? [["1048576kB", "1 GiB"]] : [["2048kB", "2 MiB"], ["1048576kB", "1 GiB"]] }];
+const count = (title = "Pages", more = {}) => ["count", title, { type: "number", min: 0, value: 0, required: true, ...more }];
+const node = ["node", "Node", { type: "number", min: 0, placeholder: "all" }];
+const text = (name, title, more) => [name, title, { type: "text", ...more }];
+const choice = (name, title, words) => [name, title, { options: words.map((word) => (Array.isArray(word) ? word : [word, word])) }];
+const POINTS = ["vmemmap-restore", "vmemmap-page-table", "hugepage-alloc", "migration-target", "vmemmap-head-frame"];
+const VM = "/proc/sys/vm";
 
-export function tryCard(host, context, reload) {
-  const size = h("select", { name: "size" }, h("option", { value: "2048kB" }, "2 MiB"), h("option", { value: "1048576kB" }, "1 GiB"));
-  const count = h("input", { name: "count", type: "number", min: "0", step: "1", value: "0", required: true });
-  const node = h("input", { name: "node", type: "number", min: "0", placeholder: "all" });
-  const said = h("div", { "aria-live": "polite" });
-  const apply = h("button", { type: "button", class: "main", disabled: true }, "Apply");
-  const form = h("form", {}, h("div", { class: "row" }, h("label", {}, "Size", size), h("label", {}, "Pages", count),
-    h("label", {}, "Node", node), h("button", {}, "Dry run"), apply));
-  const disarm = h("button", { type: "button" }, "Disarm all faults");
-  const drain = h("button", { type: "button" }, "Free what waits");
-  let tried = null;
+// Title, fields, and the step that their values make. Empty fields are left out of the values.
+const FORMS = [
+  ["Resize", [size(), count(), node], (v) => ({ resize: v })],
+  ["Demote", [size("1 GiB"), count(), node], (v) => ({ demote: v })],
+  ["Overcommit", [size(), count("Surplus pages allowed")], (v) => ({ overcommit: v })],
+  ["Block", [count("Block"), choice("state", "State", ["offline", "online", "online_kernel", "online_movable"])], (v) => ({ [v.state]: v.count })],
+  ["Contiguous range", [count("Pages of 4 KiB", { min: 1, value: 512 }), node], (v) => ({ alloc_contig: { nr_pages: v.count, ...(v.node === undefined ? {} : { node: v.node }) } })],
+  ["Huge page task", [size(), count("Pages mapped", { min: 1, value: 8 }), ["touch", "Touched", { type: "number", min: 0, value: 8 }],
+    ["shared", "Shared", { type: "checkbox" }], text("file", "File", { placeholder: "none" }), text("cgroup", "Cgroup", { placeholder: "root" })], (v) => ({ task: { kind: "hugetlb", ...v } })],
+  ["Memory task", [choice("kind", "Kind", [["anon", "anonymous"], ["kernel", "kernel"]]), text("memory", "Memory", { value: "1G", required: true, pattern: "[0-9]+[KMGTkmgt]?" }), node], (v) => ({ task: v })],
+  ["Touch", [["pid", "Task", { type: "number", min: 1, required: true }], count("Pages", { value: 1 })], (v) => ({ touch: v })],
+  ["Stop", [["pid", "Task", { type: "number", min: 1, required: true }]], (v) => ({ exit: v.pid })],
+  ["Cgroup", [text("path", "Path", { value: "pods/a", required: true }), size(), ["max", "Most pages", { type: "number", min: 0, placeholder: "no limit" }],
+    ["rsvd_max", "Most reserved", { type: "number", min: 0, placeholder: "no limit" }]],
+  (v) => ({ cgroup: { path: v.path, hugetlb: { [v.size]: { max: v.max ?? null, rsvd_max: v.rsvd_max ?? null } } } })],
+  ["Fault", [choice("point", "Point", POINTS), ["probability", "Percent", { type: "number", min: 0, max: 100, value: 100 }],
+    ["times", "Times (−1: always)", { type: "number", min: -1, value: -1 }]], (v) => ({ fault: v })],
+  ["Disarm", [choice("point", "Point", POINTS)], (v) => ({ clear_fault: v.point })],
+  ["Deferred frees", [], () => ({ drain: null })],
+  ["Drop caches", [choice("what", "What", [["1", "page cache"], ["2", "slab"], ["3", "both"]])], (v) => ({ write: `${VM}/drop_caches`, data: `${v.what}\n` })],
+  ["Compact", [], () => ({ write: `${VM}/compact_memory`, data: "1\n" })],
+];
 
-  const path = () => `/v1/hosts/${host}/hugepages/${size.value}/nr_hugepages`;
-  const body = () => ({ count: Number(count.value), ...(node.value === "" ? {} : { node: Number(node.value) }) });
+export function field([name, title, { options, ...more }]) {
+  const input = options ? h("select", { name }, options.map(([value, shown]) => h("option", { value }, shown)))
+    : h("input", { name, step: more.type === "number" ? 1 : null, autocomplete: "off", ...more });
+  return h("label", { class: more.type === "checkbox" ? "check" : null }, title, input);
+}
 
-  function asCurl() {
-    return `curl -X PUT ${origin}${path()} -H 'Content-Type: application/json' -d '${JSON.stringify(body())}'`;
+export function values(form) {
+  const found = {};
+  for (const input of form.elements) {
+    if (!input.name || input.name === "what-to-do") continue;
+    if (input.type === "checkbox") { if (input.checked) found[input.name] = true; }
+    else if (input.value !== "") found[input.name] = input.type === "number" ? Number(input.value) : input.value;
+  }
+  return found;
+}
+
+export function tryCard(host, context, changed) {
+  const run = trial(host, context, changed);
+  const chips = h("fieldset", { class: "chips" }, h("legend", { class: "hidden" }, "What to do"));
+  const fields = h("div", { class: "row" });
+  const form = h("form", {}, chips, fields);
+  let chosen = FORMS[0];
+
+  function choose(title, given = {}) {
+    chosen = FORMS.find(([each]) => each === title);
+    chips.querySelectorAll("input").forEach((chip) => { chip.checked = chip.value === title; });
+    fields.replaceChildren(...chosen[1].map(field), h("button", {}, "Dry run"));
+    for (const [name, value] of Object.entries(given)) form.elements[name].value = value;
+    run.clear();
   }
 
-  function show(result, problem) {
-    const after = result ? result.after : null;
-    const text = problem ? problem.summary || problem.detail : result.shortfall ? result.shortfall.summary : "It reaches what was asked.";
-    said.replaceChildren(...[
-      after ? h("p", {}, `${number(result.before.nr_hugepages)} → ${number(after.nr_hugepages)} pages; surplus ${number(after.surplus_hugepages)}.`) : null,
-      h("p", { class: "sentence" }, text), h("pre", {}, asCurl())].filter(Boolean));
+  for (const [title] of FORMS) {
+    const chip = h("input", { type: "radio", name: "what-to-do", value: title });
+    chip.addEventListener("change", () => choose(title));
+    chips.append(h("label", {}, chip, h("span", {}, title)));
   }
-
-  async function send(dry) {
-    const query = dry ? "?dry_run=true" : "";
-    const more = !dry && tried ? { "If-Match": tried.etag } : {};
-    try {
-      const { content, etag } = await ask(path() + query, { method: "PUT", body: body(), ...more });
-      show(content, null);
-      return { etag };
-    } catch (error) {
-      if (!(error instanceof Refused) || error.status === 401) { context.fail(error); return null; }
-      const stale = error.status === 412;
-      if (stale) said.replaceChildren(h("p", { class: "sentence" }, "The host has changed since the dry run. Try again."));
-      else show(error.problem.result, error.problem);
-      return stale ? null : { etag: null };
-    }
-  }
-
-  form.addEventListener("submit", async (event) => {
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
-    tried = await send(true);
-    if (tried && tried.etag === null) tried = { etag: "*" };
-    apply.disabled = tried === null;
+    run.run([chosen[2](values(form))]);
   });
-  for (const field of [size, count, node]) field.addEventListener("input", () => { apply.disabled = true; tried = null; });
-  apply.addEventListener("click", async () => {
-    apply.disabled = true;
-    await send(false);
-    tried = null;
-    reload();
-  });
-  disarm.addEventListener("click", async () => {
-    const faults = (await ask(`/v1/hosts/${host}/faults`)).content.items.filter((fault) => fault.armed);
-    for (const fault of faults) await ask(`/v1/hosts/${host}/faults/${fault.point}`, { method: "DELETE" });
-    said.replaceChildren(h("p", {}, `${faults.length} faults disarmed.`));
-    reload();
-  });
-  drain.addEventListener("click", async () => {
-    const { content } = await ask(`/v1/hosts/${host}/deferred-frees/drain`, { method: "POST" });
-    said.replaceChildren(h("p", {}, `${content.freed} huge pages were freed, ${content.returned_as_surplus} came back as surplus.`));
-    reload();
-  });
-  return h("section", { class: "card" }, h("h2", {}, "Change the pool"), form, said, h("div", { class: "row" }, disarm, drain));
+  fields.addEventListener("input", run.clear);
+  choose("Resize");
+  const scenario = scenarioCard(host, run);
+  const element = card("Try", form, run.element);
+  const show = (act) => { act(); element.scrollIntoView({ block: "nearest" }); };
+  return {
+    element,
+    scenario: scenario.element,
+    stop: scenario.stop,
+    run: (steps) => show(() => run.run(steps)),
+    choose: (title, given) => show(() => choose(title, given)),
+  };
 }

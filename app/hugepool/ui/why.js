@@ -1,33 +1,27 @@
-// Why a pool is as it is, and what would help; each remedy as a trial first, then for real.
+// Why a pool is as it is, and what would help; each remedy is tried on a copy first.
 
-import { ask, get } from "./api.js";
-import { h, number } from "./dom.js";
+import { get } from "./api.js";
+import { card, copyButton, h, SIZES } from "./dom.js";
+import { asCurl, brief } from "./steps.js";
 
-export function whyCard(host, context) {
+export function whyCard(host, tryIt) {
   const place = h("div");
-  const element = h("section", { class: "card", "aria-live": "polite" }, h("h2", {}, "Why?"), place);
+  const size = h("select", { "aria-label": "Page size" }, Object.entries(SIZES).map(([value, title]) => h("option", { value }, `${title} pages`)));
+  const path = () => `/v1/hosts/${host}/hugepages/${size.value}/explain`;
+  const element = card("Why?", h("div", { class: "row" }, size, copyButton("Copy as curl", () => asCurl({ method: "GET", path: path() }))), place);
 
   async function load() {
-    const found = await get(`/v1/hosts/${host}/hugepages/2048kB/explain`);
-    place.replaceChildren(h("p", { class: "sentence" }, found.summary), ...found.remedies.map(remedy));
+    const found = await get(path());
+    place.replaceChildren(h("p", { class: "sentence" }, found.summary),
+      ...(found.remedies.length ? [h("h3", {}, "What would help")] : []), ...found.remedies.map(remedy));
   }
 
-  function remedy(each) {
-    const answer = h("div");
-    const trial = h("button", { type: "button" }, "Try it");
-    trial.addEventListener("click", async () => {
-      try {
-        const { content } = await ask("/v1/what-if", { method: "POST", body: { host, steps: each.steps } });
-        const last = content.steps[content.steps.length - 1];
-        const pool = last.counters["2048kB"];
-        answer.replaceChildren(h("p", {}, `On a copy: ${number(pool.nr_hugepages)} pages, ${number(pool.surplus_hugepages)} surplus` +
-          `${content.refused ? `; ${content.refused} steps were refused` : ""}.`));
-      } catch (error) {
-        context.fail(error);
-      }
-    });
-    return h("div", {}, h("p", { class: "sentence" }, each.text), each.steps.length ? trial : null, answer);
+  function remedy({ text, steps }) {
+    return h("div", { class: "remedy" }, h("p", {}, text),
+      steps.length ? h("p", { class: "quiet" }, steps.map(brief).join(" → ")) : null,
+      steps.length ? h("button", { type: "button", onclick: () => tryIt(steps) }, "Try it") : null);
   }
 
+  size.addEventListener("change", load);
   return { element, load };
 }

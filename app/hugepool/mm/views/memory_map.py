@@ -37,6 +37,14 @@ _MAY_MOVE[[Use.BUDDY, Use.PCP, *MOVABLE_USES]] = True
 
 
 @dataclass(frozen=True, slots=True)
+class NodeUses:
+    """Pages of one node by what they are used for; a use that no page has is left out."""
+
+    node: int
+    uses: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryPicture:
     """Physical memory cut into bins of the same number of pages; every list has a value for each bin.
 
@@ -50,6 +58,7 @@ class MemoryPicture:
         zone: zone of the bin's first memory, null where it is offline or none.
         split_sections: sections whose vmemmap mapping is split and that begin in the bin.
         unmovable_blocks: pageblocks of the bin in which memory is that cannot be moved.
+        by_node: pages of the whole range by node and by what they are used for.
     """
 
     start_pfn: int
@@ -61,6 +70,7 @@ class MemoryPicture:
     zone: list[str | None]
     split_sections: list[int]
     unmovable_blocks: list[int]
+    by_node: list[NodeUses]
 
 
 def memory_map(host: Host, start_pfn: int, end_pfn: int | None, bins: int) -> MemoryPicture:
@@ -95,7 +105,20 @@ def memory_map(host: Host, start_pfn: int, end_pfn: int | None, bins: int) -> Me
         ],
         split_sections=_split_sections(mem, first, last, width, nr_bins),
         unmovable_blocks=np.bincount(bin_of[unmovable], minlength=nr_bins).tolist(),
+        by_node=_by_node(mem, blocks),
     )
+
+
+def _by_node(mem: MemoryMap, blocks: Blocks) -> list[NodeUses]:
+    nids = _node_of(mem, blocks)
+    there = nids >= 0
+    if not there.any():
+        return []
+    uses = _uses(mem, blocks[there], nids[there], PAGEBLOCK_PAGES, int(nids.max()) + 1)
+    return [
+        NodeUses(nid, {word: int(uses[i, nid]) for i, word in enumerate(WORDS) if uses[i, nid]})
+        for nid in np.unique(nids[there]).tolist()
+    ]
 
 
 def _range(mem: MemoryMap, start_pfn: int, end_pfn: int | None) -> tuple[int, int]:

@@ -1,0 +1,123 @@
+// A trial: steps run on a copy first, with figures before and after; then for real, and back again.
+
+import { ask, get, Refused } from "./api.js";
+import { bytes, copyButton, h, number, SIZES } from "./dom.js";
+import { addToScenario } from "./scenario.js";
+import { asCurl, brief, request, sentence } from "./steps.js";
+
+const POOL = [["pages", "nr_hugepages"], ["free", "free_hugepages"], ["reserved", "resv_hugepages"], ["surplus", "surplus_hugepages"]];
+
+// Figures of a host as rows: title, value, how it is shown.
+function figures(counters) {
+  const pools = Object.entries(SIZES).filter(([size]) => counters[size])
+    .flatMap(([size, title]) => POOL.map(([word, key]) => [`${title} ${word}`, counters[size][key], number]));
+  return [...pools, ["Free memory", counters.memory.free_bytes, bytes], ["Saved, net", counters.vmemmap.bytes_saved, bytes],
+    ["Blocks offline", counters.memory_blocks.offline, number], ["Waiting to be freed", counters.deferred_frees, number]];
+}
+
+function comparison(before, after) {
+  const now = figures(before);
+  const then = figures(after);
+  const rows = now.map(([title, value, show], i) => [title, value, then[i][1], show]).filter(([, a, b], i) => i === 0 || a !== b);
+  return h("table", { class: "compact" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Figure"),
+    ["Now", "Then", "Change"].map((title) => h("th", { scope: "col", class: "n" }, title)))),
+  h("tbody", {}, rows.map(([title, a, b, show]) => h("tr", {}, h("th", { scope: "row" }, title), h("td", { class: "n" }, show(a)),
+    h("td", { class: "n" }, show(b)), h("td", { class: "n" }, a === b ? "none" : `${b > a ? "▲ +" : "▼ "}${show(b - a)}`)))));
+}
+
+async function dryRun(host, steps) {
+  const seen = await ask(`/v1/hosts/${host}`);
+  const { content } = await ask("/v1/what-if", { method: "POST", body: { host, steps: [{ read: "/proc/meminfo" }, ...steps] } });
+  if (!content.steps) throw new Refused({ detail: "The host is too large to be tried while you wait." }, 202);
+  const [first, ...answers] = content.steps;
+  const problems = await Promise.all(answers.map((each, i) => (each.errno ? words(host, steps[i], each, answers.length) : null)));
+  return { etag: seen.etag, before: first.counters, after: answers.at(-1).counters, answers, problems };
+}
+
+// A refusal in the service's own sentence, which the request itself has where it is the only one.
+async function words(host, step, answer, nrSteps) {
+  if (nrSteps > 1) return answer;
+  const { method, path, body, raw } = request(host, step);
+  try {
+    await ask(`${path}?dry_run=true`, { method, body, raw });
+  } catch (error) {
+    if (error instanceof Refused && error.status !== 401) return error.problem;
+    throw error;
+  }
+  return answer;
+}
+
+async function send(host, steps, etag) {
+  let more = { "If-Match": etag };
+  const done = [];
+  for (const step of steps) {
+    const { method, path, body, raw } = request(host, step);
+    try {
+      const { content } = await ask(path, { method, body, raw, more });
+      done.push({ step, result: content });
+    } catch (error) {
+      if (!(error instanceof Refused) || [401, 403, 412].includes(error.status)) throw error;
+      done.push({ step, result: error.problem.result, problem: error.problem });
+    }
+    more = {}; // the first one has met the revision that was tried
+  }
+  return done;
+}
+
+export function trial(host, context, changed) {
+  const element = h("div", { class: "trial", "aria-live": "polite" });
+
+  const lines = (steps, each) => h("ul", { class: "plain" }, steps.map((step, i) => {
+    const { result, problem } = each(i);
+    return h("li", {}, h("span", { class: problem ? "mark bad" : "mark good" }, problem ? "✕ refused" : "✓ done"), " ",
+      steps.length > 1 ? h("code", {}, brief(step)) : null, steps.length > 1 ? " " : null, sentence(step, result, problem));
+  }));
+
+  async function run(steps) {
+    element.replaceChildren(h("p", { class: "quiet" }, "Trying on a copy…"));
+    try {
+      show(steps, await dryRun(host, steps));
+    } catch (error) {
+      report(error);
+    }
+  }
+
+  function show(steps, tried) {
+    const { answers, problems } = tried;
+    const console_ = answers.flatMap((answer) => answer.console);
+    const apply = h("button", { type: "button", class: "main" }, "Apply");
+    const add = h("button", { type: "button" }, "Add to scenario");
+    const text = steps.map((step) => asCurl(request(host, step))).join("\n");
+    apply.addEventListener("click", () => { apply.disabled = true; applied(steps, tried); });
+    add.addEventListener("click", () => { addToScenario(host, steps); add.textContent = "Added"; });
+    element.replaceChildren(h("h3", {}, "On a copy: nothing has changed yet"),
+      lines(steps, (i) => ({ result: answers[i].result, problem: problems[i] })),
+      comparison(tried.before, tried.after),
+      console_.length ? h("pre", {}, console_.join("\n")) : null,
+      h("div", { class: "row" }, apply, add, copyButton("Copy as curl", text)),
+      h("details", {}, h("summary", {}, "The same with curl"), h("pre", {}, text)));
+  }
+
+  async function applied(steps, tried) {
+    try {
+      const done = await send(host, steps, tried.etag);
+      const { revision } = await get(`/v1/hosts/${host}`);
+      element.replaceChildren(h("h3", {}, `Applied: revision ${revision}`), lines(steps, (i) => done[i]));
+      changed();
+    } catch (error) {
+      report(error);
+    }
+  }
+
+  function report(error) {
+    if (error instanceof Refused && error.status === 412) {
+      element.replaceChildren(h("p", { class: "sentence" }, "The host has changed since the dry run. Try again."));
+    } else if (error instanceof Refused && error.status !== 401) {
+      element.replaceChildren(h("p", { class: "sentence error" }, error.problem.summary || error.problem.detail));
+    } else {
+      context.fail(error);
+    }
+  }
+
+  return { element, run, clear: () => element.replaceChildren() };
+}
