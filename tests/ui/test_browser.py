@@ -1,159 +1,135 @@
-"""The page in a real browser: Debian's chromium, driven by Playwright.  Skipped where one of them is missing."""
+"""Fleet and host in a real browser: what they show, that they follow changes, and what happens when things go away."""
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-CHROMIUM = shutil.which("chromium")
-WIDTHS = (390, 820, 1400)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE_MS = 60_000
-POOL = "/v1/hosts/web-1/hugepages/2048kB/nr_hugepages"
+from hugepool.access import Caller, Role, line_of, new_token
+from tests.ui.conftest import at_three_widths, boot, free_port, picture, resize, serving, visit
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is missing: pip install playwright"
-)
-expect = playwright.expect
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install chromium")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make install")
+expect = sync_api.expect
+expect.set_options(timeout=15_000)
+pytestmark = pytest.mark.xdist_group("browser")
+NOT_THERE = "ERR_CONNECTION|ERR_INCOMPLETE|Failed to load resource|Failed to fetch|network error"
+LIVE_MS = 2000
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A serving process with three hosts, of which one is stuck."""
-    folder = tmp_path_factory.mktemp("ui")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "hugepool", "serve", "--port", str(port)]
-    settings = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{folder}/hugepool.db"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=settings, stdout=log, stderr=log)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        try:
-            _wait_for(client)
-            _fill(client)
-            yield client
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(client: httpx.Client) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            if client.get("/healthz/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError("the service did not start")
-
-
-def _fill(client: httpx.Client) -> None:
-    for i, kernel in enumerate(("5.14", "6.1", "6.12")):
-        spec = {
-            "kernel": kernel,
-            "nodes": [{"memory": "4G"}, {"memory": "4G"}],
-            "cmdline": "hugetlb_free_vmemmap=on",
-        }
-        body = {"name": f"web-{i}", "spec": spec, "labels": {"rack": str(i)}}
-        assert client.post("/v1/hosts", json=body).status_code == 201
-    client.put(POOL, json={"count": 600})
-    client.put("/v1/hosts/web-1/faults/vmemmap-restore", json={})
-    client.put(POOL, json={"count": 0})
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Any, service: httpx.Client) -> Iterator[Any]:
-    """A page that reports errors of its scripts, and requests that leave its origin."""
-    opened = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=str(service.base_url))
-    opened.set_default_timeout(PATIENCE_MS)
-    wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    opened.on("request", lambda asked: _check_origin(asked.url, str(service.base_url), wrong))
-    yield opened
-    opened.close()
-    assert wrong == []
-
-
-def _check_origin(url: str, origin: str, wrong: list[str]) -> None:
-    if not url.startswith((origin, "blob:")):
-        wrong.append(f"a request to {url}")
-
-
-def picture(page: Any, name: str) -> None:
-    """Keep a picture as an artifact of a CI run that wants them."""
-    folder = os.environ.get("CI_OUT")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+def tile(page: Any, title: str) -> Any:
+    """The figure of a tile."""
+    return page.locator(".tile", has=page.get_by_text(title, exact=True)).locator("b")
 
 
 def test_the_fleet_shows_every_host_and_who_is_stuck(page: Any) -> None:
-    page.goto("/ui/")
+    page.goto("/ui/?name=web-?")
     row = page.get_by_role("row", name="web-1")
     row.wait_for()
-    assert page.locator("tbody tr").count() == 3
+    expect(page.locator("tbody tr")).to_have_count(3)
     assert "surplus-stuck" in row.inner_text()
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        picture(page, f"fleet-{width}")
+    expect(row.locator("svg path")).to_have_count(1)
+    at_three_widths(page, "fleet")
 
 
-def test_filters_and_sorting_are_in_the_address(page: Any) -> None:
+def test_filters_sorting_and_columns_are_in_the_address(page: Any) -> None:
     page.goto("/ui/")
-    page.get_by_label("Label").fill("rack=2")
+    page.get_by_label("Label", exact=True).fill("rack=2")
     page.get_by_role("button", name="Filter").click()
-    expect(page.locator("tbody tr")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator("tbody tr")).to_have_count(1)
     assert "label=rack%3D2" in page.url
     page.reload()
     page.get_by_role("row", name="web-2").wait_for()
-    assert page.locator("tbody tr").count() == 1
-    page.goto("/ui/?sort=4&down=1")
-    page.locator("tbody tr").first.wait_for()
-    assert page.locator("tbody tr").first.inner_text().startswith("web-1")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.goto("/ui/?name=web-?&sort=pages&down=1")
+    expect(page.locator("tbody tr").first).to_contain_text("web-1")
+    page.get_by_role("button", name="Host", exact=True).click()
+    expect(page.locator("tbody tr").first).to_contain_text("web-0")
+    page.get_by_text("Columns").click()
+    page.get_by_label("Labels").check()
+    expect(page.get_by_role("row", name="web-2")).to_contain_text("rack=2")
+    page.reload()
+    expect(page.get_by_role("row", name="web-2")).to_contain_text("rack=2")
+
+
+def test_what_is_shown_is_saved_as_csv(page: Any) -> None:
+    page.goto("/ui/?name=web-?&cols=pages,surplus")
+    page.get_by_role("row", name="web-1").wait_for()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").click()
+    lines = Path(saved.value.path()).read_text().splitlines()
+    assert lines[0] == '"Host","2 MiB pages","Surplus"'
+    assert '"web-1","600","600"' in lines
+
+
+def test_ticked_hosts_are_checked_and_compared(page: Any) -> None:
+    page.goto("/ui/?name=web-?")
+    for name in ("web-0", "web-2"):
+        page.get_by_label(f"Select {name}").check()
+    page.get_by_role("button", name="Check all counters").click()
+    expect(page.get_by_role("row", name="web-2")).to_contain_text("counters hold")
+    page.get_by_role("link", name="Compare", exact=True).last.click()
+    page.get_by_role("heading", name="Compare").wait_for()
+    expect(page.get_by_label("Stored hosts")).to_have_value("web-0,web-2")
+    page.go_back()
+    page.get_by_role("row", name="web-0").wait_for()
+
+
+def test_a_filter_that_nothing_fits_and_one_that_is_none(browser: Any, service: httpx.Client) -> None:
+    with visit(browser, str(service.base_url), may_fail="422") as page:
+        page.goto("/ui/?name=nobody")
+        page.get_by_text("No host fits.").wait_for()
+        page.goto("/ui/?label=no%20label")
+        page.get_by_text("query label").wait_for()
+
+
+def test_thousands_of_hosts_scroll(page: Any, service: httpx.Client) -> None:
+    """The answers are made up from a real one: what is tested is the page."""
+    shape = service.get("/v1/hosts", params={"view": "summary", "name": "web-0"}).json()["items"][0]
+    hosts = [shape | {"name": f"many-{i:04}"} for i in range(2000)]
+
+    def answer(route: Any) -> None:
+        begin = 1000 if "cursor=" in route.request.url else 0
+        after = None if begin else "many-0999"
+        route.fulfill(json={"items": hosts[begin : begin + 1000], "next_cursor": after})
+
+    page.route("**/v1/hosts?*view=summary*", answer)
+    page.route("**/v1/hosts/many-*/history*", lambda route: route.fulfill(json={"columns": [], "rows": []}))
+    page.goto("/ui/")
+    page.get_by_text("2,000 hosts").wait_for()
+    assert page.locator("tbody tr").count() < 100
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.get_by_role("row", name="many-1999").wait_for()
+    assert page.locator("tbody tr").count() < 100
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight / 2)")
+    page.get_by_role("link", name="many-1000").wait_for()
+    picture(page, "fleet-of-2000")
+
+
+def test_the_fleet_follows_changes(page: Any, service: httpx.Client) -> None:
+    boot(service, "follow-1")
+    page.goto("/ui/?name=follow-*")
+    page.get_by_text("live", exact=False).wait_for()
+    row = page.get_by_role("row", name="follow-1")
+    row.wait_for()
+    resize(service, "follow-1", 77)
+    expect(row).to_contain_text("77", timeout=LIVE_MS)
+    boot(service, "follow-2")
+    page.get_by_role("row", name="follow-2").wait_for(timeout=LIVE_MS)
+    service.delete("/v1/hosts/follow-1")
+    expect(row).to_have_count(0, timeout=LIVE_MS)
 
 
 def test_a_host_says_why_and_the_remedy_works_on_a_copy(page: Any, service: httpx.Client) -> None:
-    page.goto("/ui/")
+    page.goto("/ui/?name=web-?")
     page.get_by_role("link", name="web-1").click()
     page.get_by_text("600 are surplus").wait_for()
     page.locator(".u-legend").first.wait_for()
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
-        expect(page.locator(".u-legend").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        picture(page, f"host-{width}")
+    at_three_widths(page, "host")
     before = service.get("/v1/hosts/web-1").json()["revision"]
     page.get_by_role("button", name="Try it").first.click()
-    page.get_by_text("On a copy:").wait_for()
+    page.get_by_text("On a copy").wait_for()
+    expect(page.locator(".trial li")).to_have_count(2)
     assert service.get("/v1/hosts/web-1").json()["revision"] == before
     page.go_back()
     page.get_by_role("row", name="web-0").wait_for()
@@ -161,42 +137,71 @@ def test_a_host_says_why_and_the_remedy_works_on_a_copy(page: Any, service: http
 
 def test_figures_follow_a_change_and_equal_the_hosts_files(page: Any, service: httpx.Client) -> None:
     page.goto("/ui/hosts/web-0")
-    page.get_by_text("live").wait_for()
-    service.put("/v1/hosts/web-0/hugepages/2048kB/nr_hugepages", json={"count": 123})
-    tile = page.locator(".tile", has_text="2 MiB pages").locator("b")
-    expect(tile).to_have_text("123", timeout=PATIENCE_MS)
-    meminfo = service.get("/v1/hosts/web-0/fs/proc/meminfo").text
-    total = next(line.split()[1] for line in meminfo.splitlines() if line.startswith("HugePages_Total"))
-    assert tile.inner_text() == total
+    page.get_by_text("live", exact=False).wait_for()
+    expect(tile(page, "2 MiB pages")).to_have_text("0")
+    resize(service, "web-0", 123)
+    expect(tile(page, "2 MiB pages")).to_have_text("123", timeout=LIVE_MS)
+    page.reload()
+    expect(tile(page, "2 MiB pages")).to_have_text("123")
+    lines = service.get("/v1/hosts/web-0/fs/proc/meminfo").text.splitlines()
+    meminfo = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    assert meminfo["HugePages_Total"] == 123
+    assert tile(page, "Free / reserved").inner_text() == f"{meminfo['HugePages_Free']} / {meminfo['HugePages_Rsvd']}"
+    assert tile(page, "Surplus").inner_text() == str(meminfo["HugePages_Surp"])
+    assert tile(page, "Available").inner_text() == f"{meminfo['MemAvailable'] / 2**20:.1f} GiB"
 
 
-def test_a_resize_is_tried_first_and_then_applied(page: Any, service: httpx.Client) -> None:
-    page.goto("/ui/hosts/web-2")
-    page.get_by_role("spinbutton", name="Pages").fill("77")
-    page.get_by_role("button", name="Dry run").click()
-    page.get_by_text("It reaches what was asked.").wait_for()
-    pool = "/v1/hosts/web-2/hugepages/2048kB"
-    assert service.get(pool).json()["nr_hugepages"] == 0
-    page.get_by_role("button", name="Apply").click()
-    tile = page.locator(".tile", has_text="2 MiB pages").locator("b")
-    expect(tile).to_have_text("77", timeout=PATIENCE_MS)
-    assert service.get(pool).json()["nr_hugepages"] == 77
-
-
-def test_the_memory_map_is_used_by_keyboard(page: Any) -> None:
-    page.goto("/ui/hosts/web-1")
-    page.get_by_text("one cell is").wait_for()
-    page.locator("canvas.map").focus()
-    page.keyboard.press("ArrowRight")
-    page.get_by_text("(pages of 4 KiB)").wait_for()
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Back to all memory").wait_for()
-    page.keyboard.press("Escape")
+def test_nodes_are_bars_that_say_what_they_hold(page: Any, service: httpx.Client) -> None:
+    boot(service, "bars")
+    resize(service, "bars", 200)
+    service.post("/v1/hosts/bars/tasks", json={"kind": "hugetlb", "count": 40, "touch": 40})
+    page.goto("/ui/hosts/bars")
+    text = page.get_by_role("img", name="Node 0:").get_attribute("aria-label")
+    free = service.get("/v1/hosts/bars/hugepages/2048kB").json()["nodes"][0]["free_hugepages"]
+    assert f"free huge pages {free * 2} MiB" in text
+    assert f"huge pages in use {(100 - free) * 2}" in text
+    assert "vmemmap" in text
 
 
 def test_a_host_that_is_deleted_meanwhile_says_so(page: Any, service: httpx.Client) -> None:
     service.post("/v1/hosts", json={"name": "gone", "fork_of": "web-0"})
     page.goto("/ui/hosts/gone")
-    page.get_by_text("live").wait_for()
+    page.get_by_text("live", exact=False).wait_for()
     service.delete("/v1/hosts/gone")
     page.get_by_text("There is no host gone any more.").wait_for()
+
+
+def test_a_service_that_goes_away_and_returns(browser: Any, tmp_path: Path) -> None:
+    port = free_port()
+    with visit(browser, f"http://127.0.0.1:{port}", may_fail=NOT_THERE) as page:
+        with serving(tmp_path, port) as client:
+            boot(client, "here")
+            page.goto("/ui/hosts/here")
+            page.get_by_text("● live").wait_for()
+        page.get_by_text("not connected").wait_for()
+        expect(tile(page, "2 MiB pages")).to_have_text("0")
+        with serving(tmp_path, port) as client:
+            page.get_by_text("● live").wait_for()
+            resize(client, "here", 5)
+            expect(tile(page, "2 MiB pages")).to_have_text("5")
+
+
+def test_a_wrong_token_is_asked_for_again(browser: Any, tmp_path: Path) -> None:
+    token = new_token()
+    tokens = tmp_path / "tokens"
+    tokens.write_text(line_of(Caller("me", Role.ADMIN), token) + "\n")
+    tokens.chmod(0o600)
+    port = free_port()
+    with serving(tmp_path, port, HUGEPOOL_TOKENS_FILE=str(tokens)) as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        boot(client, "secret")
+        with visit(browser, f"http://127.0.0.1:{port}", may_fail="401") as page:
+            page.goto("/ui/")
+            page.get_by_label("Token").fill(new_token())
+            page.get_by_role("button", name="Use it").click()
+            page.get_by_text("It does not know the token").wait_for()
+            page.get_by_label("Token").fill(token)
+            page.get_by_role("button", name="Use it").click()
+            page.get_by_role("link", name="secret").wait_for()
+            page.reload()
+            page.get_by_role("link", name="secret").wait_for()

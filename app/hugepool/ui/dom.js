@@ -7,9 +7,12 @@ export function h(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  element.append(...there(children));
   return element;
 }
+
+const there = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== "");
+export const fill = (element, ...children) => element.replaceChildren(...there(children));
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -24,7 +27,7 @@ export function bytes(count) {
   return `${count < 0 ? "−" : ""}${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-export const number = (count) => count.toLocaleString("en");
+export const number = (count) => count.toLocaleString("en").replace("-", "−");
 export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 export const SIZES = { "2048kB": "2 MiB", "1048576kB": "1 GiB" };
 

@@ -2,7 +2,7 @@
 
 import { follow, get, Refused } from "./api.js";
 import { historyChart } from "./chart.js";
-import { ago, bytes, card, h, number, plural } from "./dom.js";
+import { ago, bytes, card, fill, h, number, plural } from "./dom.js";
 import { memoryMap } from "./map.js";
 import { nodesCard } from "./nodes.js";
 import { tasksCard } from "./tasks.js";
@@ -50,7 +50,7 @@ export async function showHost(root, context, name) {
     const [pool, big] = host.hugepages;
     const stuck = host.states.includes("surplus-stuck");
     const labels = Object.entries(host.labels).map(([key, value]) => h("span", { class: "label" }, `${key}=${value}`));
-    about.replaceChildren(`kernel ${host.kernel} · revision ${host.revision} · changed ${ago(host.changed_at) || "never"} · ${plural(host.nodes.length, "node")} · ` +
+    fill(about, `kernel ${host.kernel} · revision ${host.revision} · changed ${ago(host.changed_at) || "never"} · ${plural(host.nodes.length, "node")} · ` +
       `${host.vmemmap_freeing ? "huge pages give their vmemmap back" : "huge pages keep their vmemmap"} `, ...labels,
     detail.cmdline ? h("code", { class: "cmdline" }, detail.cmdline) : null, ...host.states.map((state) => h("span", { class: "badge" }, `⚠ ${state}`)));
     tiles.replaceChildren(

@@ -35,17 +35,25 @@ export function questions(place, fail) {
     let stopped = false;
     cancel = () => { stopped = true; cancel = () => {}; ask(`/v1/jobs/${job.id}`, { method: "DELETE" }).catch(() => {}); };
     stop.addEventListener("click", () => { cancel(); place.replaceChildren(h("p", { class: "quiet" }, "Cancelled.")); });
-    for (let row = job; !stopped && now === turn; row = await get(`/v1/jobs/${job.id}`)) {
-      if (row.ended_at !== null) {
-        cancel = () => {};
-        return get(`/v1/jobs/${job.id}/result`);
-      }
+    let row = job;
+    while (!stopped && now === turn) {
+      if (row.ended_at !== null) return result(job.id);
       bar.value = row.total ? row.done / row.total : 0;
       words.textContent = `${row.state}, ${number(row.done)} of ${number(row.total)}`;
       if (!bar.isConnected) place.replaceChildren(h("div", { class: "row actions", role: "status" }, bar, words, stop));
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      if (!stopped && now === turn) row = await get(`/v1/jobs/${job.id}`);
     }
     return null;
+  }
+
+  async function result(id) {
+    cancel = () => {};
+    try {
+      return await get(`/v1/jobs/${id}/result`);
+    } finally {
+      ask(`/v1/jobs/${id}`, { method: "DELETE" }).catch(() => {}); // its result is here now
+    }
   }
 
   return { put, stop: () => { turn += 1; cancel(); } };

@@ -24,20 +24,27 @@ export function memoryMap(host, tryIt) {
   const chosen = h("div", { class: "row chosen", "aria-live": "polite" });
   const formable = h("p", { class: "quiet" });
   const details = h("div", { "aria-live": "polite" });
-  const view = { picture: null, blockPages: 32768, start: 0, end: null, at: 0, cell: 12, columns: 1, parts: [], chosen: null, pressed: null };
+  const view = { picture: null, blockPages: 32768, whole: 1, start: 0, end: null, at: 0, cell: 12, columns: 1, parts: [], chosen: null, pressed: null };
 
   // -- reading ---------------------------------------------------------------------------------------------
 
   async function load(shown) {
-    if (shown) view.blockPages = shown.memory_blocks.size_bytes / PAGE;
-    const end = view.end ?? Math.max(...(shown?.zones || []).map((zone) => zone.start_pfn + zone.spanned), view.picture?.end_pfn || 0);
+    if (shown) {
+      view.blockPages = shown.memory_blocks.size_bytes / PAGE;
+      view.whole = Math.max(view.whole, ...shown.zones.map((zone) => zone.start_pfn + zone.spanned));
+    }
+    const end = view.end ?? view.whole;
     const query = new URLSearchParams({ start: view.start, bins: cells(end - view.start) });
     if (view.end !== null) query.set("end", view.end);
     const [picture, buddy] = await Promise.all([get(`/v1/hosts/${host}/memory-map?${query}`), shown ? get(`/v1/hosts/${host}/buddy`) : null]);
     view.picture = picture;
+    if (view.end === null) view.whole = picture.end_pfn;
     if (buddy) formable.textContent = `Could be formed: ${buddy.hugepages.map((each) => `${number(each.now)} pages of ${SIZES[each.size]} now, ` +
       `${number(each.after_compaction)} after compaction, ${number(each.after_reclaim)} without page cache`).join("; ")}.`;
-    draw();
+    paint();
+    explain();
+    fillTable();
+    drawCrumbs();
     return picture;
   }
 
@@ -94,7 +101,9 @@ export function memoryMap(host, tryIt) {
     return [(at % view.columns) * view.cell, part.top + Math.floor(at / view.columns) * view.cell];
   }
 
-  function draw() {
+  const words = () => WORDS.filter((word) => view.picture.uses[word]);
+
+  function paint() {
     if (!view.picture) return;
     const width = canvas.clientWidth || 600;
     const height = layOut(width);
@@ -104,26 +113,23 @@ export function memoryMap(host, tryIt) {
     canvas.style.height = `${height}px`;
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
-    const words = WORDS.filter((word) => view.picture.uses[word]);
-    const colors = Object.fromEntries(words.map((word) => [word, color(word)]));
+    const shown = words();
+    const colors = Object.fromEntries(shown.map((word) => [word, color(word)]));
     const ink = getComputedStyle(canvas).color;
     pen.font = "12px system-ui, sans-serif";
     pen.fillStyle = ink;
     for (const part of view.parts) pen.fillText(part.node === null ? "No node" : `Node ${part.node}`, 0, part.top - 5);
-    view.picture.bins.forEach((_, i) => drawCell(pen, i, words, colors, ink));
+    view.picture.bins.forEach((_, i) => drawCell(pen, i, shown, colors, ink));
     drawFrames(pen, ink);
-    explain(words);
-    fillTable();
-    drawCrumbs();
   }
 
-  function drawCell(pen, i, words, colors, ink) {
+  function drawCell(pen, i, shown, colors, ink) {
     const { picture } = view;
     const [left, top] = place(i);
     const side = view.cell - 1;
-    const total = words.reduce((sum, word) => sum + picture.uses[word][i], 0) || 1;
+    const total = shown.reduce((sum, word) => sum + picture.uses[word][i], 0) || 1;
     let x = left;
-    for (const word of words) {
+    for (const word of shown) {
       const part = (picture.uses[word][i] / total) * side;
       if (part === 0) continue;
       pen.fillStyle = colors[word];
@@ -151,9 +157,9 @@ export function memoryMap(host, tryIt) {
     }
   }
 
-  function explain(words) {
+  function explain() {
     const { picture } = view;
-    legend.replaceChildren(...words.map((word) => h("span", {}, swatch(word), nameOf(word))),
+    legend.replaceChildren(...words().map((word) => h("span", {}, swatch(word), nameOf(word))),
       h("span", {}, swatch("page-table"), "line below: vmemmap is split"),
       h("span", {}, `one cell is ${picture.bin_pages === view.blockPages ? "a memory block of " : ""}${bytes(picture.bin_pages * PAGE)}`));
   }
@@ -206,7 +212,7 @@ export function memoryMap(host, tryIt) {
 
   function choose(from, to) {
     view.chosen = from === to ? null : [Math.min(from, to), Math.max(from, to)];
-    draw();
+    paint();
     drawChosen();
   }
 
@@ -259,8 +265,8 @@ export function memoryMap(host, tryIt) {
     if (i !== null && i === view.pressed) open(i);
     view.pressed = null;
   });
-  for (const word of ["focus", "blur"]) canvas.addEventListener(word, draw);
-  window.addEventListener("resize", draw);
+  for (const word of ["focus", "blur"]) canvas.addEventListener(word, paint);
+  window.addEventListener("resize", paint);
 
   const pfn = h("input", { name: "pfn", type: "number", min: 0, required: true });
   const find = h("form", { class: "row" }, h("label", {}, "Page number", pfn), h("button", {}, "Find page"));
@@ -273,5 +279,5 @@ export function memoryMap(host, tryIt) {
   const heads = ["Part", "Size", "Node", "Zone", "Uses", "vmemmap"].map((word) => h("th", { scope: "col" }, word));
   const element = card("Memory map", crumbs, canvas, said, chosen, legend, formable, details, find,
     h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows))));
-  return { element, load, stop: () => window.removeEventListener("resize", draw) };
+  return { element, load, stop: () => window.removeEventListener("resize", paint) };
 }

@@ -1,7 +1,7 @@
 // A trial: steps run on a copy first, with figures before and after; then for real, and back again.
 
 import { ask, get, Refused } from "./api.js";
-import { bytes, copyButton, h, number, SIZES } from "./dom.js";
+import { bytes, copyButton, fill, h, number, SIZES } from "./dom.js";
 import { addToScenario } from "./scenario.js";
 import { asCurl, brief, request, sentence } from "./steps.js";
 
@@ -90,7 +90,7 @@ export function trial(host, context, changed) {
     const text = steps.map((step) => asCurl(request(host, step))).join("\n");
     apply.addEventListener("click", () => { apply.disabled = true; applied(steps, tried); });
     add.addEventListener("click", () => { addToScenario(host, steps); add.textContent = "Added"; });
-    element.replaceChildren(h("h3", {}, "On a copy: nothing has changed yet"),
+    fill(element, h("h3", {}, "On a copy: nothing has changed yet"),
       lines(steps, (i) => ({ result: answers[i].result, problem: problems[i] })),
       comparison(tried.before, tried.after),
       console_.length ? h("pre", {}, console_.join("\n")) : null,
