@@ -1513,6 +1513,13 @@ class MadeSegment(TypedDict):
     injected_fault: bool
 
 
+class NodeUses(TypedDict):
+    """Pages of one node by what they are used for; a use that no page has is left out."""
+
+    node: int
+    uses: dict[str, int]
+
+
 class MemoryPicture(TypedDict):
     """Physical memory cut into bins of the same number of pages; every list has a value for each bin.
 
@@ -1526,6 +1533,7 @@ class MemoryPicture(TypedDict):
         zone: Zone of the bin's first memory, null where it is offline or none.
         split_sections: Sections whose vmemmap mapping is split and that begin in the bin.
         unmovable_blocks: Pageblocks of the bin in which memory is that cannot be moved.
+        by_node: Pages of the whole range by node and by what they are used for.
     """
 
     start_pfn: int
@@ -1537,6 +1545,7 @@ class MemoryPicture(TypedDict):
     zone: list[str | None]
     split_sections: list[int]
     unmovable_blocks: list[int]
+    by_node: list[NodeUses]
 
 
 class MountedHugetlbfs(TypedDict):

@@ -86,3 +86,18 @@ def test_a_large_host_fits_a_small_answer() -> None:
     machine = boot(HostSpec((NodeSpec(1 << 38),)), Call())
     found = memory_map(machine, 0, None, 1024)
     assert len(found.bins) <= 1024
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, None), (300_000, 540_672), (3, 70)])
+def test_nodes_have_what_their_pages_are_used_for(host: Host, start: int, end: int | None) -> None:
+    found = memory_map(host, start, end, 8192)
+    total: Counter[str] = Counter()
+    for each in found.by_node:
+        assert all(each.uses.values())
+        total.update(each.uses)
+    holes = sum(found.uses.get("hole", []))
+    assert total.total() - total["hole"] == found.end_pfn - found.start_pfn - holes
+    assert all(total[word] == sum(counts) for word, counts in found.uses.items() if word != "hole")
+    if end is None:
+        huge = {each.node: each.uses["hugetlb"] for each in found.by_node}
+        assert huge == {nid: count * 512 for nid, count in enumerate(host.hstates[9].nr_node)}

@@ -29,7 +29,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 OPTIMIZED = "hugetlb_free_vmemmap=on"
 
 
@@ -107,7 +107,9 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def visit(browser: Any, origin: str, width: int = 1400, *, may_fail: str = "^$", **more: Any) -> Iterator[Any]:
+def visit(
+    browser: Any, origin: str, width: int = 1400, *, may_fail: str = "^$", **more: Any
+) -> Iterator[Any]:
     """A page that fails the test for errors of its scripts, and for requests that leave its origin.
 
     ``may_fail``: pattern of the messages that the browser itself prints and that a test expects.
@@ -124,7 +126,8 @@ def visit(browser: Any, origin: str, width: int = 1400, *, may_fail: str = "^$",
     opened.on("pageerror", lambda error: note(str(error)))
     opened.on("console", lambda message: note(message.text) if message.type == "error" else None)
     opened.on(
-        "request", lambda asked: None if asked.url.startswith((origin, "blob:")) else note(f"asks {asked.url}")
+        "request",
+        lambda asked: None if asked.url.startswith((origin, "blob:")) else note(f"asks {asked.url}"),
     )
     yield opened
     context.close()

@@ -11,7 +11,7 @@ from tests.ui.conftest import at_three_widths, boot, free_port, picture, resize,
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make install")
 expect = sync_api.expect
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 pytestmark = pytest.mark.xdist_group("browser")
 NOT_THERE = "ERR_CONNECTION|ERR_INCOMPLETE|Failed to load resource|Failed to fetch|network error"
 LIVE_MS = 2000
@@ -146,7 +146,10 @@ def test_figures_follow_a_change_and_equal_the_hosts_files(page: Any, service: h
     lines = service.get("/v1/hosts/web-0/fs/proc/meminfo").text.splitlines()
     meminfo = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     assert meminfo["HugePages_Total"] == 123
-    assert tile(page, "Free / reserved").inner_text() == f"{meminfo['HugePages_Free']} / {meminfo['HugePages_Rsvd']}"
+    assert (
+        tile(page, "Free / reserved").inner_text()
+        == f"{meminfo['HugePages_Free']} / {meminfo['HugePages_Rsvd']}"
+    )
     assert tile(page, "Surplus").inner_text() == str(meminfo["HugePages_Surp"])
     assert tile(page, "Available").inner_text() == f"{meminfo['MemAvailable'] / 2**20:.1f} GiB"
 

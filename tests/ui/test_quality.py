@@ -38,4 +38,5 @@ def test_axe_finds_nothing_serious_in_light_and_dark(page: Any, address: str, te
     assert serious(page) == []
     page.emulate_media(color_scheme="dark")
     assert serious(page, runOnly=["color-contrast"]) == []
-    picture(page, f"dark-{address.split('?')[0].strip('/').replace('/', '-')}")
+    path, _, _ = address.partition("?")
+    picture(page, f"dark-{path.strip('/').replace('/', '-')}")

@@ -115,7 +115,11 @@ def test_steps_are_kept_as_a_scenario_that_hugepool_runs(
 ) -> None:
     boot(service, "kept")
     page.goto("/ui/hosts/kept")
-    for form, fields in (("Resize", {"Pages": "12"}), ("Memory task", {"Memory": "32M"}), ("Drop caches", {})):
+    for form, fields in (
+        ("Resize", {"Pages": "12"}),
+        ("Memory task", {"Memory": "32M"}),
+        ("Drop caches", {}),
+    ):
         dry_run(page, form, fields).get_by_role("button", name="Add to scenario").click()
     with page.expect_download() as saved:
         page.get_by_role("button", name="Download YAML").click()

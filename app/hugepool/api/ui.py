@@ -51,17 +51,27 @@ async def show_fleet(request: Request) -> Response:
 
 
 @router.get("/ui/hosts/{name}")
+async def show_host(name: str) -> Response:
+    """The page of one host, which scripts fill."""
+    del name
+    return _for_scripts()
+
+
 @router.get("/ui/compare")
 @router.get("/ui/plans")
 @router.get("/ui/import")
-async def show_other() -> Response:
-    """The page of one host and those of forms, which scripts fill."""
-    return HTMLResponse(_shell("<noscript><p>This page needs scripts.</p></noscript>"))
+async def show_forms() -> Response:
+    """Pages of forms, which scripts fill."""
+    return _for_scripts()
 
 
 def serve_assets(app: FastAPI) -> None:
     """Serve the files of the page."""
     app.mount("/ui/assets", StaticFiles(directory=str(FOLDER)), name="ui")
+
+
+def _for_scripts() -> Response:
+    return HTMLResponse(_shell("<noscript><p>This page needs scripts.</p></noscript>"))
 
 
 def _shell(content: str) -> str:

@@ -3,10 +3,11 @@
 import { get } from "./api.js";
 
 const [WIDTH, HEIGHT, REVISIONS, AT_ONCE, WAIT_MS] = [90, 20, 40, 3, 150];
-const SVG = "http://www.w3.org/2000/svg";
 
 function svg(tag, attributes) {
-  const element = document.createElementNS(SVG, tag);
+  const outer = document.createElement("template");
+  outer.innerHTML = `<svg><${tag}/></svg>`; // the parser knows the namespace
+  const element = outer.content.firstChild.firstChild;
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
 }
