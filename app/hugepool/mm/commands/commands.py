@@ -19,8 +19,10 @@ from hugepool.mm.machine.memory_outcomes import (
     ContigRange,
     FreedPages,
     Poisoned,
+    RemovedDevice,
     RemovedMemory,
     Unplugged,
+    VirtioMemRun,
 )
 from hugepool.mm.machine.outcomes import (
     AutoOnline,
@@ -454,6 +456,48 @@ class UnplugMemory(Command[Unplugged]):
     block: int
     pages: int
     comm: str = "kworker/0:1"
+
+
+@dataclass(frozen=True, slots=True)
+class AddVirtioMem(Command[VirtioMemRun]):
+    """Give the machine a virtio-mem device and ask for some of its memory; sizes in pages of 4 KiB.
+
+    ``start_pfn``: the first page of its region, else behind the machine's RAM.  ``there_pages``: how much memory of the
+    region the machine has already, from its start on: whole memory blocks.
+    """
+
+    name: str
+    node: int
+    pages: int
+    block_pages: int
+    requested_pages: int
+    start_pfn: int | None = None
+    there_pages: int = 0
+    comm: str = "kworker/0:1"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVirtioMem(Command[VirtioMemRun]):
+    """The hypervisor wants ``pages`` of a device's region to be memory."""
+
+    name: str
+    pages: int
+    comm: str = "kworker/0:1"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryVirtioMem(Command[VirtioMemRun]):
+    """The timer of a device fires, or the driver is woken: it tries again."""
+
+    name: str
+    comm: str = "kworker/0:1"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVirtioMem(Command[RemovedDevice]):
+    """Take a device that has nothing plugged away."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from hugepool.mm.commands.commands import AddMemory, RemoveMemory, SetAutoOnline
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import memory_hotplug, memory_offline
 from hugepool.mm.kernel.memory_offline import OfflineProgress
+from hugepool.mm.machine.devices import device_at, device_of_block
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.memory_outcomes import AddedMemory, BlockChange, RemovedMemory
@@ -137,17 +138,31 @@ def _place(host: Host, cmd: AddMemory) -> tuple[int, int]:
     if cmd.pages <= 0 or cmd.pages % size:
         mib = size * PAGE_SIZE >> 20
         raise BadInput(f"must be a multiple of the memory block size, {mib} MiB", where="memory")
-    start = _lowest_gap(host, cmd.pages) if cmd.start_pfn is None else cmd.start_pfn
-    if start % size or start < 0:
+    start = region_for(host, cmd.pages, cmd.start_pfn)
+    return start // SECTION_PAGES, (start + cmd.pages) // SECTION_PAGES
+
+
+def region_for(host: Host, pages: int, start_pfn: int | None, there_pages: int = 0) -> int:
+    """First page of a region for more memory: where it is wanted, or behind the machine's RAM.
+
+    ``there_pages``: how much of it, from its start on, may be memory already.
+
+    Raises:
+        MMError: EINVAL no first page of a memory block, or behind the last address; EEXIST memory or a device is there.
+    """
+    start = _lowest_gap(host, pages) if start_pfn is None else start_pfn
+    if start % host.memory_block_pages or start < 0:
         raise BadInput("must be the first page of a memory block", where="start_pfn")
-    if start + cmd.pages > MAX_PFN:
+    if start + pages > MAX_PFN:
         raise BadInput("the memory would end behind 64 TiB, the last address there is", where="memory")
-    first, last = start // SECTION_PAGES, (start + cmd.pages) // SECTION_PAGES
-    if host.mem.section_state[first:last].any():
+    first, last = (start + there_pages) // SECTION_PAGES, (start + pages) // SECTION_PAGES
+    device = device_at(host.virtio_mem.values(), start, start + pages)
+    if device is not None or host.mem.section_state[first:last].any():
+        what = f"the virtio-mem device {device.name!r}" if device is not None else "memory"
         raise MMError(
-            "EEXIST", f"there is memory at page {start} already", reason=Reason.MEMORY_PRESENT, pfn=start
+            "EEXIST", f"there is {what} at page {start} already", reason=Reason.MEMORY_PRESENT, pfn=start
         )
-    return first, last
+    return start
 
 
 def _lowest_gap(host: Host, pages: int) -> int:
@@ -158,8 +173,10 @@ def _lowest_gap(host: Host, pages: int) -> int:
     base = max(HOTPLUG_BASE, -(-end // GIB_PAGES) * GIB_PAGES)
     step, wanted = host.memory_block_pages // SECTION_PAGES, pages // SECTION_PAGES
     taken = mem.section_state != SectionState.ABSENT
-    first = base // SECTION_PAGES
-    while taken[first : first + wanted].any():
+    devices, first = host.virtio_mem.values(), base // SECTION_PAGES
+    while taken[first : first + wanted].any() or device_at(
+        devices, first * SECTION_PAGES, first * SECTION_PAGES + pages
+    ):
         first += step
     return first * SECTION_PAGES
 
@@ -169,9 +186,13 @@ def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> RemovedMemory:
     """Unplug an offline memory block: its vmemmap goes back to the system.
 
     Raises:
-        MMError: ENOENT no such block; EBUSY it is online.
+        MMError: ENOENT no such block; EBUSY it is online, or a virtio-mem device has it.
     """
     sections = block_sections(host, cmd.block)
+    device = device_of_block(host.virtio_mem.values(), cmd.block)
+    if device is not None:
+        raise MMError("EBUSY", f"memory block {cmd.block} belongs to the virtio-mem device {device.name!r}",
+                      reason=Reason.DEVICE_MEMORY, block=cmd.block)  # fmt: skip
     if is_online(host, sections):
         raise MMError("EBUSY", f"memory block {cmd.block} is online: take it offline first",
                       reason=Reason.BLOCK_ONLINE, block=cmd.block)  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from hugepool.mm.kernel import sparse
 from hugepool.mm.kernel.watermarks import memory_changed
+from hugepool.mm.machine.devices import device_of_block
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import (
     ZONE_MOVABLE,
@@ -33,7 +34,10 @@ def pageblocks(sections: Blocks) -> Blocks:
 
 
 def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str) -> Zone:
-    """Give a memory block's pages to a zone, free and movable; a vmemmap that lies on them stays."""
+    """Give a memory block's pages to a zone, free and movable; a vmemmap that lies on them stays.
+
+    What a virtio-mem device has not plugged stays out of the zone's managed pages.
+    """
     mem = host.mem
     nid = int(mem.section_nid[sections[0]])
     blocks = pageblocks(sections)
@@ -47,12 +51,26 @@ def online_pages(host: Host, call: Call, block: int, sections: Blocks, word: str
     zone.present += int(blocks.size) * PAGEBLOCK_PAGES
     mem.set_type(blocks, Migrate.MOVABLE)
     new = blocks[mem.use[blocks] == Use.OFFLINE]
-    mem.assign_blocks(new, Use.BUDDY)
-    mem.put_back(new)
+    plugged = _plugged(host, block, new)
+    mem.assign_blocks(new[~plugged], Use.UNPLUGGED)
+    mem.assign_blocks(new[plugged], Use.BUDDY)
+    mem.put_back(new[plugged])
     mem.dirty[sections] = True
     memory_changed(host)
     call.emit(Event.MEMORY_BLOCK_ONLINE, block=block, node=nid, zone=zone.name)
     return zone
+
+
+def _plugged(host: Host, number: int, blocks: Blocks) -> Mask:
+    """Which pageblocks of a memory block are memory: all, but where a virtio-mem device has plugged a part of it.
+
+    Source: drivers/virtio/virtio_mem.c virtio_mem_online_page_cb() (5.14).
+    """
+    device = device_of_block(host.virtio_mem.values(), number)
+    if device is None:
+        return np.ones(blocks.size, np.bool_)
+    parts = blocks * PAGEBLOCK_PAGES % host.memory_block_pages // device.part_pages(host.memory_block_pages)
+    return np.array([bool(device.plugged[number] >> part & 1) for part in parts.tolist()], np.bool_)
 
 
 def zone_of_block(host: Host, number: int) -> Zone | None:
@@ -125,16 +143,16 @@ def shrink_span(host: Host, zone: Zone, start_pfn: int, end_pfn: int) -> None:
 # -- adding and removing ----------------------------------------------------------------------------------
 
 
-def add_memory(host: Host, call: Call, nid: int, sections: Blocks) -> None:
+def add_memory(host: Host, call: Call, nid: int, sections: Blocks, *, on_itself: bool = True) -> None:
     """Make absent sections offline memory of a node, each with a vmemmap.
 
-    The vmemmap lies on the added memory itself with memmap_on_memory, else it is taken from the node's memory.
-    Raises ENOMEM when there is none left.
+    The vmemmap lies on the added memory itself with memmap_on_memory, unless a driver wants it otherwise
+    (``on_itself``); else it is taken from the node's memory.  Raises ENOMEM when there is none left; nothing is kept.
     """
     mem = host.mem
     mem.grow(int(sections[-1]) + 1)
     per_block = host.memory_block_pages // SECTION_PAGES
-    if _supports_memmap_on_memory(host, sections.size):
+    if on_itself and _supports_memmap_on_memory(host, sections.size):
         for block in sections.reshape(-1, per_block):
             sparse.put_vmemmap_on_itself(mem, block)
     else:

@@ -34,11 +34,16 @@ def alloc_vmemmap(host: Host, call: Call, nid: int, sections: Blocks) -> None:
     """Take 2 MiB for the vmemmap of each section from the node's kernel zones, or from another node's.
 
     One 2 MiB block mapped by a PMD if there is one, else 512 single pages behind a page table.
-    Raises ENOMEM; the caller throws the half-changed host away.
+    Raises ENOMEM; what was taken before is given back.
     """
-    for section in sections.tolist():
-        if not _take_block(host, nid, section):
+    for done, section in enumerate(sections.tolist()):
+        if _take_block(host, nid, section):
+            continue
+        try:
             _take_pages(host, call, nid, section)
+        except MMError:
+            free_vmemmap(host, sections[:done])
+            raise
 
 
 def _take_block(host: Host, nid: int, section: int) -> bool:
@@ -64,6 +69,8 @@ def _take_pages(host: Host, call: Call, nid: int, section: int) -> None:
     if table.size:
         frames = alloc_pages(mem, zones, PTRS_PER_PTE, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
     if frames.size < PTRS_PER_PTE:
+        mem.assign_pages(table, Use.BUDDY)
+        mem.assign_pages(frames, Use.BUDDY)
         raise MMError("ENOMEM", f"no memory for the vmemmap of the section at page {section * SECTION_PAGES}",
                       reason=Reason.VMEMMAP_POPULATE, node=nid, pages_needed=PTRS_PER_PTE + 1,
                       pages_available=int(table.size + frames.size))  # fmt: skip

@@ -68,6 +68,75 @@ class RemovedMemory:
     page_table_pages_freed: int
 
 
+# -- virtio-mem ------------------------------------------------------------------------------------------
+
+VirtioMemAction = Literal["plug", "unplug", "offline", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioMemStep:
+    """What the driver did with one memory block.
+
+    Attributes:
+        bytes: how much of the block; 0 when none of it could be had.
+        errno: why not more of it: `EBUSY` some of it is in use, `ENOMEM` no memory for what would have to move.
+    """
+
+    block: int
+    action: VirtioMemAction
+    bytes: int
+    errno: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryTimer:
+    """The driver's timer.
+
+    Attributes:
+        due: seconds after the last run until it tries again; null when it has nothing left to try.
+        attempt: how often it has fired since the requested size was last reached.
+    """
+
+    due: int | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioMemDevice:
+    """A virtio-mem device.
+
+    Attributes:
+        node: where its memory goes.
+        start_pfn: the first page of its region.
+        max_bytes: the size of its region.
+        block_size_bytes: the device's own blocks.
+        mode: the driver works with parts of memory blocks (`sub-block`), or with whole ones (`big-block`).
+        unit_bytes: how much the driver plugs or unplugs at once.
+        requested_bytes: what the hypervisor wants the machine to have of it.
+        plugged_bytes: what the machine has of it.
+        blocks: numbers of its memory blocks.
+    """
+
+    id: str
+    node: int
+    start_pfn: int
+    max_bytes: int
+    block_size_bytes: int
+    mode: Literal["sub-block", "big-block"]
+    unit_bytes: int
+    requested_bytes: int
+    plugged_bytes: int
+    blocks: list[int]
+    retry: RetryTimer
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedDevice:
+    """A device that is gone."""
+
+    id: str
+
+
 # -- contiguous ranges -----------------------------------------------------------------------------------
 
 
@@ -130,6 +199,26 @@ class AllocatedRange(Moved):
     start_pfn: int
     end_pfn: int
     nr_pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioMemRun(Moved):
+    """What one run of the virtio-mem driver did, and what had to move for it.
+
+    Attributes:
+        steps: what it did, in order.
+        errno: why it ended before the requested size: `EBUSY`, `ENOMEM`, or `ENOSPC`: the region is full, or too much
+            of its memory waits to go online.
+        reason: the last thing that was in the way.
+    """
+
+    id: str
+    requested_bytes: int
+    plugged_bytes: int
+    steps: list[VirtioMemStep]
+    retry: RetryTimer
+    errno: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,12 @@ class Reason(StrEnum):
     )
     IN_FLIGHT = "in-flight", "A huge page is on its way out: it waits for the kernel's worker that frees it."
     MEMORY_PRESENT = "memory-present", "There is memory at that address already."
+    DEVICE_EXISTS = "device-exists", "There is a virtio-mem device of that name."
+    DEVICE_MEMORY = (
+        "device-memory",
+        "The memory belongs to a virtio-mem device: its driver alone takes it away, when less is requested.",
+    )
+    DEVICE_PLUGGED = "device-plugged", "The machine has memory of the virtio-mem device; request 0 first."
     BLOCK_ONLINE = "block-online", "The memory block is in use; it has to go offline first."
     VMEMMAP_POPULATE = (
         "vmemmap-populate",

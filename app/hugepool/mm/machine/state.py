@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hugepool.mm.machine.cgroups import ROOT_PATH, Cgroup, HugetlbCgroup, PageCharge
+from hugepool.mm.machine.devices import VirtioMem
 from hugepool.mm.machine.events import Event, Occurrence
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mappings import HugeMap, HugetlbFile, Mount
@@ -207,6 +208,7 @@ class Host:
         cgroups: by path.  hugetlb_cgroups: the hugetlb controller's state, by number.
         page_charges: who pays for huge pages in use, by first pageblock; not listed: nobody but the root.
         mapcounts: how many private mappings share a page since a fork, where more than one does.
+        virtio_mem: devices through which a hypervisor plugs memory, by name.
         deferred: queue of the deferred-free worker, oldest first; worked off newest first.
         optimize_enabled: new huge pages give their vmemmap back.
         thp: transparent huge pages were not switched off at boot: khugepaged raises min_free_kbytes.
@@ -247,6 +249,7 @@ class Host:
     deferred: list[QueuedFree] = field(default_factory=list)
     contig_ranges: dict[int, ContigRange] = field(default_factory=dict)
     cma_areas: list[CmaArea] = field(default_factory=list)
+    virtio_mem: dict[str, VirtioMem] = field(default_factory=dict)
     deferred_mode: DeferredMode = "auto"
     faults: dict[str, FaultAttr] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)
