@@ -12,7 +12,7 @@ from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.units import BLOCKS_PER_1G, KB_PER_PAGE, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 from hugepool.replay import balance
 from hugepool.replay.played import Played
-from hugepool.replay.trace import Step, Trace
+from hugepool.replay.trace import GONE, Step, Trace
 
 PROCESS_STEPS = ("start", "fork", "exit", "anon-grow", "anon-shrink", "anon-map", "kernel-grow", "kernel-shrink",
                  "kernel-map", "kernel-thin", "mempolicy")  # fmt: skip
@@ -20,11 +20,13 @@ TOUCHING_STEPS = ("huge-touch", "huge-write", "huge-read")
 MAPPING_STEPS = (*TOUCHING_STEPS, "huge-map", "huge-unmap", "huge-file-allocate", "unlink", "huge-file", "huge-madvise",
                  "hugetlbfs-mount", "umount", "cgroup", "cgroup-write", "cgroup-move")  # fmt: skip
 PROCESS_SLACK = 64  # page tables and slab of a process
+HOTPLUG_SLACK = 12  # kernel objects of memory blocks: freed late, and held back on lists of their own
 TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
 EXHAUSTION = 0.01
 SIZE = "2048kB"
 SMALL_SPLIT = 4  # huge pages
 SWITCH = "/hugetlb_optimize_vmemmap"
+BLOCK_DIR = "/sys/devices/system/memory/memory"
 RANGE_FILE = "/alloc"  # of a CMA area in debugfs
 BOOST_SLACK = 2  # of each mark, from rounding
 POOL_WORDS = (
@@ -58,6 +60,7 @@ class Comparator:
     ``working``: huge pages that the deferred-free worker had to do when a snapshot last disagreed with the model.
     ``freed``: pages that a worker or the end of a process frees, maybe after the snapshot.
     ``freeing``: huge pages made now give their vmemmap back.
+    ``unsettled``: pages that may still come or go since memory was plugged in or out; ``hotplug``: it was, just now.
     ``late``: pages of them that the last snapshot had not seen yet, give or take ``late_slack``.
     """
 
@@ -75,6 +78,8 @@ class Comparator:
     processes: int = 0
     threshold: int = 0
     freeing: bool = False
+    unsettled: int = 0
+    hotplug: bool = False
 
     def __post_init__(self) -> None:
         """Read from the recording how far its counters may lag."""
@@ -84,6 +89,7 @@ class Comparator:
     def skip(self, step: Step, played: Played) -> None:
         """A step without a snapshot: remember what it may have moved."""
         self._free_later(step, played)
+        self.hotplug = self.hotplug or _is_hotplug(step)
         if step.do in PROCESS_STEPS or step.do in MAPPING_STEPS:
             self.processes += 1
 
@@ -115,7 +121,8 @@ class Comparator:
         placed = self._memory(step, kernel, model)
         self._zones(step, kernel, model, placed)
         for block, state in kernel["memory_blocks"].items():
-            self._add(step, f"memory{block}", state, model["memory_blocks"].get(block), 0)
+            recorded = None if state == GONE else state
+            self._add(step, f"memory{block}", recorded, model["memory_blocks"].get(block), 0)
         self._reported(step, kernel, model)
         self.model, self.kernel = model, kernel
         self.processes = self.freed = 0
@@ -207,6 +214,7 @@ class Comparator:
         slack += balance.in_the_reader_s_hand(self.kernel, kernel)
         slack += self._unseen_slab(step, modelled - recorded) + self._owed(modelled - recorded, slack)
         slack = max(slack, self._between(kernel, recorded, modelled))
+        slack += self._settles(step, kernel, abs(modelled - recorded) - slack)
         self._add(step, "free_plus_pcp_pages change", recorded, modelled, slack)
         total = (kernel["meminfo_kb"]["MemTotal"] - self.kernel["meminfo_kb"]["MemTotal"]) // KB_PER_PAGE
         got = (model["meminfo_kb"]["MemTotal"] - self.model["meminfo_kb"]["MemTotal"]) // KB_PER_PAGE
@@ -233,6 +241,16 @@ class Comparator:
         if self.late <= self.late_slack:
             self.late = self.late_slack = 0
         return owed
+
+    def _settles(self, step: Step, kernel: dict[str, Any], missing: int) -> int:
+        """A gap that memory plugged in or out explains: 12 pages each time, found now or later, but found once."""
+        if self.hotplug or _is_hotplug(step) or kernel["memory_blocks"] != self.kernel["memory_blocks"]:
+            self.unsettled = HOTPLUG_SLACK
+        self.hotplug = False
+        if not 0 < missing <= self.unsettled:
+            return 0
+        self.unsettled -= missing
+        return missing
 
     def _unseen_slab(self, step: Step, gap: int) -> int:
         """Slab is counted with a delay: the page that is missing now may be the one it shows at the next snapshot."""
@@ -346,6 +364,12 @@ def _paths(step: Step) -> list[str]:
     """Files that a step writes."""
     written = step.op["writes"] if step.do == "writes" else [step.op]
     return [str(one.get("path", "")) for one in written]
+
+
+def _is_hotplug(step: Step) -> bool:
+    """Whether a step plugs memory in or out, switches a block, or drains all lists with watermarks raised."""
+    states = any(path.startswith(BLOCK_DIR) for path in _paths(step))
+    return step.do in ("virtio-mem", "squeeze") or "outside" in step.op or states
 
 
 def _boost(kernel: dict[str, Any], model: dict[str, Any]) -> int:

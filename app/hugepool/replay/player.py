@@ -19,7 +19,7 @@ from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
-from hugepool.replay import group_steps
+from hugepool.replay import group_steps, virtio
 from hugepool.replay.played import NotModelledError, Played
 from hugepool.replay.trace import Step, Trace
 
@@ -47,6 +47,7 @@ class Player:
     ``refused``: mappings that were refused.  ``recorded_pids``: the model's process for a recorded pid.
     ``began_on``: the node of each process, by the step that started it.  ``dead``: processes that were killed.
     ``inputs``: what was taken from the recording, and how often; none of it is an answer.
+    ``dimms``: memory blocks of each DIMM that was plugged.  ``driver_runs``: what a virtio-mem driver does before the snapshot of a step.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
 
@@ -66,6 +67,8 @@ class Player:
     began_on: dict[int, int] = field(default_factory=dict)
     dead: set[int] = field(default_factory=set)
     inputs: Counter[str] = field(default_factory=Counter)
+    dimms: dict[int, list[int]] = field(default_factory=dict)
+    driver_runs: dict[int, c.RequestVirtioMem] = field(default_factory=dict)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
 
     def play(self, step: Step) -> Played:
@@ -74,6 +77,7 @@ class Player:
         if handler is None:
             raise NotModelledError(step.do)
         self.now_ns += STEP_NS
+        virtio.run_driver(self, step)
         if step.errno == KILLED:
             return self._killed(step)
         try:
@@ -415,5 +419,6 @@ _HANDLERS: dict[str, Handler] = {
     "huge-unmap": Player.huge_unmap,
     "huge-file-allocate": Player.huge_file,
     "unlink": Player.unlink,
+    "virtio-mem": virtio.virtio_mem,
     **group_steps.HANDLERS,
 }

@@ -81,7 +81,7 @@ def replay_trace(trace: Trace) -> Report:
             continue
         if step.do in ("wait", "observe"):
             try:
-                plug(host, comparator.kernel, step.after)
+                plug(player, step, comparator.kernel)
             except MMError as refused:
                 report.not_modelled[f"memory plugged or unplugged from outside: {refused.errno}"] += 1
         comparator.compare(step, played, counters(host))

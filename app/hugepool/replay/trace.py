@@ -10,6 +10,7 @@ from typing import Any
 from hugepool.mm.machine.errors import BadInput
 
 MAX_TRACE_BYTES = 256 << 20
+GONE = "!errno=19"  # the state of a memory block that went away while it was read
 
 
 @dataclass(slots=True)
@@ -31,12 +32,14 @@ class Step:
 
 @dataclass(slots=True)
 class Trace:
-    """A recording.  ``files`` is None when the guest did not come up."""
+    """A recording.  ``files`` is None when the guest did not come up; ``memory``, ``machine``: options of QEMU."""
 
     name: str
     kernel: str
     cmdline: str
     vmemmap_freeing: bool
+    memory: str
+    machine: list[str]
     cpus: int
     files: dict[str, str] | None
     boot: dict[str, Any] | None
@@ -61,6 +64,11 @@ def load(path: Path) -> Trace:
     return _trace(data)
 
 
+def memory_blocks(counters: dict[str, Any]) -> dict[str, str]:
+    """The memory blocks of a snapshot and their states, without those that are gone."""
+    return {block: state for block, state in counters.get("memory_blocks", {}).items() if state != GONE}
+
+
 def _trace(data: dict[str, Any]) -> Trace:
     boot = data.get("boot") or {}
     steps = [
@@ -73,6 +81,8 @@ def _trace(data: dict[str, Any]) -> Trace:
         data["kernel"],
         data["cmdline"],
         bool(data["vmemmap_freeing"]),
+        str(data.get("memory", "")),
+        [str(word) for word in data.get("machine", [])],
         cpus,
         boot.get("files"),
         boot.get("counters"),

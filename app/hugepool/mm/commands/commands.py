@@ -17,6 +17,7 @@ from hugepool.mm.machine.memory_outcomes import (
     AllocatedRange,
     BlockChange,
     ContigRange,
+    EjectedMemory,
     FreedPages,
     Poisoned,
     RemovedDevice,
@@ -447,6 +448,15 @@ class RemoveMemory(Command[RemovedMemory]):
     """Unplug an offline memory block."""
 
     block: int
+
+
+@dataclass(frozen=True, slots=True)
+class EjectMemory(Command[EjectedMemory]):
+    """Ask a memory device (a DIMM) to leave: ``blocks`` memory blocks from ``block`` on."""
+
+    block: int
+    blocks: int
+    comm: str = "kworker/u2:0"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ mm/memory_hotplug.c add_memory_resource(), try_remove_memory() (5.14).
 
 import numpy as np
 
-from hugepool.mm.commands.commands import AddMemory, RemoveMemory, SetAutoOnline, SetBlockState
+from hugepool.mm.commands.commands import AddMemory, EjectMemory, RemoveMemory, SetAutoOnline, SetBlockState
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import memory_hotplug, memory_offline
 from hugepool.mm.kernel.memory_offline import OfflineProgress
 from hugepool.mm.machine.devices import device_at, device_of_block
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.memory_outcomes import AddedMemory, BlockChange, RemovedMemory
+from hugepool.mm.machine.memory_outcomes import AddedMemory, BlockChange, EjectedMemory, RemovedMemory
 from hugepool.mm.machine.mmzone import Blocks, SectionState, Zone
 from hugepool.mm.machine.outcomes import AutoOnline, vmemmap_of
 from hugepool.mm.machine.reasons import Reason
@@ -189,13 +189,73 @@ def remove_memory(host: Host, call: Call, cmd: RemoveMemory) -> RemovedMemory:
         MMError: ENOENT no such block; EBUSY it is online, or a virtio-mem device has it.
     """
     sections = block_sections(host, cmd.block)
-    device = device_of_block(host.virtio_mem.values(), cmd.block)
-    if device is not None:
-        raise MMError("EBUSY", f"memory block {cmd.block} belongs to the virtio-mem device {device.name!r}",
-                      reason=Reason.DEVICE_MEMORY, block=cmd.block)  # fmt: skip
+    refuse_of_device(host, cmd.block)
     if is_online(host, sections):
         raise MMError("EBUSY", f"memory block {cmd.block} is online: take it offline first",
                       reason=Reason.BLOCK_ONLINE, block=cmd.block)  # fmt: skip
-    freed = memory_hotplug.remove_memory(host, sections)
-    call.emit(Event.MEMORY_REMOVED, block=cmd.block, vmemmap_pages=freed.pages, lost_pages=freed.lost)
-    return RemovedMemory(cmd.block, freed.pages, freed.lost, freed.tables)
+    return _remove(host, call, cmd.block)
+
+
+def _remove(host: Host, call: Call, block: int) -> RemovedMemory:
+    freed = memory_hotplug.remove_memory(host, block_sections(host, block))
+    call.emit(Event.MEMORY_REMOVED, block=block, vmemmap_pages=freed.pages, lost_pages=freed.lost)
+    return RemovedMemory(block, freed.pages, freed.lost, freed.tables)
+
+
+def refuse_of_device(host: Host, block: int) -> None:
+    """Raise EBUSY for a memory block of a virtio-mem device: its driver alone takes it away."""
+    device = device_of_block(host.virtio_mem.values(), block)
+    if device is not None:
+        raise MMError("EBUSY", f"memory block {block} belongs to the virtio-mem device {device.name!r}",
+                      reason=Reason.DEVICE_MEMORY, block=block)  # fmt: skip
+
+
+# -- a device that is asked to leave ---------------------------------------------------------------------
+
+
+@handles(EjectMemory)
+def eject_memory(host: Host, call: Call, cmd: EjectMemory) -> EjectedMemory:
+    """Take every block of a device offline and remove them; if one refuses twice, the others come back online.
+
+    They come back as ``online`` puts them, whichever zone they were in; blocks that were offline before stay so.
+
+    Raises:
+        MMError: ENOENT no such blocks; EINVAL no block at all; EBUSY a block refuses, with ``result``, or a virtio-mem
+            device has it.
+    Source: drivers/acpi/scan.c acpi_scan_try_to_offline(), acpi_bus_offline(), acpi_bus_online() (5.14).
+    """
+    if cmd.blocks < 1:
+        raise BadInput("must be at least 1", where="blocks")
+    blocks = list(range(cmd.block, cmd.block + cmd.blocks))
+    for block in blocks:
+        block_sections(host, block)
+        refuse_of_device(host, block)
+    before = [block for block in blocks if is_online(host, block_sections(host, block))]
+    failures = _offline_all(host, call, before)
+    failures = _offline_all(host, call, list(failures), stop=True)
+    refused = {block: failure.errno for block, failure in failures.items()}
+    if not refused:
+        for block in blocks:
+            _remove(host, call, block)
+        return EjectedMemory(blocks, gone=True, refused={}, vmemmap=vmemmap_of(call))
+    for block in before:
+        sections = block_sections(host, block)
+        if not is_online(host, sections):
+            memory_hotplug.online_pages(host, call, block, sections, "online")
+    first, failure = next(iter(failures.items()))
+    raise MMError("EBUSY", f"memory block {first} did not go offline: {failure.detail}", reason=failure.reason,
+                  result=EjectedMemory(blocks, gone=False, refused=refused, vmemmap=vmemmap_of(call)),
+                  **failure.facts)  # fmt: skip
+
+
+def _offline_all(host: Host, call: Call, blocks: list[int], *, stop: bool = False) -> dict[int, MMError]:
+    """Take blocks offline one after the other; those that refuse.  ``stop``: at the first of them."""
+    failures: dict[int, MMError] = {}
+    for block in blocks:
+        try:
+            memory_offline.offline_pages(host, call, block, block_sections(host, block))
+        except MMError as refused:
+            failures[block] = refused
+            if stop:
+                break
+    return failures

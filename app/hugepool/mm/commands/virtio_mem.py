@@ -14,13 +14,13 @@ from hugepool.mm.commands.commands import (
     UnplugMemory,
 )
 from hugepool.mm.commands.contig_ranges import progress_of
-from hugepool.mm.commands.memory_block import block_sections, is_online, region_for
+from hugepool.mm.commands.memory_block import block_sections, is_online, refuse_of_device, region_for
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import virtio_mem as driver
 from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.page_isolation import pages_of_use
 from hugepool.mm.kernel.virtio_parts import Kind, Run, fake_offline, kind_of
-from hugepool.mm.machine.devices import VirtioMem, device_of_block
+from hugepool.mm.machine.devices import VirtioMem
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.memory_outcomes import (
@@ -215,10 +215,7 @@ def _sub_blocks(host: Host, cmd: UnplugMemory) -> list[int]:
     """First pages of the plugged sub-blocks of a block, the last one first."""
     sections = block_sections(host, cmd.block)
     size = host.profile.isolation_pages
-    device = device_of_block(host.virtio_mem.values(), cmd.block)
-    if device is not None:
-        raise MMError("EBUSY", f"memory block {cmd.block} belongs to the virtio-mem device {device.name!r}",
-                      reason=Reason.DEVICE_MEMORY, block=cmd.block)  # fmt: skip
+    refuse_of_device(host, cmd.block)
     if not is_online(host, sections):
         raise BadInput(f"memory block {cmd.block} is offline", where="block")
     if cmd.pages <= 0 or cmd.pages % size:

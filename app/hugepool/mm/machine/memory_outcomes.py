@@ -68,6 +68,21 @@ class RemovedMemory:
     page_table_pages_freed: int
 
 
+@dataclass(frozen=True, slots=True)
+class EjectedMemory:
+    """What became of memory that was asked to leave.
+
+    Attributes:
+        gone: it left; else all that went offline for it is online again.
+        refused: the memory blocks that stayed online, with the errno.
+    """
+
+    blocks: list[int]
+    gone: bool
+    refused: dict[int, str]
+    vmemmap: VmemmapDelta
+
+
 # -- virtio-mem ------------------------------------------------------------------------------------------
 
 VirtioMemAction = Literal["plug", "unplug", "offline", "remove"]
