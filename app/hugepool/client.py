@@ -352,6 +352,19 @@ class Client:
         path = f"hosts/{_part(host)}/memory-blocks/{block}/state"
         return cast("documents.BlockChange", self.change("PUT", path, {"state": state}, **terms))
 
+    def add_virtio_mem(self, host: str, device: Json, **terms: Unpack[Terms]) -> "documents.VirtioMemRun":
+        """Add a device: ``{"id": "vm0", "node": 0, "max": "1G", "requested": "1G"}``."""
+        return cast(
+            "documents.VirtioMemRun", self.change("POST", f"hosts/{_part(host)}/virtio-mem", device, **terms)
+        )
+
+    def request_virtio_mem(
+        self, host: str, device: str, requested: int | str, **terms: Unpack[Terms]
+    ) -> "documents.VirtioMemRun":
+        """Ask the driver of a device to come to another size."""
+        path = f"hosts/{_part(host)}/virtio-mem/{_part(device)}"
+        return cast("documents.VirtioMemRun", self.change("PUT", path, {"requested": requested}, **terms))
+
     def alloc_contig(self, host: str, wanted: Json, **terms: Unpack[Terms]) -> "documents.AllocatedRange":
         """Take a range: ``{"start_pfn": a, "end_pfn": b}`` or ``{"nr_pages": n, "node": 0}``."""
         return cast(

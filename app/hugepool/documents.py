@@ -650,7 +650,7 @@ class NodePool(TypedDict):
     node: int
     nr_hugepages: int
 
-Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
+Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "device-exists", "device-memory", "device-plugged", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
 
 
 class OneMore(TypedDict):
@@ -1344,6 +1344,7 @@ class MemoryBlock(TypedDict):
         removable: Always true, as in every kernel since 5.5.
         start_pfn: Its first page.
         hugepages: By size, those that lie in it wholly or in part.
+        device: The virtio-mem device that plugged it; null: none.
     """
 
     block: int
@@ -1357,6 +1358,7 @@ class MemoryBlock(TypedDict):
     nr_pages: int
     free_pages: int
     hugepages: dict[str, int]
+    device: str | None
 
 
 class MemoryBlockPage(TypedDict):
@@ -1799,6 +1801,20 @@ class Unplugged(TypedDict):
     injected_fault: bool
 
 
+class EjectedMemory(TypedDict):
+    """What became of memory that was asked to leave.
+
+    Attributes:
+        gone: It left; else all that went offline for it is online again.
+        refused: The memory blocks that stayed online, with the errno.
+    """
+
+    blocks: list[int]
+    gone: bool
+    refused: dict[str, str]
+    vmemmap: VmemmapDelta
+
+
 class Moved(TypedDict):
     """What had to move for a range; kept also when the range is refused.
 
@@ -1924,7 +1940,7 @@ class Problem(TypedDict):
     summary: NotRequired[str | None]
     remedies: NotRequired[list[Remedy] | None]
     errors: NotRequired[list[FieldError] | None]
-    result: NotRequired[Resize | Demotion | BlockChange | Unplugged | Moved | Poisoned | StartedTask | Touched | ChangedFile | Kept | None]
+    result: NotRequired[Resize | Demotion | BlockChange | Unplugged | EjectedMemory | Moved | Poisoned | StartedTask | Touched | ChangedFile | Kept | None]
 
 
 class DatabaseHealth(TypedDict):
@@ -1996,6 +2012,12 @@ class RemovedCgroup(TypedDict):
     """A cgroup that is gone."""
 
     path: str
+
+
+class RemovedDevice(TypedDict):
+    """A device that is gone."""
+
+    id: str
 
 
 class RemovedMemory(TypedDict):
@@ -2165,6 +2187,102 @@ class Version(TypedDict):
     name: str
     version: str
     kernels: list[str]
+
+
+class RetryTimer(TypedDict):
+    """The driver's timer.
+
+    Attributes:
+        due: Seconds after the last run until it tries again; null when it has nothing left to try.
+        attempt: How often it has fired since the requested size was last reached.
+    """
+
+    due: int | None
+    attempt: int
+
+
+class VirtioMemDevice(TypedDict):
+    """A virtio-mem device.
+
+    Attributes:
+        node: Where its memory goes.
+        start_pfn: The first page of its region.
+        max_bytes: The size of its region.
+        block_size_bytes: The device's own blocks.
+        mode: The driver works with parts of memory blocks (`sub-block`), or with whole ones (`big-block`).
+        unit_bytes: How much the driver plugs or unplugs at once.
+        requested_bytes: What the hypervisor wants the machine to have of it.
+        plugged_bytes: What the machine has of it.
+        blocks: Numbers of its memory blocks.
+    """
+
+    id: str
+    node: int
+    start_pfn: int
+    max_bytes: int
+    block_size_bytes: int
+    mode: Literal["sub-block", "big-block"]
+    unit_bytes: int
+    requested_bytes: int
+    plugged_bytes: int
+    blocks: list[int]
+    retry: RetryTimer
+
+
+class VirtioMemList(TypedDict):
+    """All virtio-mem devices of a host, by name."""
+
+    items: list[VirtioMemDevice]
+
+
+class VirtioMemStep(TypedDict):
+    """What the driver did with one memory block.
+
+    Attributes:
+        bytes: How much of the block; 0 when none of it could be had.
+        errno: Why not more of it: `EBUSY` some of it is in use, `ENOMEM` no memory for what would have to
+            move.
+    """
+
+    block: int
+    action: Literal["plug", "unplug", "offline", "remove"]
+    bytes: int
+    errno: str | None
+
+
+class VirtioMemRun(TypedDict):
+    """What one run of the virtio-mem driver did, and what had to move for it.
+
+    Attributes:
+        migrated_pages: Single pages that moved.
+        migrated_hugepages: Huge pages in use that moved.
+        replaced_hugepages: Free huge pages that others took the place of.
+        refused_hugepages: Free huge pages whose vmemmap could not be restored: each has made the pool grow
+            by one.
+        before: The pool of 2 MiB pages before it.
+        after: The pool of 2 MiB pages after it.
+        steps: What it did, in order.
+        errno: Why it ended before the requested size: `EBUSY`, `ENOMEM`, or `ENOSPC`: the region is full,
+            or too much of its memory waits to go online.
+        reason: The last thing that was in the way.
+        injected_fault: An armed fault point refused a request of it.
+    """
+
+    migrated_pages: int
+    migrated_hugepages: int
+    replaced_hugepages: int
+    refused_hugepages: int
+    before: Counters
+    after: Counters
+    vmemmap: VmemmapDelta
+    id: str
+    requested_bytes: int
+    plugged_bytes: int
+    steps: list[VirtioMemStep]
+    retry: RetryTimer
+    errno: str | None
+    reason: str | None
+    injected_fault: bool
 
 
 class SectionRow(TypedDict):

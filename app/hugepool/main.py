@@ -35,6 +35,7 @@ from hugepool.api import (
     problem_pages,
     tasks,
     ui,
+    virtio_mem,
     vmemmap,
     what_if,
 )
@@ -65,6 +66,7 @@ ROUTERS = (  # an address is looked for in this order: what is asked most comes 
     feed,
     memory_blocks,
     contig_ranges,
+    virtio_mem,
     tasks,
     cgroups,
     hugetlbfs,

@@ -17,6 +17,7 @@ from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.views.block_view import block as block_view
 from hugepool.mm.views.blockers import blockers
 from hugepool.mm.views.pool_view import vmemmap_totals
+from hugepool.mm.views.vmstat import block_states
 from tests.mm.hosts import (
     GIB,
     KERNELS,
@@ -367,3 +368,63 @@ def test_a_zone_shrinks_only_at_the_end_that_went() -> None:
     do(other, c.SetBlockState(first, "offline"))
     assert (movable.start_pfn, movable.end_pfn) == ((first + 1) * 32768, end)
     assert last > first
+
+
+# -- a DIMM that is asked to leave -------------------------------------------------------------------------
+
+
+def with_dimm(kernel: str) -> Host:
+    """2 GiB and a DIMM of four blocks: one in Normal, one offline, two in Movable."""
+    host = machine(2 * GIB, kernel=kernel, cmdline=f"{ON} memhp_default_state=offline")
+    do(host, c.AddMemory(0, 4 * 32768))
+    for block, word in ((32, "online_kernel"), (34, "online_movable"), (35, "online_movable")):
+        do(host, c.SetBlockState(block, word))
+    return host
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_dimm_that_is_asked_to_leave_goes_with_all_its_blocks(kernel: str) -> None:
+    host = with_dimm(kernel)
+    resize(host, 150)
+    answer = do(host, c.EjectMemory(32, 4))
+    assert (answer["gone"], answer["refused"], answer["blocks"]) == (True, {}, [32, 33, 34, 35])
+    assert row(host)[0] < 150  # free huge pages of it are dissolved
+    with pytest.raises(MMError, match="no memory block 34"):
+        apply(host, c.SetBlockState(34, "online"))
+    assert_laws(host)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_one_block_that_refuses_brings_the_others_back_online_in_normal(kernel: str) -> None:
+    # As recorded on 6.1 and 6.12: those that were offline before stay so.
+    host = with_dimm(kernel)
+    pid = do(host, c.StartTask("process"))["pid"]
+    do(host, c.GrowTask(pid, "kernel", 20_000, node=0))
+    total = total_pages(host)
+    refused = apply(host, c.EjectMemory(32, 4))
+    assert refused.error is not None
+    assert (refused.error.errno, refused.error.reason) == ("EBUSY", "unmovable-page")
+    assert (refused.result.gone, refused.result.refused) == (False, {32: "EBUSY"})
+    assert [block_states(host)[str(block)] for block in range(32, 36)] == [
+        "online",
+        "offline",
+        "online",
+        "online",
+    ]
+    normal, movable = host.nodes[0].zones[2:4]
+    assert (normal.present, movable.present, total_pages(host)) == (3 * 32768, 0, total)
+    assert_laws(host)
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "errno"), [(32, 0, "EINVAL"), (32, 5, "ENOENT"), (99, 1, "ENOENT")]
+)
+def test_a_dimm_that_is_not_there_cannot_leave_and_nothing_changes(
+    first: int, count: int, errno: str
+) -> None:
+    host = with_dimm("5.14")
+    before = digest(host)
+    with pytest.raises(MMError) as refused:
+        apply(host, c.EjectMemory(first, count))
+    assert refused.value.errno == errno
+    assert digest(host) == before

@@ -238,6 +238,22 @@ class RandomCommands(RuleBasedStateMachine):
     def unplug(self, block: int, mib: int) -> None:
         self.apply(c.UnplugMemory(block, mib * 256))
 
+    @rule(block_pages=st.sampled_from([512, 4096, 32768, 65536]), parts=st.integers(0, 130))
+    def device(self, block_pages: int, parts: int) -> None:
+        if self.host.mem.nr_sections < 44 or self.host.virtio_mem:
+            self.apply(c.AddVirtioMem("vm0", 0, 65536, block_pages, min(65536, parts * block_pages)))
+
+    @precondition(lambda self: self.host.virtio_mem)
+    @rule(parts=st.sampled_from([0, 0, 1, 63, 64, 100, 128]))
+    def request(self, parts: int) -> None:
+        self.apply(c.RequestVirtioMem("vm0", parts * 512))
+        self.apply(c.RetryVirtioMem("vm0"))
+        self.apply(c.RemoveVirtioMem("vm0"))
+
+    @rule(block=st.integers(32, 44), blocks=st.integers(1, 2))
+    def eject(self, block: int, blocks: int) -> None:
+        self.apply(c.EjectMemory(block, blocks))
+
     @rule(pfn=st.integers(0, 200_000), mode=st.sampled_from(["hard", "soft"]))
     def poison(self, pfn: int, mode: str) -> None:
         self.apply(c.PoisonPage(pfn, mode))

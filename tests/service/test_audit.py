@@ -37,6 +37,10 @@ FIELDS: list[tuple[Table, str]] = [
     (t.deferred_frees, "page_order"),
     (t.contig_ranges, "end_pfn"),
     (t.cma_areas, "base_pfn"),
+    *((t.virtio_mem, name) for name in rows.VIRTIO_MEM_FIELDS),
+    (t.virtio_mem, "node"),
+    (t.virtio_mem_blocks, "plugged"),
+    (t.virtio_mem_blocks, "name"),
 ]
 NOW: list[c.Command[Any]] = [
     c.SetMaxHugePages(9, 40),
@@ -48,6 +52,7 @@ NOW: list[c.Command[Any]] = [
     c.CreateTask("hugetlb", count=2, touch=1, cgroup="pods/a"),
     c.SetFault("hugepage-alloc", probability=0),
     c.AllocContigPages(512),
+    c.AddVirtioMem("vm0", 1, 65536, 512, 512),
     c.SetMaxHugePages(9, 0),
     c.ExitTask(1000),
 ]

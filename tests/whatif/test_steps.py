@@ -20,6 +20,8 @@ FAIL: Json = {"fault": {"point": "vmemmap-restore"}}
 BLOCK = 6
 VM: list[Json] = [{"resize": {"count": 4}}, {"task": {"kind": "hugetlb", "count": 4}, "label": "vm"}]
 # word -> (steps before, the step, what must be in its result)
+DEVICE = {"virtio_mem": {"id": "vm0", "node": 0, "max": "512M", "requested": "256M"}}
+NO_DEVICE_MEMORY = {"virtio_mem": {"id": "vm0", "node": 0, "max": "512M", "requested": 0}}
 EVERY: dict[str, tuple[list[Json], Json, Json]] = {
     "write": ([], {"write": POOL, "data": "8\n"}, {"bytes": 2, "allocated": 8}),
     "read": ([{"resize": {"count": 3}}], {"read": POOL}, {"content": "3\n"}),
@@ -58,6 +60,19 @@ EVERY: dict[str, tuple[list[Json], Json, Json]] = {
     "add_memory": ([], {"add_memory": {"node": 0, "memory": "128M"}}, {"nr_pages": 32768}),
     "remove_memory": ([{"offline": BLOCK}], {"remove_memory": BLOCK}, {"block": BLOCK}),
     "unplug": ([], {"unplug": {"block": BLOCK, "memory": "4M"}}, {"unplugged_pages": 1024}),
+    "eject_memory": (
+        [{"add_memory": {"node": 0, "memory": "256M"}}],
+        {"eject_memory": {"block": 32, "blocks": 2}},
+        {"blocks": [32, 33], "gone": True},
+    ),
+    "virtio_mem": ([], DEVICE, {"plugged_bytes": 256 << 20, "errno": None}),
+    "request_virtio_mem": (
+        [DEVICE],
+        {"request_virtio_mem": {"id": "vm0", "requested": "64M"}},
+        {"plugged_bytes": 64 << 20},
+    ),
+    "retry_virtio_mem": ([DEVICE], {"retry_virtio_mem": "vm0"}, {"steps": []}),
+    "remove_virtio_mem": ([NO_DEVICE_MEMORY], {"remove_virtio_mem": "vm0"}, {"id": "vm0"}),
     "poison": (
         [{"resize": {"count": 4}}],
         {"poison": {"pfn": 200000, "mode": "hard"}},

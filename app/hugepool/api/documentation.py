@@ -26,6 +26,7 @@ TAGS = [
     {"name": "fleet", "description": "Many hosts in one request: making them, and plans over all of them."},
     {"name": "huge pages", "description": "Pools by size, and resizing them."},
     {"name": "memory blocks", "description": "Memory as hotplug sees it."},
+    {"name": "virtio-mem", "description": "Devices through which a hypervisor plugs memory in parts."},
     {"name": "contiguous ranges", "description": "alloc_contig_range, and the search for a range."},
     {"name": "tasks", "description": "Who uses the memory."},
     {

@@ -52,6 +52,13 @@ BLOCK_STATE: Any = _body(
 )
 ADD_MEMORY: Any = _body(dimm=("Plug 1 GiB into node 0", {"node": 0, "memory": "1G"}))
 UNPLUG: Any = _body(part=("Take 64 MiB out", {"memory": "64M"}))
+VIRTIO_MEM: Any = _body(
+    device=(
+        "Up to 1 GiB for node 0, all of it at once",
+        {"id": "vm0", "node": 0, "max": "1G", "block_size": "2M", "requested": "1G"},
+    )
+)
+VIRTIO_MEM_REQUEST: Any = _body(less=("Leave it 512 MiB", {"requested": "512M"}))
 POISON: Any = _body(
     hard=("The page turned bad", {"mode": "hard"}),
     soft=("Take it out before it does", {"mode": "soft"}),

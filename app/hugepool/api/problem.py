@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hugepool.mm.machine.errors import Remedy
 from hugepool.mm.machine.group_outcomes import ChangedFile
-from hugepool.mm.machine.memory_outcomes import BlockChange, Moved, Poisoned, Unplugged
+from hugepool.mm.machine.memory_outcomes import BlockChange, EjectedMemory, Moved, Poisoned, Unplugged
 from hugepool.mm.machine.outcomes import Kept
 from hugepool.mm.machine.pool_outcomes import Demotion, Resize
 from hugepool.mm.machine.task_outcomes import StartedTask, Touched
@@ -15,6 +15,7 @@ Result = (
     | Demotion
     | BlockChange
     | Unplugged
+    | EjectedMemory
     | Moved
     | Poisoned
     | StartedTask

@@ -47,7 +47,8 @@ class Player:
     ``refused``: mappings that were refused.  ``recorded_pids``: the model's process for a recorded pid.
     ``began_on``: the node of each process, by the step that started it.  ``dead``: processes that were killed.
     ``inputs``: what was taken from the recording, and how often; none of it is an answer.
-    ``dimms``: memory blocks of each DIMM that was plugged.  ``driver_runs``: what a virtio-mem driver does before the snapshot of a step.
+    ``dimms``: memory blocks of each DIMM that was plugged.
+    ``driver_runs``: what a virtio-mem driver does before the snapshot of a step.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
 

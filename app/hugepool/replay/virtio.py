@@ -100,7 +100,7 @@ def _targets(player: "Player", index: int, requested: int) -> dict[int, int]:
 
 
 def _came_to_rest(seen: list[tuple[int, int]], at: int) -> bool:
-    """Whether the driver had done what it could by a snapshot: the next one shows the same, or nothing says it had not."""
+    """Whether the driver had done what it could by a snapshot: the next one agrees, or nothing says it had not."""
     pages = seen[at][1]
     if at + 1 < len(seen):
         return pages == seen[at + 1][1]

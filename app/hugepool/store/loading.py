@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, Table, select
 
 from hugepool.mm.machine.cgroups import Cgroup
+from hugepool.mm.machine.devices import VirtioMem
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Node, Zone
 from hugepool.mm.machine.profile import profile_of
@@ -25,6 +26,7 @@ from hugepool.store.rows import (
     HOST_COLUMNS,
     HSTATE_FIELDS,
     TASK_FIELDS,
+    VIRTIO_MEM_FIELDS,
     ZONE_FIELDS,
 )
 from hugepool.store.sections import COLUMNS, decode
@@ -61,6 +63,7 @@ def load(connection: Connection, head: Row[Any], found: Sequence[Row[Any]]) -> H
         CmaArea(row.name, row.base_pfn, row.nr_pages)
         for row in _rows(connection, t.cma_areas, host_id, "base_pfn")
     ]
+    host.virtio_mem = _virtio_mem(connection, host_id)
     host.deferred = [
         QueuedFree(row.pfn // PAGEBLOCK_PAGES, row.page_order, row.stamp)
         for row in _rows(connection, t.deferred_frees, host_id, "stamp")
@@ -122,6 +125,16 @@ def _tasks(connection: Connection, host_id: int) -> dict[int, Task]:
         runs = [(first, count) for first, count in unpack(row.runs).tolist()]
         tasks[row.pid] = Task(row.pid, runs=runs, **_pick(row, TASK_FIELDS))
     return tasks
+
+
+def _virtio_mem(connection: Connection, host_id: int) -> dict[str, VirtioMem]:
+    devices = {
+        row.name: VirtioMem(row.name, row.node, **_pick(row, VIRTIO_MEM_FIELDS))
+        for row in _rows(connection, t.virtio_mem, host_id, "name")
+    }
+    for row in _rows(connection, t.virtio_mem_blocks, host_id, "block"):
+        devices[row.name].plugged[row.block] = int(row.plugged, 16)
+    return devices
 
 
 def _load_huge(connection: Connection, host_id: int, host: Host) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
 
+from hugepool.mm.machine.devices import VirtioMem
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import Zone
 from hugepool.mm.machine.state import Host, HState, Task
@@ -47,6 +48,7 @@ _ELSEWHERE = frozenset(
         "counters",
         "contig_ranges",
         "cma_areas",
+        "virtio_mem",
     )
 )
 HOST_FIELDS = tuple(f.name for f in fields(Host) if f.name not in _ELSEWHERE)
@@ -56,6 +58,7 @@ ZONE_FIELDS = _shared(Zone, t.zones)
 HSTATE_FIELDS = _shared(HState, t.hstates)
 TASK_FIELDS = tuple(name for name in _shared(Task, t.tasks) if name not in ("pid", "runs"))
 FAULT_FIELDS = _shared(FaultAttr, t.faults)
+VIRTIO_MEM_FIELDS = tuple(name for name in _shared(VirtioMem, t.virtio_mem) if name != "name")
 
 
 def _pick(thing: Any, names: Iterable[str]) -> Row:
@@ -119,6 +122,17 @@ def _cma_areas(host: Host) -> Iterator[tuple[Key, Row]]:
         yield (area.name,), {"base_pfn": area.base_pfn, "nr_pages": area.nr_pages}
 
 
+def _virtio_mem(host: Host) -> Iterator[tuple[Key, Row]]:
+    for device in host.virtio_mem.values():
+        yield (device.name,), {"node": device.nid, **_pick(device, VIRTIO_MEM_FIELDS)}
+
+
+def _virtio_mem_blocks(host: Host) -> Iterator[tuple[Key, Row]]:
+    for device in host.virtio_mem.values():
+        for block, mask in device.plugged.items():
+            yield (block,), {"name": device.name, "plugged": f"{mask:x}"}
+
+
 def _deferred(host: Host) -> Iterator[tuple[Key, Row]]:
     for queued in host.deferred:
         yield (queued.stamp,), {"pfn": queued.block * PAGEBLOCK_PAGES, "page_order": queued.order}
@@ -160,6 +174,8 @@ SMALL_TABLES = (
     _Small(t.page_charges, ("pages", "reservations", "mount"), huge_rows.page_charges),
     _Small(t.contig_ranges, ("range_id",), _contig_ranges),
     _Small(t.cma_areas, ("name",), _cma_areas),
+    _Small(t.virtio_mem, ("name",), _virtio_mem),
+    _Small(t.virtio_mem_blocks, ("block",), _virtio_mem_blocks),
     _Small(t.deferred_frees, ("stamp",), _deferred),
     _Small(t.faults, ("point",), _faults),
 )

@@ -380,6 +380,28 @@ cma_areas = Table(
     _count("base_pfn"),
     _count("nr_pages"),
 )
+virtio_mem = Table(
+    "virtio_mem",
+    metadata,
+    _whose(),
+    Column("name", String(64), primary_key=True),
+    _count("node", Integer),
+    _count("start_pfn"),
+    _count("nr_pages"),
+    _count("block_pages"),
+    _count("unit_pages"),
+    _count("requested_pages"),
+    _count("timer_s", Integer),
+    _count("attempt", Integer),
+)
+virtio_mem_blocks = Table(
+    "virtio_mem_blocks",
+    metadata,
+    _whose(),
+    Column("block", Integer, primary_key=True),
+    Column("name", String(64), nullable=False),  # of the device
+    Column("plugged", Text, nullable=False),  # parts of the memory block, as hexadecimal digits
+)
 deferred_frees = Table(
     "deferred_frees",
     metadata,

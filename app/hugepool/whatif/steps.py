@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from hugepool.forms import bodies, groups
+from hugepool.forms import bodies, devices, groups
 from hugepool.forms.fields import Body, Text, Whole, refuse
 from hugepool.fs.render import Listing, is_directory, listdir, render
 from hugepool.fs.write import parse_write
@@ -179,6 +179,19 @@ class UnplugStep(bodies.UnplugBody):
     block: BlockNumber
 
 
+class EjectStep(Body):
+    """A memory device that is asked to leave: its first memory block, and how many it has."""
+
+    block: BlockNumber
+    blocks: Annotated[Whole, Field(ge=1, le=1 << 20)] = 1
+
+
+class VirtioMemRequestStep(devices.VirtioMemRequestBody):
+    """How much of which virtio-mem device the machine is to have."""
+
+    id: devices.DeviceId
+
+
 class PoisonStep(bodies.PoisonBody):
     """Which page turned bad."""
 
@@ -290,6 +303,11 @@ _KINDS = (
     _by_command("add_memory", bodies.AddMemoryBody, lambda v, _: v.command()),
     _by_command("remove_memory", BlockNumber, lambda block, _: c.RemoveMemory(block)),
     _by_command("unplug", UnplugStep, lambda v, _: v.command(v.block)),
+    _by_command("eject_memory", EjectStep, lambda v, _: c.EjectMemory(v.block, v.blocks)),
+    _by_command("virtio_mem", devices.VirtioMemBody, lambda v, _: v.command()),
+    _by_command("request_virtio_mem", VirtioMemRequestStep, lambda v, _: v.command(v.id)),
+    _by_command("retry_virtio_mem", devices.DeviceId, lambda name, _: c.RetryVirtioMem(name)),
+    _by_command("remove_virtio_mem", devices.DeviceId, lambda name, _: c.RemoveVirtioMem(name)),
     _by_command("poison", PoisonStep, lambda v, _: v.command(v.pfn)),
     _by_command("alloc_contig", bodies.ContigBody, lambda v, _: v.command()),
     _by_command(

@@ -19,7 +19,7 @@ from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import virtio_mem as driver
 from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.page_isolation import pages_of_use
-from hugepool.mm.kernel.virtio_parts import Kind, Run, fake_offline, kind_of
+from hugepool.mm.kernel.virtio_parts import Run, fake_offline, kind_of
 from hugepool.mm.machine.devices import VirtioMem
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
@@ -48,7 +48,9 @@ def add_device(host: Host, call: Call, cmd: AddVirtioMem) -> VirtioMemRun:
             fit.  Nothing is kept.
     """
     if cmd.name in host.virtio_mem:
-        raise MMError("EEXIST", f"there is a virtio-mem device {cmd.name!r} already", reason=Reason.DEVICE_EXISTS)
+        raise MMError(
+            "EEXIST", f"there is a virtio-mem device {cmd.name!r} already", reason=Reason.DEVICE_EXISTS
+        )
     if not 0 <= cmd.node < len(host.nodes):
         raise BadInput(f"this host has no node {cmd.node}", where="node")
     if cmd.block_pages < PAGEBLOCK_PAGES or cmd.block_pages & (cmd.block_pages - 1):

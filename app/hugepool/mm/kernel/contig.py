@@ -89,10 +89,10 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
             "ENOMEM", f"page {pfn} belongs to a gigantic page", reason=Reason.GIGANTIC_PAGE, pfn=pfn
         )
     hs = host.hstates[9]
+    nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
     for head in blocks[(flags & BlockFlag.HEAD) != 0].tolist():
         if host.mem.flags[head] & BlockFlag.FREE:
-            replace_page(host, call, hs, head, progress)
-    nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
+            _replace(host, call, blocks, nids, head, progress)
     moved, left = migrate_single_pages(host, call, blocks, nids)
     progress.migrated_pages += moved
     for head in movable_huge_pages(host, hs, blocks).tolist():
@@ -109,6 +109,17 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
                       pages_needed=left)  # fmt: skip
     if host.deferred_mode == "auto" or host.profile.worker_waited_by_isolation:
         run_free_hpage_work(host, call)
+
+
+def _replace(
+    host: Host, call: Call, blocks: Blocks, nids: list[int], head: int, progress: ContigProgress
+) -> None:
+    """Replace a free huge page.  Single pages of lower pageblocks have moved already when that fails."""
+    try:
+        replace_page(host, call, host.hstates[ORDER_2M], head, progress)
+    except MMError:
+        progress.migrated_pages += migrate_single_pages(host, call, blocks[blocks < head], nids)[0]
+        raise
 
 
 def _check_free(mem: MemoryMap, start_pfn: int, end_pfn: int, progress: ContigProgress) -> None:

@@ -68,7 +68,8 @@ def _big_blocks(run: Run) -> list[list[int]]:
 
 def _take_and_remove(run: Run, blocks: list[int]) -> str | None:
     """Empty a big block section by section, then remove it; what was emptied goes back if one section refuses."""
-    host, taken = run.host, []
+    host = run.host
+    taken: list[int] = []
     for block in blocks:
         kind = kind_of(host, block)
         first = block * host.memory_block_pages

@@ -11,6 +11,8 @@ from hugepool.mm.machine.state import Host
 
 FIRST_TIMER_S = 50
 LONGEST_TIMER_S = 300
+SUB_BLOCK_MODE = virtio_sub_blocks.plug, virtio_sub_blocks.unplug
+BIG_BLOCK_MODE = virtio_big_blocks.plug, virtio_big_blocks.unplug
 TRIED_AGAIN = ("EBUSY", "ENOMEM")
 
 
@@ -23,9 +25,9 @@ def unit_pages(host: Host, block_pages: int) -> int:
 def run_wq(run: Run) -> str | None:
     """Bring the device closer to its requested size; the errno that ended it, with the timer set for another try."""
     device, size = run.device, run.host.memory_block_pages
-    mode = virtio_sub_blocks if device.unit_pages < size else virtio_big_blocks
+    plug, unplug = SUB_BLOCK_MODE if device.unit_pages < size else BIG_BLOCK_MODE
     missing = device.requested_pages - device.plugged_pages(size)
-    errno = mode.plug(run, missing) if missing > 0 else mode.unplug(run, -missing)
+    errno = plug(run, missing) if missing > 0 else unplug(run, -missing)
     if errno is None and not all(device.plugged.values()):
         errno = "EBUSY"  # a block with nothing plugged could not be removed
     if errno is None:

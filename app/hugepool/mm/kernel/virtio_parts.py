@@ -140,7 +140,9 @@ def add_blocks(run: Run, masks: dict[int, int]) -> str | None:
     run.call.emit(Event.MEMORY_ADDED, node=device.nid, blocks=[min(masks), max(masks)])
     if host.auto_online_blocks != "offline":
         for block in masks:
-            memory_hotplug.online_pages(host, run.call, block, sections_of(host, block), host.auto_online_blocks)
+            memory_hotplug.online_pages(
+                host, run.call, block, sections_of(host, block), host.auto_online_blocks
+            )
     return None
 
 

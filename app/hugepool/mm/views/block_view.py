@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from hugepool.mm.kernel.memory_hotplug import valid_zones, zone_of_block
+from hugepool.mm.machine.devices import device_of_block
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, SectionState, Use
 from hugepool.mm.machine.state import Host
@@ -35,6 +36,7 @@ class MemoryBlock:
         removable: always true, as in every kernel since 5.5.
         start_pfn: its first page.
         hugepages: by size, those that lie in it wholly or in part.
+        device: the virtio-mem device that plugged it; null: none.
     """
 
     block: int
@@ -48,6 +50,7 @@ class MemoryBlock:
     nr_pages: int
     free_pages: int
     hugepages: dict[str, int]
+    device: str | None
 
 
 def blocks(host: Host, after: int, limit: int) -> list[MemoryBlock]:
@@ -74,6 +77,7 @@ def _block(host: Host, number: int, state: int) -> MemoryBlock:
     online = state == SectionState.ONLINE
     only = zone_of_block(host, number) if online else None
     zone = only.name if only else None
+    device = device_of_block(host.virtio_mem.values(), number)
     return MemoryBlock(
         block=number,
         phys_index=f"{number:08x}",
@@ -86,6 +90,7 @@ def _block(host: Host, number: int, state: int) -> MemoryBlock:
         nr_pages=host.memory_block_pages,
         free_pages=int(mem.nfree[part].sum(dtype=np.int64)),
         hugepages=_hugepages_in(mem, part),
+        device=device.name if device else None,
     )
 
 

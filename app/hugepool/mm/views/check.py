@@ -34,7 +34,7 @@ from hugepool.mm.machine.units import (
     VMEMMAP_PER_BLOCK,
     pages_by_order,
 )
-from hugepool.mm.views import check_hugetlb
+from hugepool.mm.views import check_devices, check_hugetlb
 
 PAGE_TABLES = (Use.PAGE_TABLE, Use.BOOT_PAGE_TABLE)
 VMEMMAP_USES = (Use.BOOT_VMEMMAP, Use.EARLY_VMEMMAP, Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.OWN_VMEMMAP)
@@ -365,4 +365,5 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "tasks own the pages they use": _tasks_own_pages,
     "the deferred queue equals its flags": _deferred,
     "migratetypes are known": _zone_types,
+    "devices have plugged what is memory": check_devices.virtio_mem,
 }
