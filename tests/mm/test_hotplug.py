@@ -373,18 +373,18 @@ def test_a_zone_shrinks_only_at_the_end_that_went() -> None:
 # -- a DIMM that is asked to leave -------------------------------------------------------------------------
 
 
-def with_dimm(kernel: str) -> Host:
-    """2 GiB and a DIMM of four blocks: one in Normal, one offline, two in Movable."""
+def with_dimm(kernel: str, first: str = "online_kernel") -> Host:
+    """2 GiB and a DIMM of four blocks: one in Normal unless ``first`` says else, one offline, two in Movable."""
     host = machine(2 * GIB, kernel=kernel, cmdline=f"{ON} memhp_default_state=offline")
     do(host, c.AddMemory(0, 4 * 32768))
-    for block, word in ((32, "online_kernel"), (34, "online_movable"), (35, "online_movable")):
+    for block, word in ((32, first), (34, "online_movable"), (35, "online_movable")):
         do(host, c.SetBlockState(block, word))
     return host
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_dimm_that_is_asked_to_leave_goes_with_all_its_blocks(kernel: str) -> None:
-    host = with_dimm(kernel)
+    host = with_dimm(kernel, "online_movable")
     resize(host, 150)
     answer = do(host, c.EjectMemory(32, 4))
     assert (answer["gone"], answer["refused"], answer["blocks"]) == (True, {}, [32, 33, 34, 35])

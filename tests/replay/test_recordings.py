@@ -12,7 +12,7 @@ from hugepool.replay.trace import load
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 MODELLED = (
-    *(f"{letter}_" for letter in "abcdefghijmnopqrsvx"),
+    *(f"{letter}_" for letter in "abcdefghijmnopqrsvwx"),
     "u_cgroup_files",
     "u_cgroup_limits",
     "u_cgroup_sizes",

@@ -52,7 +52,7 @@ NOW: list[c.Command[Any]] = [
     c.CreateTask("hugetlb", count=2, touch=1, cgroup="pods/a"),
     c.SetFault("hugepage-alloc", probability=0),
     c.AllocContigPages(512),
-    c.AddVirtioMem("vm0", 1, 65536, 512, 512),
+    c.AddVirtioMem("vm0", 1, 65536, 512, 1024),
     c.SetMaxHugePages(9, 0),
     c.ExitTask(1000),
 ]

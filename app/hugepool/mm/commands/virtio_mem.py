@@ -16,7 +16,7 @@ from hugepool.mm.commands.commands import (
 from hugepool.mm.commands.contig_ranges import progress_of
 from hugepool.mm.commands.memory_block import block_sections, is_online, refuse_of_device, region_for
 from hugepool.mm.commands.registry import handles
-from hugepool.mm.kernel import virtio_mem as driver
+from hugepool.mm.kernel import virtio_driver as driver
 from hugepool.mm.kernel.memory_hotplug import pageblocks
 from hugepool.mm.kernel.page_isolation import pages_of_use
 from hugepool.mm.kernel.virtio_parts import Run, fake_offline, kind_of
