@@ -70,6 +70,10 @@ check: lint ## The one gate: lint, the OpenAPI file, every test
 openapi: $(STAMP) ## Write openapi/openapi.json anew
 	$(BIN)/python -m hugepool.openapi
 
+.PHONY: tools
+tools: ## Install linters and generators for openapi.json, which tests run; needs npm
+	PYTHON="$(BASE_PYTHON)" tools/openapi/install
+
 .PHONY: bench
 bench: $(STAMP) ## Measure the cost budgets
 	$(BIN)/python -m tests.bench

@@ -8,6 +8,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
@@ -41,11 +42,12 @@ from hugepool.api import (
 )
 from hugepool.api.access import Authorize, not_on_this_road
 from hugepool.api.collectors import HostCollector, RequestMetrics
-from hugepool.api.documentation import TAGS, DocumentedAPI, serve_docs
+from hugepool.api.documentation import TAGS, serve_docs
 from hugepool.api.event_stream import Streams
 from hugepool.api.guard import Guard
 from hugepool.api.middleware import BodyLimits, CountRequests
 from hugepool.api.routing import HostGates
+from hugepool.api.schema import DocumentedAPI
 from hugepool.jobs import Board, Limits
 from hugepool.service import Forbidden, Service
 from hugepool.settings import Settings
@@ -84,6 +86,10 @@ ROUTERS = (  # an address is looked for in this order: what is asked most comes 
     operations,
 )
 ARCHIVES_READ_BY = "hugepool.fs.apart"
+GZIP_FROM_BYTES, GZIP_LEVEL = (
+    2048,
+    4,
+)  # below, a packet is sent either way; above level 4 it costs more than it saves
 HEALTH_THREADS = 2  # of their own: who asks for health is answered whatever the others wait for
 CORS: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "PATCH", "DELETE"),
@@ -155,6 +161,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.cors_origins:  # outside of it: a browser's preflight brings no token
         app.add_middleware(CORSMiddleware, **CORS, allow_origins=settings.cors_origins)
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL)
     app.add_middleware(CountRequests, metrics=RequestMetrics(registry), cut=errors.stopping)
     return app
 

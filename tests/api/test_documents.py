@@ -53,11 +53,6 @@ def test_a_component_is_a_class_behind_those_that_it_consists_of() -> None:
     assert "Unused" not in found
 
 
-def test_a_list_of_something_is_named_after_it() -> None:
-    name = "ListPage_Task_"
-    assert "TaskPage" in classes(schema(**{name: {"title": "ListPage", "properties": {"items": {}}}}))
-
-
 def test_a_field_that_no_class_can_have_is_refused() -> None:
     with pytest.raises(ValueError, match="Odd has fields that no class can have: from"):
         module(schema(Odd={"title": "Odd", "properties": {"from": {}}}))

@@ -2,21 +2,15 @@
 
 from html import escape
 from http import HTTPStatus
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
-from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
-from starlette.routing import BaseRoute, Route
 
-from hugepool.api.described import describe
 from hugepool.api.errors import PROBLEM_JSON
-from hugepool.api.problem import Problem, Result
-from hugepool.mm.machine.errors import Remedy
 
 TAGS = [
     {
@@ -62,10 +56,10 @@ ABOUT = {
 }
 EXAMPLES = {
     HTTPStatus.INSUFFICIENT_STORAGE: {
-        "type": "urn:hugepool:errno:ENOMEM",
+        "detail": "6 of 16 huge pages could not be freed: no memory for their vmemmap on node 0",
+        "type": "/problems/vmemmap-restore",
         "title": "Cannot allocate memory",
         "status": 507,
-        "detail": "6 of 16 huge pages could not be freed: no memory for their vmemmap on node 0",
         "instance": "/v1/hosts/lab/hugepages/2048kB/nr_hugepages",
         "errno": "ENOMEM",
         "errno_number": 12,
@@ -75,19 +69,19 @@ EXAMPLES = {
         "pages_available": 2,
     },
     HTTPStatus.NOT_FOUND: {
+        "detail": "no host 'lab'",
         "type": "urn:hugepool:errno:ENOENT",
         "title": "No such file or directory",
         "status": 404,
-        "detail": "no host 'lab'",
         "instance": "/v1/hosts/lab",
         "errno": "ENOENT",
         "errno_number": 2,
     },
     HTTPStatus.UNPROCESSABLE_ENTITY: {
+        "detail": "count: must be a whole number",
         "type": "urn:hugepool:errno:EINVAL",
         "title": "Invalid argument",
         "status": 422,
-        "detail": "count: must be a whole number",
         "instance": "/v1/hosts/lab/hugepages/2048kB/nr_hugepages",
         "errno": "EINVAL",
         "errno_number": 22,
@@ -105,6 +99,8 @@ REPLAY = {
     "description": "`true` when the answer was stored for this Idempotency-Key.",
     "schema": {"type": "string", "enum": ["true"]},
 }
+
+PLACE = {"Location": {"description": "Address of what was made.", "schema": {"type": "string"}}}
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -134,7 +130,8 @@ def changing(*refusals: int, example: Any = None, status: int = 200, body: bool 
     """Documentation of a change of a host: the answer, and what may be refused."""
     answer: dict[str, Any] = {
         "description": "Done, and durable.",
-        "headers": {"ETag": REVISION, "Idempotent-Replay": REPLAY},
+        "headers": {"ETag": REVISION, "Idempotent-Replay": REPLAY}
+        | (PLACE if status == HTTPStatus.CREATED else {}),
     }
     if example is not None:
         answer["content"] = {"application/json": {"example": example}}
@@ -142,113 +139,33 @@ def changing(*refusals: int, example: Any = None, status: int = 200, body: bool 
     return {status: answer, **problems(*sorted(known))}
 
 
-# -- the schema --------------------------------------------------------------------------------------------
-
-
-class DocumentedAPI(FastAPI):
-    """An application whose schema has the problem document among its components, and describes every field."""
-
-    def __init__(self, **more: Any) -> None:
-        super().__init__(**more)
-        self._models: list[Any] = []
-        self._added: list[BaseRoute] = []
-
-    def every_route(self) -> list[Route]:
-        """The routes of the application and those of its routers, which the framework keeps apart."""
-        return [route for route in (*self.router.routes, *self._added) if isinstance(route, Route)]
-
-    def add(self, router: APIRouter) -> None:
-        """Include a router."""
-        self.include_router(router)
-        self._added += router.routes
-        for route in router.routes:
-            if isinstance(route, APIRoute):
-                self._models += [route.response_model, *(r.get("model") for r in route.responses.values())]
-
-    def openapi(self) -> dict[str, Any]:
-        """The schema; built once."""
-        schema = super().openapi()
-        parts = schema.setdefault("components", {}).setdefault("schemas", {})
-        if "Problem" not in parts:
-            _add_access(schema)
-            _drop_nulls(schema)
-            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            parts.update(problem.pop("$defs", {}))
-            parts["Problem"] = problem
-            describe(parts, [*self._models, Result, Remedy])
-            schema["components"]["schemas"] = dict(sorted(parts.items()))
-        return schema
-
-
-def _add_access(schema: dict[str, Any]) -> None:
-    """What is refused before a route is reached.
-
-    A token may be wanted everywhere but for health; whether it is, the one who runs the service says.
-    """
-    schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    schema["security"] = [{}, {"token": []}]
-    for path, operations in schema["paths"].items():
-        for method, operation in operations.items():
-            public = path.startswith("/healthz/")
-            if public:
-                operation["security"] = []
-            known = {421, *(() if public else (401, 403)), *((415,) if method == "post" else ())}
-            known |= {408} if "requestBody" in operation else set()
-            refusals = {str(status): answer for status, answer in problems(*known).items()}
-            operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
-            if not public:
-                operation["responses"]["401"]["headers"] = {
-                    "WWW-Authenticate": {"schema": {"type": "string"}}
-                }
-
-
-def _drop_nulls(schema: dict[str, Any]) -> None:
-    """A header or a part of a query is there or is not; there is no null to send."""
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            for parameter in operation.get("parameters", ()):
-                kinds = [kind for kind in parameter["schema"].pop("anyOf", ()) if kind != {"type": "null"}]
-                parameter["schema"] |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
-
-
 # -- the page ----------------------------------------------------------------------------------------------
 
-CDN = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
 ASSETS = "/docs/assets"
 POLICY = (  # the page that FastAPI makes has its script within
-    "default-src 'none'; script-src 'unsafe-inline' {place}; style-src 'unsafe-inline' {place}; connect-src 'self'; "
+    "default-src 'none'; script-src 'unsafe-inline' 'self'; style-src 'unsafe-inline' 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; frame-ancestors 'none'"
 )
-
-
-def local_assets() -> Path | None:
-    """Where the installed package that ships Swagger UI has its files; None without it."""
-    found = find_spec("fastapi_offline")
-    places = found.submodule_search_locations if found else None
-    return Path(places[0]) / "static" if places else None
+SWAGGER_UI = files("fastapi_offline") / "static"
 
 
 def serve_docs(app: FastAPI) -> None:
-    """Serve /docs: Swagger UI from an installed package, else its CDN, over a plain list of operations."""
-    assets = local_assets()
-    if assets is not None:
-        app.mount(ASSETS, StaticFiles(directory=assets), name="assets")
-    source = CDN if assets is None else ASSETS
-    policy = POLICY.format(place="'self'" if assets is not None else CDN.partition("/npm")[0])
+    """Serve /docs: Swagger UI, whose files come with a package, over a plain list of operations."""
+    app.mount(ASSETS, StaticFiles(directory=str(SWAGGER_UI)), name="assets")
 
     def show_docs(request: Request) -> HTMLResponse:
         page = get_swagger_ui_html(
             openapi_url="/openapi.json",
             title="hugepool",
-            swagger_js_url=f"{source}/swagger-ui-bundle.js",
-            swagger_css_url=f"{source}/swagger-ui.css",
+            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{ASSETS}/swagger-ui.css",
             swagger_favicon_url="data:,",
             swagger_ui_parameters={"docExpansion": "list", "displayRequestDuration": True},
         )
         text = bytes(page.body).decode()
         plain = plain_list(request.app.openapi())
         page_with_list = text.replace('<div id="swagger-ui">', f'<div id="swagger-ui">{plain}', 1)
-        return HTMLResponse(page_with_list, headers={"Content-Security-Policy": policy})
+        return HTMLResponse(page_with_list, headers={"Content-Security-Policy": POLICY})
 
     app.add_api_route("/docs", show_docs, include_in_schema=False)
 

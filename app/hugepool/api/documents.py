@@ -4,7 +4,6 @@ A client gets dictionaries; what it can know of them is in the schema that the s
 down for type checkers and editors, so that the client needs nothing of the engine.
 """
 
-import re
 from collections.abc import Iterator
 from keyword import iskeyword
 from textwrap import wrap
@@ -59,22 +58,16 @@ def _in_order(parts: dict[str, Any], wanted: list[str]) -> list[str]:
     return list(done)
 
 
-def _class_name(component: str) -> str:
-    """``ListPage_Task_`` is ``TaskPage``: one that was given a type is named after it."""
-    generic = re.fullmatch(r"List(\w+)_(\w+)_", component)
-    return f"{generic[2]}{generic[1]}" if generic else component
-
-
 def _declared(name: str, schema: dict[str, Any]) -> str:
     fields = schema.get("properties")
     if fields is None:
-        return f"\n{_class_name(name)} = {_type(schema)}\n"
+        return f"\n{name} = {_type(schema)}\n"
     wrong = [field for field in fields if not field.isidentifier() or iskeyword(field)]
     if wrong:
         raise ValueError(f"{name} has fields that no class can have: {', '.join(wrong)}")
     required = schema.get("required", [])
     lines = [f"    {field}: {_field(of, required=field in required)}\n" for field, of in fields.items()]
-    return f"\n\nclass {_class_name(name)}(TypedDict):\n{_docstring(schema)}\n{''.join(lines)}"
+    return f"\n\nclass {name}(TypedDict):\n{_docstring(schema)}\n{''.join(lines)}"
 
 
 def _field(schema: dict[str, Any], *, required: bool) -> str:
@@ -102,7 +95,8 @@ def _lines(text: str, first: str, rest: str) -> Iterator[str]:
 def _type(schema: dict[str, Any]) -> str:
     """A schema as a Python type; ``Any`` where it says nothing."""
     if "$ref" in schema:
-        return _class_name(schema["$ref"].removeprefix(PREFIX))
+        name: str = schema["$ref"].removeprefix(PREFIX)
+        return name
     if "anyOf" in schema:
         return " | ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
     if "enum" in schema or "const" in schema:

@@ -187,6 +187,7 @@ RESIZE = {
     ],
     "full_nodes": [],
     "shortfall": None,
+    "injected_fault": False,
 }
 HUGEPAGES = {
     "size": "2048kB",
@@ -236,6 +237,10 @@ PAGE = {
         "file": None,
         "cgroup": None,
     },
+    "buddy": None,
+    "origin": None,
+    "page_table_of_section": None,
+    "pid": None,
     "struct_page": {
         "virtual_address": "0xffffea0005000000",
         "pfn": 132397568,
@@ -273,4 +278,5 @@ STARTED = {
     "reason": None,
     "facts": {},
     "vmemmap": {"pages_freed": 0, "pages_restored": 0, "page_table_pages": 0},
+    "injected_fault": False,
 }

@@ -70,7 +70,7 @@ def write_file(
     body: RawBody = b"",
     strict: Strict = False,
 ) -> Response:
-    """write(2) on a file, with its own parse rules and errnos.
+    """Write to a file as write(2) does, with its own parse rules and errnos.
 
     A pool size that could not be reached is no error here, as it is none in the kernel: the outcome is in the
     header `Hugepool-Outcome`.

@@ -95,7 +95,7 @@ def change_file(
     body: FileBody = examples.FILE,
     prefer: Prefer = None,
 ) -> Response:
-    """fallocate, punch a hole, truncate or unlink a file; make a SysV segment.
+    """Allocate, punch, truncate or unlink a file; make a SysV segment.
 
     `fallocate` beyond the pool, the mount or a cgroup is refused with ENOSPC; what was filled before stays.
     """

@@ -30,10 +30,13 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
 
-    type: str = Field(examples=["urn:hugepool:errno:ENOMEM"])
+    detail: str = Field(description="What happened, with the numbers of this case.")
+    type: str = Field(
+        description="With a reason, where it is explained; else the errno as a name.",
+        examples=["/problems/vmemmap-restore", "urn:hugepool:errno:ENOENT"],
+    )
     title: str = Field(examples=["Cannot allocate memory"])
     status: int = Field(examples=[507])
-    detail: str
     instance: str = Field(description="The address asked, without its query.")
     errno: str = Field(examples=["ENOMEM"])
     errno_number: int = Field(examples=[12])

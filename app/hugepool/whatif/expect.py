@@ -105,7 +105,7 @@ def _is_number(value: Any) -> bool:
 
 _ORDERED = {"type": "number"}
 _OPERANDS: dict[str, Any] = dict.fromkeys(ORDER, _ORDERED) | {
-    "eq": {}, "ne": {}, "in": {"type": "array"}, "contains": {"type": "string"}
+    "eq": {}, "ne": {}, "in": {"type": "array", "items": {}}, "contains": {"type": "string"}
 }  # fmt: skip
 SCHEMA = {
     "type": "object",
@@ -114,7 +114,8 @@ SCHEMA = {
     "maxProperties": MAX_EXPECTATIONS,
     "additionalProperties": {
         "anyOf": [
-            {"type": ["string", "number", "boolean", "null", "array"]},
+            {"type": ["string", "number", "boolean", "null"]},
+            {"type": "array", "items": {}},
             {"type": "object", "properties": _OPERANDS, "additionalProperties": False, "minProperties": 1},
         ]
     },

@@ -147,8 +147,14 @@ class Variants(Body):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": ["grid"], "properties": {"grid": {"type": "object"}, "list": {"type": "null"}}},
-                {"required": ["list"], "properties": {"list": {"type": "array"}, "grid": {"type": "null"}}},
+                {
+                    "required": ["grid"],
+                    "properties": {"grid": {"not": {"type": "null"}}, "list": {"type": "null"}},
+                },
+                {
+                    "required": ["list"],
+                    "properties": {"list": {"not": {"type": "null"}}, "grid": {"type": "null"}},
+                },
             ]
         }
     )
