@@ -456,6 +456,13 @@ class ContigRangePage(TypedDict):
     next_cursor: str | None
 
 
+class Created(TypedDict):
+    """Hosts that were made: how many, and their names in order."""
+
+    created: int
+    hosts: list[str]
+
+
 class QueuedFree(TypedDict):
     """A huge page that waits for the worker.
 
@@ -647,7 +654,108 @@ class Feed(TypedDict):
     items: list[FeedItem]
     next_after: int
 
-Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
+
+class NodePool(TypedDict):
+    """Pages of a node."""
+
+    node: int
+    nr_hugepages: int
+
+Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "device-exists", "device-memory", "device-plugged", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
+
+
+class OneMore(TypedDict):
+    """What asking for one page more comes to."""
+
+    nr_hugepages: int
+    available_bytes: int
+
+
+class LargestPool(TypedDict):
+    """The largest pool that works.
+
+    Attributes:
+        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
+        available_bytes: MemAvailable afterwards.
+        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
+    """
+
+    nr_hugepages: int | None
+    nodes: list[NodePool]
+    available_bytes: int
+    free_bytes: int
+    limited_by: Literal["keep"] | Reason | None
+    one_more: OneMore | None
+
+
+class LargestPoolOfNode(TypedDict):
+    """The same, when only this node's file is written.
+
+    Attributes:
+        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
+        available_bytes: MemAvailable afterwards.
+        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
+    """
+
+    nr_hugepages: int | None
+    nodes: list[NodePool]
+    available_bytes: int
+    free_bytes: int
+    limited_by: Literal["keep"] | Reason | None
+    one_more: OneMore | None
+    node: int
+
+
+class MaxPool(TypedDict):
+    """The largest pools that leave `keep_bytes` available.
+
+    Attributes:
+        available_bytes: MemAvailable now.
+    """
+
+    size: str
+    keep_bytes: int
+    available_bytes: int
+    pool: LargestPool
+    nodes: list[LargestPoolOfNode]
+
+
+class ZoneSavings(TypedDict):
+    """What a zone has more of."""
+
+    zone: str
+    net_bytes: int
+
+
+class NodeSavings(TypedDict):
+    """What a node has more of."""
+
+    node: int
+    hugepages: int
+    net_bytes: int
+    zones: list[ZoneSavings]
+
+
+class Savings(TypedDict):
+    """What freeing the vmemmap gives.
+
+    Attributes:
+        possible: How many of them can be allocated; all figures are of these.
+        assumed: The host does not free vmemmap; the figures are as if it did.
+        total_gained_bytes: What MemTotal grows by.
+    """
+
+    size: str
+    count: int
+    possible: int
+    assumed: bool
+    pages_freed_per_hugepage: int
+    gross_bytes: int
+    page_table_bytes: int
+    net_bytes: int
+    pool_bytes: int
+    total_gained_bytes: int
+    nodes: list[NodeSavings]
 
 
 class CurvePoint(TypedDict):
@@ -681,6 +789,129 @@ class Headroom(TypedDict):
     count: int
     pages_per_hugepage: int
     domains: list[HeadroomDomain]
+
+
+class TogetherPlan(TypedDict):
+    """Blocks that go offline one after the other, in this order.
+
+    Attributes:
+        hugepages_lost: What the pools are smaller by afterwards, in blocks of 2 MiB.
+    """
+
+    bytes: int
+    enough: bool
+    hugepages_lost: int
+    pages_moved: int
+    blocks: list[int]
+
+
+class BlockPlan(TypedDict):
+    """A memory block, tried alone.
+
+    Attributes:
+        bytes: Memory that is plugged in it.
+        hugepages: 2 MiB blocks of it that are huge pages ...
+        free_hugepages: ... and those of them that nobody uses: lost to the pool.
+        movable_pages: Pages that have to move, those of huge pages in use among them.
+    """
+
+    block: int
+    node: int | None
+    zones: list[str]
+    bytes: int
+    hugepages: int
+    free_hugepages: int
+    movable_pages: int
+    can_offline: bool
+    errno: str | None
+    reason: str | None
+    detail: str | None
+
+
+class Offline(TypedDict):
+    """Which memory blocks can go offline."""
+
+    block_size_bytes: int
+    wanted_bytes: int | None
+    together: TogetherPlan
+    blocks: list[BlockPlan]
+
+
+class NodeRoom(TypedDict):
+    """Free huge pages of a node.
+
+    Attributes:
+        free_when_touched: When programs have touched all that they have mapped.
+    """
+
+    node: int
+    free_hugepages: int
+    free_when_touched: int
+
+
+class Start(TypedDict):
+    """What starting the machine comes to: mmap, then a touch of every page."""
+
+    fits: bool
+    errno: str | None
+    reason: Reason | None
+    signal: str | None
+    touched: int
+
+
+class Change(TypedDict):
+    """What to write so that the machine starts, tried on a copy.
+
+    Attributes:
+        write: The per-node `nr_hugepages` files, in this order.
+    """
+
+    works: bool
+    write: list[NodePool]
+    missing: int
+    limited_by: Reason | None
+
+
+class Placement(TypedDict):
+    """Whether a virtual machine finds its huge pages.
+
+    Attributes:
+        change: Null when it starts either way.
+    """
+
+    size: str
+    count: int
+    nodes: list[NodeRoom]
+    now: Start
+    when_touched: Start
+    change: Change | None
+
+
+class Row(TypedDict):
+    """The answer for one host.
+
+    Attributes:
+        revision: Of the host as it was looked at.
+        answer: Null where there is none ...
+        error: ... and why: errno, detail, reason, facts.
+    """
+
+    host: str
+    revision: int
+    answer: MaxPool | Savings | Headroom | Offline | Placement | Churn | None
+    error: dict[str, Any] | None
+
+
+class Fleet(TypedDict):
+    """A plan over many hosts.
+
+    Attributes:
+        totals: `hosts`, how many of them were `answered` and `refused`, and sums over the answers.
+    """
+
+    plan: str
+    totals: dict[str, int]
+    hosts: list[Row]
 
 
 class History(TypedDict):
@@ -1165,69 +1396,6 @@ class MadeSegment(TypedDict):
     injected_fault: bool
 
 
-class NodePool(TypedDict):
-    """Pages of a node."""
-
-    node: int
-    nr_hugepages: int
-
-
-class OneMore(TypedDict):
-    """What asking for one page more comes to."""
-
-    nr_hugepages: int
-    available_bytes: int
-
-
-class LargestPool(TypedDict):
-    """The largest pool that works.
-
-    Attributes:
-        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
-        available_bytes: MemAvailable afterwards.
-        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
-    """
-
-    nr_hugepages: int | None
-    nodes: list[NodePool]
-    available_bytes: int
-    free_bytes: int
-    limited_by: Literal["keep"] | Reason | None
-    one_more: OneMore | None
-
-
-class LargestPoolOfNode(TypedDict):
-    """The same, when only this node's file is written.
-
-    Attributes:
-        nr_hugepages: What to write; null when not even the smallest pool leaves enough.
-        available_bytes: MemAvailable afterwards.
-        limited_by: What stops one page more: `keep`, or a reason; null: nothing does.
-    """
-
-    nr_hugepages: int | None
-    nodes: list[NodePool]
-    available_bytes: int
-    free_bytes: int
-    limited_by: Literal["keep"] | Reason | None
-    one_more: OneMore | None
-    node: int
-
-
-class MaxPool(TypedDict):
-    """The largest pools that leave `keep_bytes` available.
-
-    Attributes:
-        available_bytes: MemAvailable now.
-    """
-
-    size: str
-    keep_bytes: int
-    available_bytes: int
-    pool: LargestPool
-    nodes: list[LargestPoolOfNode]
-
-
 class MemoryBlock(TypedDict):
     """One memory block, in pages of 4 KiB.
 
@@ -1241,6 +1409,7 @@ class MemoryBlock(TypedDict):
         removable: Always true, as in every kernel since 5.5.
         start_pfn: Its first page.
         hugepages: By size, those that lie in it wholly or in part.
+        device: The virtio-mem device that plugged it; null: none.
     """
 
     block: int
@@ -1254,6 +1423,7 @@ class MemoryBlock(TypedDict):
     nr_pages: int
     free_pages: int
     hugepages: dict[str, int]
+    device: str | None
 
 
 class MemoryBlockPage(TypedDict):
@@ -1265,6 +1435,13 @@ class MemoryBlockPage(TypedDict):
 
     items: list[MemoryBlock]
     next_cursor: str | None
+
+
+class NodeUses(TypedDict):
+    """Pages of one node by what they are used for; a use that no page has is left out."""
+
+    node: int
+    uses: dict[str, int]
 
 
 class MemoryPicture(TypedDict):
@@ -1280,6 +1457,7 @@ class MemoryPicture(TypedDict):
         zone: Zone of the bin's first memory, null where it is offline or none.
         split_sections: Sections whose vmemmap mapping is split and that begin in the bin.
         unmovable_blocks: Pageblocks of the bin in which memory is that cannot be moved.
+        by_node: Pages of the whole range by node and by what they are used for.
     """
 
     start_pfn: int
@@ -1291,6 +1469,7 @@ class MemoryPicture(TypedDict):
     zone: list[str | None]
     split_sections: list[int]
     unmovable_blocks: list[int]
+    by_node: list[NodeUses]
 
 
 class MountedHugetlbfs(TypedDict):
@@ -1323,52 +1502,6 @@ class Mounts(TypedDict):
     """All hugetlbfs mounts of a host."""
 
     items: list[HugetlbfsMount]
-
-
-class TogetherPlan(TypedDict):
-    """Blocks that go offline one after the other, in this order.
-
-    Attributes:
-        hugepages_lost: What the pools are smaller by afterwards, in blocks of 2 MiB.
-    """
-
-    bytes: int
-    enough: bool
-    hugepages_lost: int
-    pages_moved: int
-    blocks: list[int]
-
-
-class BlockPlan(TypedDict):
-    """A memory block, tried alone.
-
-    Attributes:
-        bytes: Memory that is plugged in it.
-        hugepages: 2 MiB blocks of it that are huge pages ...
-        free_hugepages: ... and those of them that nobody uses: lost to the pool.
-        movable_pages: Pages that have to move, those of huge pages in use among them.
-    """
-
-    block: int
-    node: int | None
-    zones: list[str]
-    bytes: int
-    hugepages: int
-    free_hugepages: int
-    movable_pages: int
-    can_offline: bool
-    errno: str | None
-    reason: str | None
-    detail: str | None
-
-
-class Offline(TypedDict):
-    """Which memory blocks can go offline."""
-
-    block_size_bytes: int
-    wanted_bytes: int | None
-    together: TogetherPlan
-    blocks: list[BlockPlan]
 
 
 class Overcommit(TypedDict):
@@ -1466,56 +1599,6 @@ class Page(TypedDict):
     page_table_of_section: int | None
     pid: int | None
     struct_page: StructPage | None
-
-
-class NodeRoom(TypedDict):
-    """Free huge pages of a node.
-
-    Attributes:
-        free_when_touched: When programs have touched all that they have mapped.
-    """
-
-    node: int
-    free_hugepages: int
-    free_when_touched: int
-
-
-class Start(TypedDict):
-    """What starting the machine comes to: mmap, then a touch of every page."""
-
-    fits: bool
-    errno: str | None
-    reason: Reason | None
-    signal: str | None
-    touched: int
-
-
-class Change(TypedDict):
-    """What to write so that the machine starts, tried on a copy.
-
-    Attributes:
-        write: The per-node `nr_hugepages` files, in this order.
-    """
-
-    works: bool
-    write: list[NodePool]
-    missing: int
-    limited_by: Reason | None
-
-
-class Placement(TypedDict):
-    """Whether a virtual machine finds its huge pages.
-
-    Attributes:
-        change: Null when it starts either way.
-    """
-
-    size: str
-    count: int
-    nodes: list[NodeRoom]
-    now: Start
-    when_touched: Start
-    change: Change | None
 
 
 class Poisoned(TypedDict):
@@ -1638,6 +1721,20 @@ class Unplugged(TypedDict):
     busy_sub_blocks: int
     sub_block_pages: int
     injected_fault: bool
+
+
+class EjectedMemory(TypedDict):
+    """What became of memory that was asked to leave.
+
+    Attributes:
+        gone: It left; else all that went offline for it is online again.
+        refused: The memory blocks that stayed online, with the errno.
+    """
+
+    blocks: list[int]
+    gone: bool
+    refused: dict[str, str]
+    vmemmap: VmemmapDelta
 
 
 class Moved(TypedDict):
@@ -1805,7 +1902,7 @@ class Problem(TypedDict):
     summary: NotRequired[str | None]
     remedies: NotRequired[list[Remedy] | None]
     errors: NotRequired[list[FieldError] | None]
-    result: NotRequired[Resize | Demotion | BlockChange | Unplugged | Moved | Poisoned | StartedTask | Touched | ChangedFile | Kept | None]
+    result: NotRequired[Resize | Demotion | BlockChange | Unplugged | EjectedMemory | Moved | Poisoned | StartedTask | Touched | ChangedFile | Kept | None]
 
 
 class DatabaseHealth(TypedDict):
@@ -1879,6 +1976,12 @@ class RemovedCgroup(TypedDict):
     path: str
 
 
+class RemovedDevice(TypedDict):
+    """A device that is gone."""
+
+    id: str
+
+
 class RemovedMemory(TypedDict):
     """A memory block that was unplugged, and what became of its vmemmap.
 
@@ -1890,44 +1993,6 @@ class RemovedMemory(TypedDict):
     vmemmap_pages_freed: int
     vmemmap_pages_lost: int
     page_table_pages_freed: int
-
-
-class ZoneSavings(TypedDict):
-    """What a zone has more of."""
-
-    zone: str
-    net_bytes: int
-
-
-class NodeSavings(TypedDict):
-    """What a node has more of."""
-
-    node: int
-    hugepages: int
-    net_bytes: int
-    zones: list[ZoneSavings]
-
-
-class Savings(TypedDict):
-    """What freeing the vmemmap gives.
-
-    Attributes:
-        possible: How many of them can be allocated; all figures are of these.
-        assumed: The host does not free vmemmap; the figures are as if it did.
-        total_gained_bytes: What MemTotal grows by.
-    """
-
-    size: str
-    count: int
-    possible: int
-    assumed: bool
-    pages_freed_per_hugepage: int
-    gross_bytes: int
-    page_table_bytes: int
-    net_bytes: int
-    pool_bytes: int
-    total_gained_bytes: int
-    nodes: list[NodeSavings]
 
 
 class PteRun(TypedDict):
@@ -2124,6 +2189,102 @@ class Version(TypedDict):
     name: str
     version: str
     kernels: list[str]
+
+
+class RetryTimer(TypedDict):
+    """The driver's timer.
+
+    Attributes:
+        due: Seconds after the last run until it tries again; null when it has nothing left to try.
+        attempt: How often it has fired since the requested size was last reached.
+    """
+
+    due: int | None
+    attempt: int
+
+
+class VirtioMemDevice(TypedDict):
+    """A virtio-mem device.
+
+    Attributes:
+        node: Where its memory goes.
+        start_pfn: The first page of its region.
+        max_bytes: The size of its region.
+        block_size_bytes: The device's own blocks.
+        mode: The driver works with parts of memory blocks (`sub-block`), or with whole ones (`big-block`).
+        unit_bytes: How much the driver plugs or unplugs at once.
+        requested_bytes: What the hypervisor wants the machine to have of it.
+        plugged_bytes: What the machine has of it.
+        blocks: Numbers of its memory blocks.
+    """
+
+    id: str
+    node: int
+    start_pfn: int
+    max_bytes: int
+    block_size_bytes: int
+    mode: Literal["sub-block", "big-block"]
+    unit_bytes: int
+    requested_bytes: int
+    plugged_bytes: int
+    blocks: list[int]
+    retry: RetryTimer
+
+
+class VirtioMemList(TypedDict):
+    """All virtio-mem devices of a host, by name."""
+
+    items: list[VirtioMemDevice]
+
+
+class VirtioMemStep(TypedDict):
+    """What the driver did with one memory block.
+
+    Attributes:
+        bytes: How much of the block; 0 when none of it could be had.
+        errno: Why not more of it: `EBUSY` some of it is in use, `ENOMEM` no memory for what would have to
+            move.
+    """
+
+    block: int
+    action: Literal["plug", "unplug", "offline", "remove"]
+    bytes: int
+    errno: str | None
+
+
+class VirtioMemRun(TypedDict):
+    """What one run of the virtio-mem driver did, and what had to move for it.
+
+    Attributes:
+        migrated_pages: Single pages that moved.
+        migrated_hugepages: Huge pages in use that moved.
+        replaced_hugepages: Free huge pages that others took the place of.
+        refused_hugepages: Free huge pages whose vmemmap could not be restored: each has made the pool grow
+            by one.
+        before: The pool of 2 MiB pages before it.
+        after: The pool of 2 MiB pages after it.
+        steps: What it did, in order.
+        errno: Why it ended before the requested size: `EBUSY`, `ENOMEM`, or `ENOSPC`: the region is full,
+            or too much of its memory waits to go online.
+        reason: The last thing that was in the way.
+        injected_fault: An armed fault point refused a request of it.
+    """
+
+    migrated_pages: int
+    migrated_hugepages: int
+    replaced_hugepages: int
+    refused_hugepages: int
+    before: Counters
+    after: Counters
+    vmemmap: VmemmapDelta
+    id: str
+    requested_bytes: int
+    plugged_bytes: int
+    steps: list[VirtioMemStep]
+    retry: RetryTimer
+    errno: str | None
+    reason: str | None
+    injected_fault: bool
 
 
 class SectionRow(TypedDict):
