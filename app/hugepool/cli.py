@@ -178,7 +178,7 @@ def mount_tree(
     with calling(url) as client:
         client.host(host)  # a mistake in the name is reported before anything is mounted
         try:
-            mount(Mirror(client, host), folder, ready)
+            mount(Mirror(client, host), host, folder, ready)
         except CannotMount as error:
             raise failed(error) from None
 

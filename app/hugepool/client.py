@@ -31,6 +31,7 @@ MAX_ANSWER_BYTES = 256 << 20
 KEEP_ALIVE_SECONDS = 3.0  # shorter than uvicorn's 5, so that no request meets a connection just being closed
 PAGE = 1000
 POLL_SECONDS = 0.2
+MAX_DIGITS = 19
 _FIXED = {"type", "title", "status", "detail", "instance", "errno", "errno_number", "reason", "result"}
 
 
@@ -434,10 +435,21 @@ class Client:
     def write_file(self, host: str, path: str, data: bytes | str) -> str | None:
         """write(2) on a file; what came of it, for the size of a pool: ``requested=64; nr_hugepages=61``."""
         content = data.encode() if isinstance(data, str) else data
-        headers = {"Content-Type": "application/octet-stream"}
-        answer = self.request("PUT", _file(host, path), content=content, headers=headers)
-        outcome: str | None = answer.headers.get("hugepool-outcome")
+        outcome: str | None = self._write(host, path, content).headers.get("hugepool-outcome")
         return outcome
+
+    def write_at(self, host: str, path: str, data: bytes, position: int = 0) -> int:
+        """write(2) at a position of the file, as ``>>`` and a second write come; how many bytes were taken."""
+        answer = self._write(host, path, data, position)
+        taken = answer.headers.get("hugepool-written", str(len(data)))
+        if not (taken.isascii() and taken.isdigit() and len(taken) < MAX_DIGITS and int(taken) <= len(data)):
+            raise BadAnswer(self.url, f"{answer.request.url} takes more than it was given")
+        return int(taken)
+
+    def _write(self, host: str, path: str, data: bytes, position: int = 0) -> httpx.Response:
+        headers = {"Content-Type": "application/octet-stream"}
+        params = {"position": position} if position else None
+        return self.request("PUT", _file(host, path), content=data, headers=headers, params=params)
 
     # -- what-if and jobs ----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from hugepool.mirror.mount import CannotMount, library
+from hugepool.mirror.mount import CannotMount, available
 from tests.bench.machines import FREEING, bench
 from tests.bench.report import Figure
 from tests.bench.server import LOOPBACK, PATIENCE_SECONDS, serving
@@ -26,7 +26,7 @@ FILES = ("proc/meminfo", "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 def measure(*, quick: bool) -> Iterator[Figure]:
     """One figure a file; where nothing can be mounted, a line that says why."""
     try:
-        library()
+        available()
     except CannotMount as error:
         yield Figure("reads through the mount", f"not measured: {error}")
         return

@@ -15,6 +15,7 @@ from hugepool.harness import host as host_module
 from hugepool.harness.child import ChildFailed
 from hugepool.harness.host import SimulatedHost
 from hugepool.harness.server import Server
+from hugepool.mirror import mount as mount_module
 from tests.mirror.helpers import POOL, skip_without_fuse
 
 NR = f"{POOL}/nr_hugepages"
@@ -120,13 +121,16 @@ def test_without_fuse_or_the_right_to_a_namespace_a_test_is_skipped_and_says_why
 ) -> None:
     revision = hugepool_host.client.host(hugepool_host.name)["revision"]
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "mfusepy", None)
-        with pytest.raises(pytest.skip.Exception, match="mfusepy is missing: pip install"):
+        patch.setattr(mount_module, "DEVICE", Path("/nosuch/fuse"))
+        with pytest.raises(pytest.skip.Exception, match="is missing: modprobe fuse"):
             hugepool_host.mount()
-        with pytest.raises(pytest.skip.Exception, match="mfusepy is missing: pip install"):
+        with pytest.raises(pytest.skip.Exception, match="is missing: modprobe fuse"):
             hugepool_host.exec("true")
-    monkeypatch.setattr(host_module, "library", lambda: None)
-    monkeypatch.setattr(host_module, "_capabilities", lambda: 0)
-    with pytest.raises(pytest.skip.Exception, match="CAP_SYS_ADMIN"):
+    monkeypatch.setattr(host_module, "available", lambda: None)
+    shut = Path(hugepool_host.export()) / "python"
+    shut.write_text("#!/bin/sh\necho 'no user namespace: Operation not permitted' >&2\nexit 1\n")
+    shut.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(shut))
+    with pytest.raises(pytest.skip.Exception, match="no user namespace"):
         hugepool_host.exec("true")
     assert hugepool_host.client.host(hugepool_host.name)["revision"] == revision

@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from hugepool.client import Client, Json
-from hugepool.mirror.mount import CannotMount, library
+from hugepool.mirror.mount import CannotMount, available
 
 POOL = "sys/kernel/mm/hugepages/hugepages-2048kB"
 MEMORY = "sys/devices/system/memory"
@@ -56,7 +56,7 @@ def lab_on(client: Client, spec: Json = SPEC) -> Lab:
 def why_no_fuse() -> str | None:
     """What keeps this machine from mounting, in words."""
     try:
-        library()
+        available()
     except CannotMount as error:
         return str(error)
     return None if os.geteuid() == 0 else "mounting a file system takes root here"

@@ -1,10 +1,10 @@
 """The mount: a shell reads and writes a host's files, and hears the kernel's errnos."""
 
+import mmap
 import os
+import shutil
 import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 
 from hugepool.client import Client
 from hugepool.mirror import mount as mount_module
-from hugepool.mirror.mount import CannotMount, library
+from hugepool.mirror.mount import CannotMount, available
 from tests.docs.server import free_port, running
 from tests.mirror.helpers import (
     MEMORY,
@@ -176,26 +176,53 @@ def test_a_mistake_is_reported_before_anything_is_mounted(lab: Lab, tmp_path: Pa
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotMount, match="fusermount3 is missing: apt-get install fuse3"):
+        available()
     monkeypatch.setattr(mount_module, "DEVICE", tmp_path / "fuse")
     with pytest.raises(CannotMount, match="is missing: modprobe fuse"):
-        library()
-
-    def no_library(_: str) -> None:
-        raise OSError("Unable to find libfuse")
-
-    monkeypatch.setattr(mount_module, "import_module", no_library)
-    with pytest.raises(CannotMount, match="apt-get install fuse3"):
-        library()
-
-    def no_package(_: str) -> None:
-        raise ModuleNotFoundError("mfusepy")
-
-    monkeypatch.setattr(mount_module, "import_module", no_package)
-    with pytest.raises(CannotMount, match="pip install"):
-        library()
+        available()
 
 
-def test_the_command_line_comes_up_without_fuse_being_loaded() -> None:
-    modules = "sys, hugepool.cli, hugepool.mirror.operations, hugepool.mirror.view"
-    code = f"import {modules}; sys.exit('mfusepy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_statistics_are_those_of_a_file_system_without_blocks(folder: Path) -> None:
+    found = os.statvfs(folder / NR)
+    assert (found.f_blocks, found.f_files, found.f_bsize, found.f_namemax) == (0, 0, 4096, 255)
+
+
+def test_direct_access_and_shared_mappings_are_refused(folder: Path) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.open(folder / NR, os.O_RDONLY | os.O_DIRECT)
+    with (folder / NR).open("rb") as file, pytest.raises(OSError, match="No such device"):
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+
+def test_root_may_set_mode_owner_and_times(folder: Path) -> None:
+    (folder / NR).chmod(0o640)
+    os.chown(folder / NR, 0, 7)
+    os.utime(folder / NR, (5, 6))
+    found = (folder / NR).stat()
+    assert (found.st_mode & 0o777, found.st_gid, found.st_atime, found.st_mtime) == (0o640, 7, 5, 6)
+    with pytest.raises(PermissionError):
+        (folder / "proc/sys/vm/nr_hugepages").chmod(0o666)
+
+
+def test_who_is_not_root_reads_and_may_not_write(folder: Path) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is missing")
+    nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    assert shell(f"{nobody} cat {NR}", folder).stdout == "0\n"
+    for refused in (
+        f"echo 3 > {NR}",
+        "cat proc/pagetypeinfo",
+        f"test -w {NR} || echo Permission denied >&2; false",
+    ):
+        done = shell(f"{nobody} bash -c '{refused}'", folder)
+        assert (done.returncode, "Permission denied" in done.stderr) == (1, True), (refused, done)
+
+
+def test_a_folder_keeps_its_names_and_inodes(folder: Path) -> None:
+    blocks = sorted(entry.name for entry in os.scandir(folder / MEMORY) if entry.is_dir())
+    assert blocks == sorted(f"memory{number}" for number in range(16))
+    inodes = {entry.name: entry.inode() for entry in os.scandir(folder / MEMORY)}
+    assert {name: (folder / MEMORY / name).stat().st_ino for name in inodes} == inodes

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Request
+from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from hugepool.api.answers import document, outcome, reply_headers, service_of, strictly
@@ -16,6 +16,7 @@ from hugepool.mm.commands.commands import Demote, SetMaxHugePages
 from hugepool.mm.machine.state import Host
 from hugepool.service import Reply
 
+MAX_POSITION = (1 << 63) - 1  # loff_t
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/fs", tags=["files"])
 FileInPath = Annotated[
     str, Path(description="A path of the host, without the leading /.", examples=["proc/meminfo"])
@@ -28,7 +29,15 @@ RawBody = Annotated[
         openapi_examples={"size": {"summary": "A pool of 1024 pages", "value": "1024"}},
     ),
 ]
-OUTCOME = "Hugepool-Outcome"
+OUTCOME, WRITTEN = "Hugepool-Outcome", "Hugepool-Written"
+Position = Annotated[
+    int,
+    Query(
+        ge=0,
+        le=MAX_POSITION,
+        description="Where in the file the write begins, in bytes: a sysctl takes nothing behind its beginning.",
+    ),
+]
 READ: Responses = reading()
 READ[200] = {
     "description": "The file as the kernel prints it, or what a folder holds.",
@@ -38,7 +47,11 @@ WRITE: Responses = changing(403, 409, 507, status=HTTPStatus.NO_CONTENT)
 WRITE[HTTPStatus.NO_CONTENT] = {
     "description": "The kernel's write succeeds, also when the pool ended elsewhere than asked.",
     "headers": {
-        OUTCOME: {"description": "What was asked and what came of it.", "schema": {"type": "string"}}
+        OUTCOME: {"description": "What was asked and what came of it.", "schema": {"type": "string"}},
+        WRITTEN: {
+            "description": "How many bytes were taken: what write(2) returns.",
+            "schema": {"type": "integer"},
+        },
     },
 }
 
@@ -69,6 +82,7 @@ def write_file(
     conditions: Changing,
     body: RawBody = b"",
     strict: Strict = False,
+    position: Position = 0,
 ) -> Response:
     """Write to a file as write(2) does, with its own parse rules and errnos.
 
@@ -77,15 +91,18 @@ def write_file(
     """
     target = "/" + path.strip("/")
     service = service_of(request)
-    asked, revision = service.read(host, lambda machine: write.parse_write(machine, target, body))
+    asked, revision = service.read(
+        host, lambda machine: write.parse_write(machine, target, body, None, position)
+    )
+    written = {WRITTEN: str(asked.used)}
     if asked.command is None:
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"ETag": etag(revision)})
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"ETag": etag(revision), **written})
     reply = service.execute(host, asked.command, conditions.terms(request, body))
     if strict and (reply.error is not None or reply.data.get("shortfall")):
         return strictly(request, reply)
     if reply.error is not None and not (asked.hides_refusal and reply.result is not None):
         return outcome(request, reply)
-    headers = reply_headers(reply)
+    headers = reply_headers(reply) | written
     if isinstance(asked.command, SetMaxHugePages | Demote):
         headers[OUTCOME] = _outcome(asked.requested, reply)
     return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)

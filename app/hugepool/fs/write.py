@@ -27,6 +27,9 @@ from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ORDER_1G, ORDER_2M, PAGE_SIZE
 
+SYSCTLS = "/proc/sys/"
+_RESIZED_AGAIN = {f"{VM}/nr_hugepages": False, f"{VM}/nr_hugepages_mempolicy": True}  # by mempolicy?
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -56,8 +59,10 @@ class Writer:
     mempolicy: tuple[int, ...] | None = None
 
 
-def parse_write(host: Host, path: str, data: bytes, writer: Writer | None = None) -> Write:
-    """What write(2) of ``data`` to a file asks the host to do.
+def parse_write(host: Host, path: str, data: bytes, writer: Writer | None = None, position: int = 0) -> Write:
+    """What write(2) of ``data`` at a position of a file asks the host to do.
+
+    sysfs does not look at the position.  A sysctl takes nothing behind the first byte of its file.
 
     Raises:
         NotFound: no such file, or a folder.
@@ -72,7 +77,23 @@ def parse_write(host: Host, path: str, data: bytes, writer: Writer | None = None
         raise MMError("EACCES", f"{path} is read-only", reason=Reason.READ_ONLY)
     if not data:
         return Write(None, 0)
+    if position and path.startswith(SYSCTLS):
+        return _behind_the_beginning(host, item.template, data, writer or Writer())
     return WRITERS[item.template](host, args, data, writer or Writer())
+
+
+def _behind_the_beginning(host: Host, template: str, data: bytes, writer: Writer) -> Write:
+    """A write that is ignored, and succeeds; the size of a pool is set to what it was asked to be before.
+
+    Source: kernel/sysctl.c proc_first_pos_non_zero_ignore() (5.14), with sysctl_writes_strict = 1;
+    mm/hugetlb.c hugetlb_sysctl_handler_common() (5.14).
+    """
+    if template not in _RESIZED_AGAIN:
+        return Write(None, len(data))
+    mempolicy = writer.mempolicy if _RESIZED_AGAIN[template] else None
+    agreed = host.hstates[host.default_order].max_huge_pages
+    command = c.SetMaxHugePages(host.default_order, agreed, mempolicy=mempolicy, comm=writer.comm)
+    return Write(command, len(data), agreed)
 
 
 # -- pools -----------------------------------------------------------------------------------------------

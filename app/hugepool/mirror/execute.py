@@ -8,12 +8,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from hugepool.client import Client
-from hugepool.mirror.mount import CannotMount, library, mount
-from hugepool.mirror.namespace import CannotCover, cover, separate
+from hugepool.mirror.machine import OverMachine, Sysctls
+from hugepool.mirror.mount import CannotMount, available, detach, mount
+from hugepool.mirror.namespace import ONE_BY_ONE, CannotCover, cover, separate, step_aside
+from hugepool.mirror.session import Fixed
 from hugepool.mirror.view import Mirror
 
 NOT_FOUND, NOT_EXECUTABLE, OF_SIGNAL = 127, 126, 128  # exit statuses as a shell has them
@@ -29,10 +32,10 @@ def execute(url: str, host: str, program: list[str], warn: Callable[[str], None]
 
     Raises:
         CannotMount: no FUSE here.
-        CannotCover: no namespace here: not root, or the kernel refuses.
+        CannotCover: no namespace here: the kernel refuses it.
     """
-    library()
     separate()
+    available()
     with tempfile.TemporaryDirectory(prefix="hugepool-") as folder, _mounted(url, host, Path(folder)):
         for path in _covered(Path(folder)):
             warn(f"{path} is left out: this machine has no such file to lay it over")
@@ -62,20 +65,26 @@ def _mounted(url: str, host: str, folder: Path) -> Iterator[None]:
             yield
         finally:
             _stop(child)
+            detach(folder)
 
 
 def _serve(url: str, host: str, folder: Path, ready: int, errors: int) -> None:
-    """The child: mounts, tells it, serves, and exits without the parent's clean-up.
+    """The child: mounts, says so, serves, and exits without the parent's clean-up.
 
-    stderr is the program's: what libfuse has to say goes elsewhere, for the case that there is no mount.
+    What the parent lays over the machine's files is not laid over them for the child, which would ask itself.
+
+    stderr is the program's: what this process has to say goes elsewhere, for the case that there is no mount.
     """
     status = 1
     try:
         os.dup2(errors, 2)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         os.setsid()  # Ctrl-C is for the program
+        sysctls, root = Sysctls(), os.open("/", os.O_PATH | os.O_CLOEXEC)
         with Client(url) as client:
-            mount(Mirror(client, host), folder, lambda: os.write(ready, READY))
+            tree = OverMachine(Mirror(client, host), sysctls)
+            told = partial(os.write, ready, READY)
+            mount(tree, host, folder, told, attached=step_aside, fixed=Fixed(ONE_BY_ONE, root))
         status = 0
     except Exception as error:  # noqa: BLE001 - the parent hears that it failed, and why
         os.write(errors, f"{error}\n".encode())

@@ -1,4 +1,4 @@
-"""A mount namespace for one program alone, in which a host's files lie over those of the machine.
+"""A mount namespace for one program, in which a host's files lie over those of the machine.
 
 Mounts of this process are cut off from everybody else's first; what is laid over after that is seen by this process
 and its children only, and is gone with them, however they end.
@@ -11,16 +11,37 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-CLONE_NEWNS = 0x00020000
+from hugepool.mirror.machine import ABSORBED, HOST_SYSCTLS
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MNT_DETACH = 0x2
+MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 0x400, 0x800, 0x200000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 # Folders and files of a host that are laid over those of the machine, where the host has them.
-FOLDERS = ("sys/devices/system/node", "sys/devices/system/memory", "sys/kernel/mm/hugepages")
-PROC_FILES = ("meminfo", "buddyinfo", "zoneinfo", "vmstat", "pagetypeinfo", "cmdline")
-SYSCTLS = "proc/sys/vm"
-MAX_SYSCTLS = 200  # each takes a mount; kernels have about 50
+FOLDERS = (
+    "sys/devices/system/node",
+    "sys/devices/system/memory",
+    "sys/kernel/mm/hugepages",
+    "sys/kernel/mm/transparent_hugepage",
+    "sys/bus/memory",
+    "sys/bus/node",
+    "proc/sys",
+)
+FILES = tuple(
+    f"proc/{name}" for name in ("meminfo", "buddyinfo", "zoneinfo", "vmstat", "pagetypeinfo", "cmdline")
+)
+ONE_BY_ONE = tuple(f"/{file}" for file in FILES) + ABSORBED
+NO_NAMESPACE = ("no mount namespace: ", "no user namespace: ")  # how a refusal begins
 LIBC = ctypes.CDLL(None, use_errno=True)
-PROTECTED = (Path("/proc/sys"), Path("/sys"))  # what a host has no file for belongs to the machine: read-only
+PROTECTED = Path("/sys")  # what a host has no file for belongs to the machine: read-only
+LOCKED = {  # flags of a mount that a user namespace may not take away: as statvfs(3) has them, as mount(2) has them
+    os.ST_NOSUID: 2,
+    os.ST_NODEV: 4,
+    os.ST_NOEXEC: 8,
+    os.ST_NOATIME: MS_NOATIME,
+    os.ST_NODIRATIME: MS_NODIRATIME,
+    os.ST_RELATIME: MS_RELATIME,
+}
 FIXED = (Path("/proc"), Path("/sys"), Path("/"))  # cannot be rebuilt: what they hold changes by itself
 
 
@@ -29,28 +50,52 @@ class CannotCover(Exception):
 
 
 def separate() -> None:
-    """Give this process its own mount namespace, from which no mount spreads.
+    """Give this process a mount namespace, from which no mount spreads; who is not root gets a user namespace with it.
 
     Raises:
-        CannotCover: not allowed; it takes root (CAP_SYS_ADMIN).
+        CannotCover: the kernel refuses it.
     """
-    if LIBC.unshare(CLONE_NEWNS) != 0:
+    uid, gid = os.geteuid(), os.getegid()
+    flags = CLONE_NEWNS if uid == 0 else CLONE_NEWNS | CLONE_NEWUSER
+    if LIBC.unshare(flags) != 0:
         why = os.strerror(ctypes.get_errno())
-        raise CannotCover(f"no mount namespace: {why}; run it as root, in a container with CAP_SYS_ADMIN")
+        without = "" if uid == 0 else "this machine gives no user namespace, so "
+        raise CannotCover(
+            f"{NO_NAMESPACE[0]}{why}; {without}run it as root, in a container with CAP_SYS_ADMIN"
+        )
+    if uid != 0:
+        _be_root_inside(uid, gid)
     _mount(None, Path("/"), None, MS_REC | MS_PRIVATE)
 
 
+def step_aside() -> None:
+    """Another mount namespace, in which nothing of what is mounted later in the one so far is seen."""
+    if LIBC.unshare(CLONE_NEWNS) != 0:
+        raise CannotCover(f"{NO_NAMESPACE[0]}{os.strerror(ctypes.get_errno())}")
+
+
+def _be_root_inside(uid: int, gid: int) -> None:
+    """Map the user to root of the new user namespace: files that it makes outside are still the user's."""
+    try:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    except OSError as error:
+        raise CannotCover(f"{NO_NAMESPACE[1]}{error.strerror}; run it as root") from None
+
+
 def cover(root: Path) -> list[str]:
-    """Lay the files of a host below ``root`` over those of the machine, which cannot be written any more.
+    """Lay the files of a host below ``root`` over those of the machine; all else of ``/sys`` becomes read-only.
 
     Returns:
         What could not be laid over because the machine has no such file and no place for it.
     Raises:
-        CannotCover: the kernel refuses a mount, or the host has more sysctls than any kernel.
+        CannotCover: the kernel refuses a mount.
     """
-    for folder in PROTECTED:
-        _mount(folder, folder, None, MS_BIND | MS_REC)
-        _mount(None, folder, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
+    kept = os.statvfs(PROTECTED).f_flag
+    flags = sum(flag for seen, flag in LOCKED.items() if kept & seen)
+    _mount(PROTECTED, PROTECTED, None, MS_BIND | MS_REC)
+    _mount(None, PROTECTED, None, MS_BIND | MS_REMOUNT | MS_RDONLY | flags)
     left_out: list[str] = []
     rebuilt: set[Path] = set()
     for name in _names(root):
@@ -63,15 +108,10 @@ def cover(root: Path) -> list[str]:
 
 
 def _names(root: Path) -> Iterator[str]:
+    list((root / HOST_SYSCTLS[1:]).iterdir())  # a listing that is refused is refused before a program runs
     yield from (name for name in FOLDERS if (root / name).is_dir())
-    yield from (f"proc/{name}" for name in PROC_FILES if (root / "proc" / name).is_file())
-    sysctls = sorted(file.name for file in (root / SYSCTLS).iterdir())
-    if len(sysctls) > MAX_SYSCTLS:
-        raise CannotCover(f"the host has {len(sysctls)} files in /{SYSCTLS}, more than {MAX_SYSCTLS}")
-    yield from (f"{SYSCTLS}/{name}" for name in sysctls)
-    enabled = "sys/kernel/mm/transparent_hugepage/enabled"
-    if (root / enabled).is_file():
-        yield enabled
+    yield from (name for name in FILES if (root / name).is_file())
+    yield from (path[1:] for path in ABSORBED if Path(path).exists())
 
 
 def lay_over(source: Path, target: Path, rebuilt: set[Path]) -> None:

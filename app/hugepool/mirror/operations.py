@@ -1,4 +1,4 @@
-"""What the kernel asks of a FUSE file system, answered from a mirror.  Needs no libfuse: ``mirror.mount`` has it.
+"""What the kernel asks of a FUSE file system, answered by path.  ``mirror.session`` speaks with the kernel.
 
 An operation answers, or raises OSError with the errno that the caller of the system call gets.
 """
@@ -6,17 +6,31 @@ An operation answers, or raises OSError with the errno that the caller of the sy
 import errno
 import os
 import stat
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import count
-from typing import Any, NoReturn
+from typing import Protocol
 
 from hugepool.client import Refused, Unreachable
-from hugepool.mirror.view import Mirror
+from hugepool.mirror.listing import Entry
 
 KIND = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
-SYSFS_SIZE = 4096  # what stat(2) says of a file in sysfs, whatever it holds; in proc it is 0
+SYSCTLS = "/proc/sys/"
+MOST_OF_SYSFS = 4096  # bytes that one write(2) in sysfs takes
+INODE_BYTES = 7
+
+
+class Tree(Protocol):
+    """Where files come from: ``mirror.view.Mirror``, or one that lies over something else."""
+
+    def entries(self, path: str) -> dict[str, Entry]: ...
+    def entry(self, path: str) -> Entry: ...
+    def read(self, path: str) -> bytes: ...
+    def write(self, path: str, data: bytes, position: int) -> int: ...
 
 
 @contextmanager
@@ -29,116 +43,192 @@ def errnos(path: str) -> Iterator[None]:
     except Unreachable as error:
         raise OSError(errno.EIO, str(error), path) from None
     except FileNotFoundError:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        raise failure(errno.ENOENT, path) from None
     except NotADirectoryError:
-        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+        raise failure(errno.ENOTDIR, path) from None
     except IsADirectoryError:
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
+        raise failure(errno.EISDIR, path) from None
 
 
-def _refuse(number: int) -> Callable[..., NoReturn]:
-    def operation(self: "HostFiles", path: str, *_: object) -> NoReturn:
-        del self
-        raise OSError(number, os.strerror(number), path)
+def failure(number: int, path: str) -> OSError:
+    """The error of an errno."""
+    return OSError(number, os.strerror(number), path)
 
-    return operation
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat(2) answers.
+
+    Attributes:
+        inode: the same for a path at all times.
+        mode: type and permissions.
+        size: of a file that can be read the length of its text; None: not known yet.
+        times_ns: of the last access and the last change.
+    """
+
+    inode: int
+    mode: int
+    size: int | None
+    uid: int
+    gid: int
+    times_ns: tuple[int, int]
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is neither a folder nor a link."""
+        return stat.S_ISREG(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What chmod(2), chown(2) and utime(2) set; None: as it was."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(slots=True)
+class _Handle:
+    """An open file.
+
+    Attributes:
+        text: what the last read from the beginning saw.
+        written: bytes so far: with O_APPEND the kernel's files do not look at the end of the file.
+    """
+
+    path: str
+    flags: int
+    text: bytes | None = None
+    written: int = 0
 
 
 class HostFiles:
-    """The operations, by the names that libfuse has for them.
+    """The operations on a host's files.
 
     A file is read as in sysfs: the text is made when it is read from its beginning, and later parts are of the same
-    text.  A write is one request, whatever its offset.
+    text.  A write is one request.  Mode, owner and times that a program sets are kept as long as the mount is there.
     """
 
-    use_ns = True  # mfusepy: times in nanoseconds
-
-    def __init__(self, mirror: Mirror, ready: Callable[[], object] = lambda: None) -> None:
-        self._mirror = mirror
-        self._ready = ready
-        self._handles = count(1)
-        self._texts: dict[int, bytes] = {}
+    def __init__(self, tree: Tree, uid: int | None = None, gid: int | None = None) -> None:
+        self._tree = tree
+        self._numbers = count(1)
+        self._handles: dict[int, _Handle] = {}
+        self._set: dict[str, Attributes] = {}
+        self._lock = threading.Lock()
         self._born_ns = time.time_ns()
-        self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        self._owner = (os.getuid() if uid is None else uid, os.getgid() if gid is None else gid)
 
-    def init(self, path: str) -> None:
-        """The file system is mounted."""
-        del path
-        self._ready()
-
-    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
-        """stat(2)."""
-        del fh
+    def attributes(self, path: str) -> Attributes:
+        """What lies at a path; the size of a file is not looked up."""
         with errnos(path):
-            entry = self._mirror.entry(path)
-        folder = entry.type == "directory"
-        sizes = {"file": 0 if path.startswith("/proc/") else SYSFS_SIZE, "symlink": len(entry.target or "")}
-        times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self._born_ns)
-        return {
-            "st_mode": KIND[entry.type] | entry.mode,
-            "st_nlink": 2 if folder else 1,
-            "st_size": sizes.get(entry.type, 0),
-            **self._owner,
-            **times,
-        }
+            entry = self._tree.entry(path)
+        kept = self._set.get(path)
+        if kept is not None:
+            return kept
+        size = {"directory": 0, "symlink": len(entry.target or "")}.get(entry.type)
+        mode = KIND[entry.type] | entry.mode
+        return Attributes(_inode(path), mode, size, *self._owner, (self._born_ns, self._born_ns))
 
-    def readdir(self, path: str, fh: int) -> Iterator[tuple[str, int, int]]:
-        """Names with their types, as ``d_type`` has them."""
-        del fh
+    def text(self, path: str) -> bytes:
+        """All of a file, as it is now; nothing of one that can only be written."""
         with errnos(path):
-            entries = self._mirror.entries(path)
-        here = [(".", stat.S_IFDIR, 0), ("..", stat.S_IFDIR, 0)]
-        return iter(here + [(name, KIND[entry.type], 0) for name, entry in entries.items()])
+            return self._tree.read(path) if self._tree.entry(path).mode & 0o444 else b""
 
-    def readlink(self, path: str) -> str:
+    def change(self, path: str, changes: Changes) -> Attributes:
+        """chmod(2), chown(2), utime(2): as root may in sysfs; below /proc/sys only the times."""
+        now = self.attributes(path)
+        owned = (changes.mode, changes.uid, changes.gid)
+        if path.startswith(SYSCTLS) and any(value is not None for value in owned):
+            raise failure(errno.EPERM, path)
+        mode = now.mode if changes.mode is None else stat.S_IFMT(now.mode) | (changes.mode & 0o777)
+        accessed, changed = now.times_ns
+        times = (_or(changes.atime_ns, accessed), _or(changes.mtime_ns, changed))
+        uid, gid = _or(changes.uid, now.uid), _or(changes.gid, now.gid)
+        self._set[path] = replace(now, mode=mode, uid=uid, gid=gid, times_ns=times)
+        return self._set[path]
+
+    def entries(self, path: str) -> list[tuple[str, int, int]]:
+        """Names with their inodes and types."""
+        with errnos(path):
+            entries = self._tree.entries(path)
+        stem = path.rstrip("/")
+        return [(name, _inode(f"{stem}/{name}"), KIND[entry.type]) for name, entry in entries.items()]
+
+    def link(self, path: str) -> str:
         """Where a link leads."""
         with errnos(path):
-            target = self._mirror.entry(path).target
+            target = self._tree.entry(path).target
         if target is None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+            raise failure(errno.EINVAL, path)
         return target
 
     def open(self, path: str, flags: int) -> int:
-        """A handle; EACCES for an access that the file's mode has for nobody, as in sysfs even for root."""
-        with errnos(path):
-            entry = self._mirror.entry(path)
-        wanted = _wanted(flags)
-        if any(not entry.mode & bits for bits in wanted):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return next(self._handles)
+        """A handle.
 
-    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        """A part of the text of the file."""
-        if offset == 0 or fh not in self._texts:
-            with errnos(path):
-                self._texts[fh] = self._mirror.read(path)
-        return self._texts[fh][offset : offset + size]
+        EACCES for an access that the file's mode has for nobody, as in sysfs even for root; EINVAL for O_DIRECT.
+        """
+        mode = self.attributes(path).mode
+        if any(not mode & bits for bits in _wanted(flags)):
+            raise failure(errno.EACCES, path)
+        if flags & os.O_DIRECT:
+            raise failure(errno.EINVAL, path)
+        with self._lock:
+            number = next(self._numbers)
+        self._handles[number] = _Handle(path, flags)
+        return number
 
-    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-        """One write(2), all of it in one request; a pool that falls short is a success."""
-        del offset, fh
-        with errnos(path):
-            self._mirror.write(path, data)
-        return len(data)
+    def read(self, number: int, size: int, offset: int) -> bytes:
+        """A part of the text of an open file."""
+        handle = self._handle(number)
+        text = handle.text
+        if offset == 0 or text is None:
+            with errnos(handle.path):
+                text = handle.text = self._tree.read(handle.path)
+        return text[offset : offset + size]
 
-    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
-        """``>`` of a shell: a file of the kernel has no length that could be cut."""
-        del length, fh
-        with errnos(path):
-            self._mirror.entry(path)
-        return 0
+    def write(self, number: int, data: bytes, offset: int) -> int:
+        """One write(2), all of it in one request; how much was taken.  A pool that falls short is a success."""
+        handle = self._handle(number)
+        if handle.flags & os.O_APPEND:
+            offset = handle.written
+        if not handle.path.startswith("/proc/"):
+            data = data[:MOST_OF_SYSFS]
+        with errnos(handle.path):
+            taken = self._tree.write(handle.path, data, offset)
+        handle.written = offset + taken
+        return taken
 
-    def release(self, path: str, fh: int) -> int:
+    def release(self, number: int) -> None:
         """The last close of a handle."""
-        del path
-        self._texts.pop(fh, None)
-        return 0
+        self._handles.pop(number, None)
 
-    create = _refuse(errno.EACCES)
-    mknod = mkdir = unlink = rmdir = rename = symlink = link = chmod = chown = utimens = _refuse(errno.EPERM)
+    def _handle(self, number: int) -> _Handle:
+        handle = self._handles.get(number)
+        if handle is None:
+            raise failure(errno.EBADF, "")
+        return handle
+
+
+def _or(value: int | None, other: int) -> int:
+    return other if value is None else value
+
+
+def _inode(path: str) -> int:
+    return int.from_bytes(blake2b(path.encode(), digest_size=INODE_BYTES).digest(), "big") | 1
 
 
 def _wanted(flags: int) -> list[int]:
     how = flags & os.O_ACCMODE
     readable, writable = 0o444, 0o222
     return {os.O_RDONLY: [readable], os.O_WRONLY: [writable]}.get(how, [readable, writable])
+
+
+def may(attributes: Attributes, uid: int, gid: int, wanted: int) -> bool:
+    """Whether a user has the permissions ``wanted`` (bits of access(2)) by the mode; root has all."""
+    if uid == 0:
+        return True
+    shift = 6 if uid == attributes.uid else 3 if gid == attributes.gid else 0
+    return (attributes.mode >> shift) & wanted == wanted

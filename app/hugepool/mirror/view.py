@@ -86,10 +86,11 @@ class Mirror:
         self._contents.keep(path, _Content(shown.revision, shown.content), PATH_BYTES + len(shown.content))
         return shown.content
 
-    def write(self, path: str, data: bytes) -> None:
-        """write(2): one request.  What folders hold may be another afterwards."""
-        self.client.write_file(self.host, path, data)
+    def write(self, path: str, data: bytes, position: int = 0) -> int:
+        """write(2): one request; how many bytes were taken.  What folders hold may be another afterwards."""
+        taken = self.client.write_at(self.host, path, data, position)
         self._listings.clear()
+        return taken
 
 
 class _Remembered(Generic[T]):
