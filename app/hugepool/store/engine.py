@@ -12,10 +12,11 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, insert, text
+from sqlalchemy import Connection, Dialect, Engine, Select, Table, create_engine, event, insert, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -256,10 +257,15 @@ def insert_rows(
     if not rows:
         return
     if connection.dialect.positional:
-        statement = insert(table).compile(dialect=connection.dialect, column_keys=list(columns))
-        connection.exec_driver_sql(str(statement), rows)
+        connection.exec_driver_sql(_insert_text(table, tuple(columns), connection.dialect), rows)
     else:
         connection.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
+
+
+@lru_cache
+def _insert_text(table: Table, columns: tuple[str, ...], dialect: Dialect) -> str:
+    """The text of an insert for a driver; making it costs more than running it."""
+    return str(insert(table).compile(dialect=dialect, column_keys=list(columns)))
 
 
 def _listen(engine: Engine, file: SqliteFile, set_up: Callable[[Any, Any], None]) -> None:

@@ -15,6 +15,7 @@ from hugepool.store.events import rfc3339
 
 _KEPT = 100_000
 _PRUNE_EVERY = 1000
+_INSERT = insert(t.changes).returning(t.changes.c.seq)
 
 
 class ChangeOfHost(NamedTuple):
@@ -31,7 +32,7 @@ def append(connection: Connection, host_id: int, name: str, revision: int, now_n
     """Write a change behind all others."""
     row = {"host_id": host_id, "name": name, "revision": revision, "at_ns": now_ns, "cause": cause}
     row["seal"] = seal.of_values(row[name] for name in seal.CHANGE)
-    seq = connection.execute(insert(t.changes).values(row).returning(t.changes.c.seq)).scalar_one()
+    seq = connection.execute(_INSERT, row).scalar_one()
     if seq % _PRUNE_EVERY == 0:
         connection.execute(delete(t.changes).where(t.changes.c.seq <= seq - _KEPT))
 

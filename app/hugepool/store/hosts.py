@@ -2,12 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from hugepool.fs.figures import Figures, figures
 from hugepool.mm.machine.events import Event, Occurrence
@@ -335,9 +348,10 @@ class HostStore:
         """The guard: only from the revision that was loaded."""
         before, now = loaded.saved["hosts"][()], present["hosts"][()]
         values = {name: value for name, value in now.items() if before[name] != value}
-        guarded = update(t.hosts).where(t.hosts.c.id == loaded.host_id, t.hosts.c.revision == loaded.revision)
-        sums = _sealed(loaded, now, loaded.revision + 1, loaded.last_event_id + events)
-        result = connection.execute(guarded.values(**values, **sums))
+        values |= _sealed(loaded, now, loaded.revision + 1, loaded.last_event_id + events)
+        guard = {"whose": loaded.host_id, "loaded": loaded.revision}
+        new = {f"new_{name}": value for name, value in values.items()}
+        result = connection.execute(_guarded_update(tuple(sorted(values))), guard | new)
         if result.rowcount != 1:
             raise StaleRevision(loaded.name)
 
@@ -356,6 +370,14 @@ class HostStore:
             feed.append(connection, host_id, name, revision, change.now_ns, Event.HOST_DELETED)
             if change.answer is not None:
                 idempotency.keep(connection, change.answer, change.now_ns)
+
+
+@lru_cache
+def _guarded_update(columns: tuple[str, ...]) -> Update:
+    """Sets columns of the row of a host that has still the revision that was loaded."""
+    c = t.hosts.c
+    guarded = update(t.hosts).where(c.id == bindparam("whose"), c.revision == bindparam("loaded"))
+    return guarded.values({name: bindparam(f"new_{name}", type_=c[name].type) for name in columns})
 
 
 def _check_quota(connection: Connection, most: int, more: int = 1) -> None:
@@ -444,8 +466,14 @@ def _delete(connection: Connection, table: Table, column: str, host_id: int, num
     """Delete the rows of some numbers, run by run."""
     cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
     runs = [(int(part[0]), int(part[-1])) for part in np.split(numbers, cuts)]
-    one = and_(table.c.host_id == host_id, table.c[column].between(bindparam("low"), bindparam("high")))
-    connection.execute(delete(table).where(one), [{"low": low, "high": high} for low, high in runs])
+    bounds = [{"whose": host_id, "low": low, "high": high} for low, high in runs]
+    connection.execute(_delete_run(table, column), bounds)
+
+
+@lru_cache
+def _delete_run(table: Table, column: str) -> Delete:
+    within = table.c[column].between(bindparam("low"), bindparam("high"))
+    return delete(table).where(table.c.host_id == bindparam("whose"), within)
 
 
 def _memory_blocks(host: Host, host_id: int, sections: Sections) -> list[tuple[Any, ...]]:
