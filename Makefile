@@ -86,6 +86,11 @@ soak: $(STAMP) ## Run random commands and check every law after each; bounded
 oracle: $(STAMP) ## Ask a real kernel: ARGS="random --seed 7 --kernel 6.12 -o seed7.json.gz"; docs/oracle.md
 	$(BIN)/python tools/kernel-oracle $(ARGS)
 
+TRACES ?= tests/data/traces
+.PHONY: fidelity
+fidelity: $(STAMP) ## Replay all recordings of TRACES (a folder) and write docs/fidelity.md
+	$(BIN)/python -m hugepool.replay.fidelity $(TRACES)
+
 .PHONY: attack
 attack: $(STAMP) ## Attack the service in every way; bounded, loopback only; ATTACK_ARGS picks some
 	$(BIN)/python -m tests.attack $(ATTACK_ARGS)
