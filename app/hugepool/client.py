@@ -318,7 +318,7 @@ class Client:
     # -- who uses the memory -------------------------------------------------------------------------------
 
     def start_task(self, host: str, task: Json, **terms: Unpack[Terms]) -> "documents.StartedTask":
-        """Start a process: ``{"kind": "hugetlb", "count": 8, "touch": 8}``, ``anon`` or ``kernel``."""
+        """Start a process: ``{"kind": "hugetlb", "count": 8, "touch": 8}``, ``anon``, ``kernel`` or ``cache``."""
         return cast("documents.StartedTask", self.change("POST", f"hosts/{_part(host)}/tasks", task, **terms))
 
     def touch(

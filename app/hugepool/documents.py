@@ -661,7 +661,7 @@ class NodePool(TypedDict):
     node: int
     nr_hugepages: int
 
-Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "device-exists", "device-memory", "device-plugged", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "not-migratable"]
+Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "device-exists", "device-memory", "device-plugged", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "pinned", "not-migratable"]
 
 
 class OneMore(TypedDict):
@@ -1676,6 +1676,7 @@ class Resize(TypedDict):
         full_nodes: Those that were asked for a page in vain.
         shortfall: Null: the pool has the size that was asked for.
         injected_fault: An armed fault point refused a request of it.
+        reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
     """
 
     requested: int
@@ -1690,6 +1691,7 @@ class Resize(TypedDict):
     full_nodes: list[int]
     shortfall: Shortfall | None
     injected_fault: bool
+    reclaimed_pages: int
 
 
 class Unplugged(TypedDict):
@@ -1804,7 +1806,8 @@ class StartedTask(TypedDict):
 
     Attributes:
         pid: Its number.
-        kind: What it was started for, such as `hugetlb`, `anon` or `kernel`.
+        kind: What it was started for, such as `hugetlb`, `anon` or `kernel`; `cache` is page cache, and no
+            process.
         comm: Its name on the console.
         parent: The task that it was forked from.
         cgroup: The one that it is in; empty: the root.
@@ -1819,6 +1822,7 @@ class StartedTask(TypedDict):
         reason: Why.
         facts: What the reason is about, such as the cgroup and its limit.
         injected_fault: An armed fault point refused a request of it.
+        reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
     """
 
     pid: int
@@ -1839,6 +1843,7 @@ class StartedTask(TypedDict):
     facts: dict[str, Any]
     vmemmap: VmemmapDelta | None
     injected_fault: bool
+    reclaimed_pages: int
 
 
 class Touched(TypedDict):
@@ -1850,6 +1855,7 @@ class Touched(TypedDict):
         reason: Why.
         facts: What the reason is about, such as the cgroup and its limit.
         injected_fault: An armed fault point refused a request of it.
+        reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
     """
 
     pid: int
@@ -1860,6 +1866,7 @@ class Touched(TypedDict):
     facts: dict[str, Any]
     vmemmap: VmemmapDelta
     injected_fault: bool
+    reclaimed_pages: int
 
 
 class Kept(TypedDict):
@@ -2091,7 +2098,8 @@ class Task(TypedDict):
 
     Attributes:
         pid: Its number.
-        kind: What it was started for, such as `hugetlb`, `anon` or `kernel`.
+        kind: What it was started for, such as `hugetlb`, `anon` or `kernel`; `cache` is page cache, and no
+            process.
         comm: Its name on the console.
         parent: The task that it was forked from.
         cgroup: The one that it is in; empty: the root.

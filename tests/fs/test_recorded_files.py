@@ -174,7 +174,10 @@ def from_spec(trace: dict[str, Any]) -> Host:
 
 def has_the_model_s_layout(trace: dict[str, Any]) -> bool:
     """Memory from 0 and from 4 GiB on as the model lays it out, and none that may be plugged in."""
-    return re.fullmatch(r"[2468]G", trace["memory"]) is not None
+    has_disk = any(
+        "-drive" in str(word) for word in trace["machine"]
+    )  # its cache and its counters are the guest's
+    return re.fullmatch(r"[2468]G", trace["memory"]) is not None and not has_disk
 
 
 FROM_SPEC = [name for name in BOOTED if has_the_model_s_layout(recorded(name))]

@@ -191,7 +191,7 @@ COMMANDS: dict[tuple[str, str, bytes], Any] = {
     ("6.1", f"{VM}/hugetlb_optimize_vmemmap", b"7"): c.SetOptimizeVmemmap(True),
     ("6.1", f"{VM}/hugetlb_optimize_vmemmap", b"-1"): c.SetOptimizeVmemmap(True),
     ("6.1", f"{VM}/hugetlb_optimize_vmemmap", b"on"): "EINVAL",
-    ("5.14", f"{VM}/drop_caches", b"3"): c.WriteWithoutEffect(f"{VM}/drop_caches"),
+    ("5.14", f"{VM}/drop_caches", b"3"): c.DropCaches(3),
     ("5.14", f"{VM}/drop_caches", b"9"): "EINVAL",
     ("5.14", f"{GIGANTIC}/demote", b"1"): "ENOENT",
     ("6.1", f"{GIGANTIC}/demote", b"1"): c.Demote(18, 1),

@@ -88,7 +88,7 @@ def test_unmovable_free_blocks_of_zone_movable_lie_beside_early_memory() -> None
     early = np.flatnonzero((mem.page_uses(0, mem.nr_blocks) == Use.RESERVED).any(axis=1))
     early = early[mem.zone[early] == zone.index + 1]
     region = mem.page_uses(int(early[0]) & ~1, 2)
-    assert np.unique(region).tolist() == [Use.BUDDY, Use.RESERVED, Use.PAGE_CACHE]
+    assert np.unique(region).tolist() == [Use.BUDDY, Use.RESERVED, Use.SYSTEM_MOVABLE]
     assert (region == Use.BUDDY).sum() == unmovable
     assert free_area(mem, zone) == zone_image.free_area
 

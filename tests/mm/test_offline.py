@@ -38,7 +38,7 @@ def movable_machine(kernel: str = "5.14", pool: int = 0) -> Host:
     """
     host = machine(6 * GIB, kernel=kernel, cmdline="hugetlb_free_vmemmap=on movablecore=2G")
     assert host.zones[3].start_pfn // 32768 == BLOCK
-    host.mem.assign_blocks(lone_free_blocks(host.mem, host.zones[3]), Use.PAGE_CACHE)
+    host.mem.assign_blocks(lone_free_blocks(host.mem, host.zones[3]), Use.SYSTEM_MOVABLE)
     resize(host, pool)
     return host
 

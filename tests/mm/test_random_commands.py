@@ -99,6 +99,19 @@ class RandomCommands(RuleBasedStateMachine):
     def use_memory(self, kind: str, pages: int) -> None:
         self.apply(c.CreateTask(kind, pages=pages))
 
+    @rule(pages=st.integers(1, 300_000), clean=st.sampled_from([True, True, False]),
+          node=st.sampled_from([None, None, 0, 1]))  # fmt: skip
+    def fill_cache(self, pages: int, clean: bool, node: int | None) -> None:
+        self.apply(c.CreateTask("cache", pages=pages, clean=clean, node=node))
+
+    @rule(pages=st.integers(1, 20_000))
+    def use_pinned_memory(self, pages: int) -> None:
+        self.apply(c.CreateTask("anon", pages=pages, pinned=True))
+
+    @rule(mode=st.integers(1, 4))
+    def drop_caches(self, mode: int) -> None:
+        self.apply(c.DropCaches(mode))
+
     @rule(kind=st.sampled_from(["anon", "kernel"]), at_most=st.integers(0, 40))
     def press(self, kind: str, at_most: int) -> None:
         result = self.apply(c.StartTask(kind))

@@ -76,6 +76,7 @@ TASK: Any = _body(
     ),
     anon=("2 GiB of movable memory", {"kind": "anon", "memory": "2G", "mlock": True}),
     kernel=("300 MiB of unmovable memory", {"kind": "kernel", "memory": "300M", "node": 0}),
+    cache=("1 GiB of page cache", {"kind": "cache", "memory": "1G", "clean": True}),
     pod=(
         "A file of huge pages that others may map, too, in a cgroup",
         {

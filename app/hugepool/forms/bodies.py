@@ -385,6 +385,10 @@ class AnonTaskBody(_PagesTaskBody):
 
     kind: Literal["anon"]
     mlock: Annotated[bool, Field(strict=True)] = False
+    pinned: Annotated[
+        bool,
+        Field(strict=True, description="A long-term pin, as for RDMA or a device: its pages never move."),
+    ] = False
 
     def command(self) -> commands.CreateTask:
         """The command that it stands for."""
@@ -395,6 +399,7 @@ class AnonTaskBody(_PagesTaskBody):
             cgroup=self.cgroup,
             pages=self.pages,
             mlock=self.mlock,
+            pinned=self.pinned,
             node=self.node,
             policy_mode=mode,
             policy_nodes=nodes,
@@ -420,7 +425,34 @@ class KernelTaskBody(_PagesTaskBody):
         )
 
 
-TaskBody = HugetlbTaskBody | AnonTaskBody | KernelTaskBody
+class CacheTaskBody(_PagesTaskBody):
+    """Page cache of files, which belongs to no process; its pid is a handle.  To delete it removes the files."""
+
+    kind: Literal["cache"]
+    clean: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="It is given up when memory is short; else it is dirty or mapped, and stays.",
+        ),
+    ] = True
+
+    def command(self) -> commands.CreateTask:
+        """The command that it stands for."""
+        mode, nodes = self.policy.words()
+        return commands.CreateTask(
+            kind=self.kind,
+            comm=self.comm,
+            cgroup=self.cgroup,
+            pages=self.pages,
+            clean=self.clean,
+            node=self.node,
+            policy_mode=mode,
+            policy_nodes=nodes,
+        )
+
+
+TaskBody = HugetlbTaskBody | AnonTaskBody | KernelTaskBody | CacheTaskBody
 
 
 class TouchBody(Body):

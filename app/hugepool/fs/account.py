@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hugepool.fs import cached
 from hugepool.fs.bare_system import BARE_SYSTEM_KB, BARE_SYSTEM_STATS, BARE_SYSTEM_ZONE_STATS
 from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
 from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
@@ -143,15 +144,25 @@ def memory_lines(host: Host) -> dict[str, int]:
         "CmaTotal": sum(zone.cma for zone in host.zones) * KB_PER_PAGE,
         "CmaFree": sum(free_cma_pages(host, zone) for zone in host.zones) * KB_PER_PAGE,
     }
-    return lines | anon_lines(host, carried, anon_by_node(host).values())
+    lines |= anon_lines(host, carried, anon_by_node(host).values())
+    return lines | cached.lines_kb({**_lines_there(host), **lines}, cached.of_host(host))
+
+
+def _lines_there(host: Host) -> dict[str, int]:
+    """Lines of meminfo as imported; of a host from a spec all that its kernel has."""
+    kept = carried_kb(host)
+    return kept if "meminfo" in host.carried else dict.fromkeys(lines_of(host).meminfo, 0) | kept
 
 
 def available_kb(host: Host) -> int:
     """MemAvailable in kB."""
     late, carried = lag(host, "meminfo"), carried_kb(host)
     free = max(0, sum(zone.nr_free for zone in host.zones) * KB_PER_PAGE + late.get("MemFree", 0))
+    change = cached.of_host(host)
     file_pages = (carried.get("Active(file)", 0) + carried.get("Inactive(file)", 0)) // KB_PER_PAGE
+    file_pages = max(0, file_pages + change.file_pages)
     reclaimable = carried.get("KReclaimable", carried.get("SReclaimable", 0)) // KB_PER_PAGE
+    reclaimable = max(0, reclaimable + change.slab)
     available = (
         si_mem_available(marks(host.zones), free // KB_PER_PAGE, file_pages, reclaimable) * KB_PER_PAGE
     )

@@ -16,6 +16,7 @@ from hugepool.fs.consistency import (
 )
 from hugepool.fs.foreign import check_architecture, check_page_size, default_order, is_modelled
 from hugepool.fs.kernels import choose_kernel
+from hugepool.fs.page_cache import add_cache
 from hugepool.fs.pagetypeinfo import TypesText, parse_pagetypeinfo
 from hugepool.fs.paths import checked
 from hugepool.fs.pools import add_pools
@@ -99,6 +100,7 @@ def read_machine(given: Mapping[str, str], kernel: str | None = None) -> Machine
     add_pools(image, files)
     _add_nodes_and_blocks(image, files, parsed)
     _add_assumptions(image, files)
+    add_cache(image, parsed.zones)
     image.carried = carried_fields(files, image, parsed.zones, parsed.types)
     return image
 

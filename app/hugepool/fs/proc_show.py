@@ -6,7 +6,7 @@ Source: fs/proc/meminfo.c, mm/vmstat.c vmstat_show(), drivers/base/node.c (5.14)
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 
-from hugepool.fs import account, bare_system
+from hugepool.fs import account, bare_system, cached
 from hugepool.fs.procfs import MEMINFO_END, node_end
 from hugepool.mm.machine.mappings import Mount
 from hugepool.mm.machine.mmzone import Zone
@@ -47,7 +47,8 @@ def node_meminfo(host: Host, nid: int) -> str:
     imported = host.carried.get("node_meminfo", {}).get(str(nid))
     carried = imported or _bare_node(host, nid)
     names = imported or account.lines_of(host).node_meminfo
-    values = carried | _node_memory(host, nid, carried)
+    values = dict.fromkeys(names, 0) | carried | _node_memory(host, nid, carried)
+    values |= cached.lines_kb(values, cached.of_node(host, nid))
     ends = host.carried.get("columns", {}).get("node_meminfo", {})
     return "".join(
         f"Node {nid} " + _line(name, values.get(name, 0), ends.get(name, node_end(name))) for name in names
@@ -88,6 +89,7 @@ def vmstat(host: Host) -> str:
     values = dict.fromkeys(names, 0) | (imported or _bare_stats()) | host.counters
     anon = account.added_up(account.anon_by_zone(host).values())
     values = account.with_tasks(values, anon, host.profile)
+    values |= cached.counters(values, cached.of_host(host))
     values |= account.free_counters(host, values)
     if "nr_hugetlb" in values:  # the kernel shows no node counter below zero
         values["nr_hugetlb"] = max(0, values["nr_hugetlb"])
@@ -118,6 +120,7 @@ def node_vmstat(host: Host, nid: int) -> str:
     moved = {name: node[name] for name in node if node_counter(nid, name) in host.counters}
     values = dict.fromkeys(names, 0) | zones | node | imported | moved
     values = account.with_tasks(values, account.anon_by_node(host)[nid], host.profile)
+    values |= cached.counters(values, cached.of_node(host, nid))
     late = sum(account.lag(host, "zoneinfo").get(f"{nid}/{zone.name}", 0) for zone in host.nodes[nid].zones)
     values["nr_free_pages"] = max(0, host.nodes[nid].nr_free + late)
     values |= _free_sums(host.nodes[nid].zones, host, values)

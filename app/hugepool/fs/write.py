@@ -195,8 +195,8 @@ def _compact(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
 
 
 def _drop_caches(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
-    _, used = parse.proc_dointvec(data, 1, low=1, high=4)
-    return Write(c.WriteWithoutEffect(f"{VM}/drop_caches"), used)
+    values, used = parse.proc_dointvec(data, 1, low=1, high=4)
+    return Write(c.DropCaches(values[0]), used)
 
 
 def _compact_node(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.fs import account
+from hugepool.fs import account, cached
 from hugepool.fs.pagetypeinfo import CAP, MIGRATE_NAMES
 from hugepool.mm.boot.pageblock_types import counted
 from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
@@ -133,6 +133,7 @@ def _bare_record(host: Host, name: str) -> Record:
 
 def _node_part(host: Host, nid: int, anon: account.AnonPages) -> str:
     stats = account.with_tasks(account.node_stats(host, nid), anon, host.profile)
+    stats |= cached.counters(stats, cached.of_node(host, nid))
     return "  per-node stats\n" + "".join(_stat_line(name, count) for name, count in stats.items())
 
 
@@ -170,6 +171,7 @@ def _free(host: Host, zone: Zone) -> int:
 
 def _counters_and_pagesets(host: Host, zone: Zone, record: Record, anon: account.AnonPages) -> str:
     stats = account.with_tasks(account.zone_stats(host, zone), anon, host.profile)
+    stats |= cached.counters(stats, cached.of_zone(host, zone))
     free = {"nr_free_pages": _free(host, zone), **account.free_stats(host, zone, stats)}
     stats = {name: free.get(name, count) for name, count in stats.items()}
     tail = record["tail"] or _bare_tail(host, zone)

@@ -5,8 +5,14 @@ from typing import Any
 
 from hugepool.mm.machine.units import KB_PER_PAGE
 
-UNMODELLED = ("Slab", "VmallocUsed", "Cached")  # meminfo: kernel objects, kernel stacks, files in memory
+UNMODELLED = (
+    "Slab",
+    "VmallocUsed",
+    "Cached",
+    "Buffers",
+)  # meminfo: kernel objects, kernel stacks, page cache
 PAGES_PER_GIB = 1 << 18
+PAGES_OF_THE_READER = 64
 
 
 def stat_threshold(zoneinfo: str) -> int:
@@ -19,6 +25,27 @@ def change(before: dict[str, Any], after: dict[str, Any], threshold: int) -> int
     free = free_pages(after, threshold) - free_pages(before, threshold)
     taken = sum(_pages(after, word) - _pages(before, word) for word in UNMODELLED)
     return free + taken + _mapping_tables(before, after)
+
+
+def cache_lag(before: dict[str, Any], after: dict[str, Any]) -> int:
+    """Pages by which the cache grew more by its lists than as pages of files: reclaim takes them off both in turn."""
+    listed = _on_file_lists(after) - _on_file_lists(before)
+    counted = sum(_pages(after, word) - _pages(before, word) for word in ("Cached", "Buffers"))
+    return listed - counted
+
+
+def has_cache(counters: dict[str, Any]) -> bool:
+    """Whether there is page cache to speak of: more than a snapshot, which drops it, reads in itself."""
+    return _on_file_lists(counters) > PAGES_OF_THE_READER
+
+
+def between_marks(counters: dict[str, Any]) -> int:
+    """Pages between the min and the high watermarks: kswapd stops anywhere there, with pages in its hands."""
+    return sum(int(zone["high"] - zone["min"]) for zone in counters["zones"].values())
+
+
+def _on_file_lists(counters: dict[str, Any]) -> int:
+    return sum(int(counters.get("vmstat", {}).get(f"nr_{name}_file") or 0) for name in ("inactive", "active"))
 
 
 def slab_change(before: dict[str, Any], after: dict[str, Any]) -> int:

@@ -19,7 +19,7 @@ from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
-from hugepool.replay import group_steps, virtio
+from hugepool.replay import cache_steps, group_steps, virtio
 from hugepool.replay.played import NotModelledError, Played
 from hugepool.replay.trace import Step, Trace
 
@@ -49,12 +49,14 @@ class Player:
     ``inputs``: what was taken from the recording, and how often; none of it is an answer.
     ``dimms``: memory blocks of each DIMM that was plugged.
     ``driver_runs``: what a virtio-mem driver does before the snapshot of a step.
+    ``cache``: what owns the page cache.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
     """
 
     host: Host
     trace: Trace
     agent_pages: int
+    cache: int | None = None
     adopting: bool = False
     exhausted: bool = False
     now_ns: int = 0
@@ -113,7 +115,7 @@ class Player:
 
     def _handled(self, handler: "Handler", step: Step) -> Played:
         """How far a worker got at the side is an input: where the recorded one had finished, so does the model's."""
-        op = {**step.op, "label": step.label, "result": step.result, "index": step.index}
+        op = {**step.op, "label": step.label, "result": step.result, "index": step.index, "after": step.after}
         try:
             return handler(self, op)
         except MMError as error:
@@ -299,6 +301,8 @@ class Player:
             if kind == "anon":
                 self.apply(c.AdoptPages(pid, "kernel", op["pages"] // PAGEBLOCK_PAGES))
             return Played(self.apply(c.AdoptPages(pid, kind, op["pages"])).result.pages)
+        if until is not None and "file_pages_at_most" in until:
+            return cache_steps.grow(self, pid, kind, op)
         if until is None:
             command = c.GrowTask(pid, kind, op["pages"], partial=True)
         else:
@@ -422,4 +426,5 @@ _HANDLERS: dict[str, Handler] = {
     "unlink": Player.unlink,
     "virtio-mem": virtio.virtio_mem,
     **group_steps.HANDLERS,
+    **cache_steps.HANDLERS,
 }

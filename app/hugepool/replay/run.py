@@ -13,6 +13,7 @@ from hugepool.mm.machine.mmzone import SectionState
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import KB_PER_PAGE
 from hugepool.mm.views.vmstat import counters
+from hugepool.replay.cache_steps import hold_slab
 from hugepool.replay.compare import MAPPING_STEPS, PROCESS_STEPS, Comparator, Row
 from hugepool.replay.group_steps import mount_as_the_agent
 from hugepool.replay.played import NotModelledError, Played
@@ -59,6 +60,7 @@ def replay_trace(trace: Trace) -> Report:
         report.came_up = False
         return report
     host = restore_machine(read_machine(trace.files, trace.kernel), Call())
+    hold_slab(host)
     player = Player(host, trace, _agent_pages(trace))
     report.inputs = player.inputs
     player.began_on = find_nodes(trace)
@@ -92,7 +94,7 @@ def replay_trace(trace: Trace) -> Report:
 
 def _look_ahead(trace: Trace, step: Step) -> None:
     """A balloon overshoots by the real allocator's batches: the next probe says where it came to rest."""
-    if "until" not in step.op or step.index + 1 >= len(trace.steps):
+    if "allocatable_for_zone_index" not in step.op.get("until", ()) or step.index + 1 >= len(trace.steps):
         return
     probe = trace.steps[step.index + 1].op
     wanted = (step.op["until"].get("node"), step.op["until"]["allocatable_for_zone_index"])

@@ -16,7 +16,16 @@ from hugepool.mm.machine.devices import VirtioMem
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Node, Zone
 from hugepool.mm.machine.profile import profile_of
-from hugepool.mm.machine.state import CmaArea, ContigRange, FreeList, Host, HState, QueuedFree, Task
+from hugepool.mm.machine.state import (
+    CacheShare,
+    CmaArea,
+    ContigRange,
+    FreeList,
+    Host,
+    HState,
+    QueuedFree,
+    Task,
+)
 from hugepool.mm.machine.units import ORDER_1G, PAGEBLOCK_PAGES
 from hugepool.store import huge_rows
 from hugepool.store import tables as t
@@ -54,6 +63,10 @@ def load(connection: Connection, head: Row[Any], found: Sequence[Row[Any]]) -> H
     host.counters = {row.name: row.value for row in _rows(connection, t.counters, host_id, "position")}
     host.hstates = _hstates(connection, host_id, host)
     host.tasks = _tasks(connection, host_id)
+    host.cached = [
+        CacheShare(row.pid, row.node, row.kind, row.pages)
+        for row in _rows(connection, t.page_cache, host_id, "position")
+    ]
     _load_huge(connection, host_id, host)
     host.contig_ranges = {
         row.range_id: ContigRange(row.range_id, row.start_pfn, row.end_pfn)

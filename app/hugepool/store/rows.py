@@ -49,6 +49,7 @@ _ELSEWHERE = frozenset(
         "contig_ranges",
         "cma_areas",
         "virtio_mem",
+        "cached",
     )
 )
 HOST_FIELDS = tuple(f.name for f in fields(Host) if f.name not in _ELSEWHERE)
@@ -112,6 +113,11 @@ def _tasks(host: Host) -> Iterator[tuple[Key, Row]]:
         yield (pid,), {**_pick(task, TASK_FIELDS), "nr_pages": int(runs[:, 1].sum()), "runs": Packed(runs)}
 
 
+def _page_cache(host: Host) -> Iterator[tuple[Key, Row]]:
+    for position, share in enumerate(host.cached):
+        yield (position,), share._asdict()
+
+
 def _contig_ranges(host: Host) -> Iterator[tuple[Key, Row]]:
     for kept in host.contig_ranges.values():
         yield (kept.range_id,), {"start_pfn": kept.start_pfn, "end_pfn": kept.end_pfn}
@@ -172,6 +178,7 @@ SMALL_TABLES = (
     _Small(t.hugetlb_cgroups, ("cgroup_id",), huge_rows.hugetlb_cgroups),
     _Small(t.hugetlb_cgroup_sizes, ("cgroup_id", "page_order"), huge_rows.hugetlb_cgroup_sizes),
     _Small(t.page_charges, ("pages", "reservations", "mount"), huge_rows.page_charges),
+    _Small(t.page_cache, ("position",), _page_cache),
     _Small(t.contig_ranges, ("range_id",), _contig_ranges),
     _Small(t.cma_areas, ("name",), _cma_areas),
     _Small(t.virtio_mem, ("name",), _virtio_mem),

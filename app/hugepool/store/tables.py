@@ -108,6 +108,8 @@ hosts = Table(
     Column("next_cgroup_id", Integer, nullable=False, server_default="1"),
     Column("hugetlb_shm_group", BigInteger, nullable=False, server_default="0"),
     Column("poisoned_pages", BigInteger, nullable=False, server_default="0"),
+    Column("swap_pages", BigInteger, nullable=False, server_default="0"),
+    Column("oom", String(16), nullable=False, server_default="refuse"),
     Column("last_splat_ns", BigInteger),
     Column("more_state", JSON, nullable=False),  # plain fields of the engine's Host without a column here
     Column(
@@ -254,6 +256,18 @@ tasks = Table(
     Column("cgroup", Text, nullable=False, server_default=""),
     Column("parent", Integer),
     Column("shares", BigInteger, nullable=False, server_default="0"),
+    Column("swapped", BigInteger, nullable=False, server_default="0"),
+)
+
+page_cache = Table(
+    "page_cache",
+    metadata,
+    _whose(),
+    Column("position", Integer, primary_key=True),  # the oldest share is the first
+    _count("pid", Integer),  # 0: what was cached at import
+    _count("node", Integer),
+    Column("kind", String(16), nullable=False),
+    _count("pages"),
 )
 
 

@@ -22,6 +22,7 @@ from hugepool.mm.machine.units import (
 
 PAIR_PAGES = 2 * PAGEBLOCK_PAGES
 OPEN = Use.RESERVED  # a present page that is not placed yet
+OF_KERNEL = (Use.SYSTEM, Use.SLAB)
 NONE_OPEN: Mask = np.zeros(PAGEBLOCK_PAGES, np.bool_)
 
 FreeLists = npt.NDArray[np.int64]  # free blocks by migratetype and order
@@ -43,7 +44,7 @@ class Wanted:
         free: free blocks by migratetype and order 0..10.
         fillers: what is in use, in the order of its places, lowest first.
         early: of the reserved pages, those that lie at the top: early memory is handed out from there.
-        beside_early: pages of the page cache that fill what is left of the last 4 MiB of early memory.
+        beside_early: pages of ``beside_use`` that fill what is left of the last 4 MiB of early memory.
         free_beside_early: there the kernel's own free blocks lie instead, as in ZONE_MOVABLE.
         parts_first: the kernel's free blocks lie in pageblocks that are in part open, of whatever type these are.
         type_blocks: pageblocks by type, or None: then what the kernel uses is unmovable, all else as it is.
@@ -53,6 +54,7 @@ class Wanted:
     fillers: Sequence[Filler]
     early: int = 0
     beside_early: int = 0
+    beside_use: Use = Use.PAGE_CACHE
     free_beside_early: bool = False
     parts_first: bool = False
     type_blocks: Sequence[int] | None = None
@@ -224,7 +226,7 @@ def _assign(mem: MemoryMap, zone: Zone, plan: _Plan, wanted: Wanted) -> None:
         for site in sites:
             set_type(mem, site.blocks, mt)
     for site in plan.cache:
-        _assign_site(mem, site, site.blocks, Use.PAGE_CACHE)
+        _assign_site(mem, site, site.blocks, wanted.beside_use)
     cut = [site for sites in plan.sites.values() for site in sites]
     uncut = [site for site in (*plan.parts, *plan.beside) if site.blocks.size]
     if wanted.type_blocks is not None:
@@ -237,7 +239,7 @@ def _assign(mem: MemoryMap, zone: Zone, plan: _Plan, wanted: Wanted) -> None:
 
 def _late(wanted: Wanted) -> list[Filler]:
     """The fillers without what lies at the top already."""
-    apart = {Use.RESERVED: wanted.early, Use.PAGE_CACHE: wanted.beside_early}
+    apart = {Use.RESERVED: wanted.early, wanted.beside_use: wanted.beside_early}
     return [Filler(filler.use, filler.pages - apart.get(filler.use, 0)) for filler in wanted.fillers]
 
 
@@ -280,12 +282,12 @@ def _assign_fillers(
         mine = (first == i) & (last == i)
         use = fillers[i].use if i < len(fillers) else OPEN
         _assign_site(mem, site, site.blocks[mine], use)
-        of_kernel |= mine & (use == Use.SYSTEM) & (pages > 0)
+        of_kernel |= mine & (use in OF_KERNEL) & (pages > 0)
     for at in np.flatnonzero(first != last).tolist():
         bounds = np.concatenate(([begin[at]], np.clip(ends, begin[at], begin[at] + pages)))
         uses = np.repeat([int(filler.use) for filler in fillers], bounds[1:] - bounds[:-1])
         _assign_mixed(mem, site, int(site.blocks[at]), uses)
-        of_kernel[at] = Use.SYSTEM in uses
+        of_kernel[at] = np.isin(uses, OF_KERNEL).any()
     changed: Blocks = site.blocks[of_kernel]
     return changed
 

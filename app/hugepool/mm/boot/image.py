@@ -12,8 +12,10 @@ class ZoneImage:
     """One zone of /proc/zoneinfo with its line of /proc/buddyinfo.  Pages of 4 KiB.
 
     ``pcp``: pages on the per-CPU lists; ``free_area``: free blocks per order 0..10; ``type_blocks``:
-    pageblocks per migratetype of /proc/pagetypeinfo in the order of ``Migrate``, or None; ``free_by_type``:
-    free blocks by migratetype and order as that file has them, None for a count that it caps; or None.
+    pageblocks per migratetype of /proc/pagetypeinfo in the order of ``Migrate``, or None; ``clean_cache``: pages of
+    the page cache that are neither dirty nor mapped; ``free_by_type``:
+    free blocks by migratetype and order as that file has them, None for a count that it caps; or None;
+    ``clean_cache``: pages of the page cache that are neither dirty nor mapped.
     """
 
     nid: int
@@ -32,6 +34,7 @@ class ZoneImage:
     free_area: list[int] = field(default_factory=list)
     type_blocks: list[int] | None = None
     free_by_type: list[list[int | None]] | None = None
+    clean_cache: int = 0
 
 
 class PoolOfNode(NamedTuple):
@@ -61,7 +64,8 @@ class MachineImage:
     """Everything an import takes over.
 
     ``blocks``: memory block number -> (state, valid_zones or "", nid or None).  ``meminfo_kb``: every line of
-    /proc/meminfo.  ``node_cpus``: CPUs per node.  ``distance``: rows per node.  ``carried``: raw text or values
+    /proc/meminfo.  ``reclaimable_slab``: pages by node.  ``node_cpus``: CPUs per node.
+    ``distance``: rows per node.  ``carried``: raw text or values
     of fields that hugepool does not model, shown again as they were.  ``assumptions``: what no file says and what
     is taken instead, a sentence each.  ``spec``: what to boot where only meminfo is known, and no zones.
     """
@@ -83,6 +87,7 @@ class MachineImage:
     vmstat: dict[str, int] = field(default_factory=dict)
     auto_online_blocks: str = "offline"
     carried: dict[str, object] = field(default_factory=dict)
+    reclaimable_slab: dict[int, int] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
     spec: HostSpec | None = None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hugepool.mm.boot.buddy_fill import PAIR_PAGES, Filler, FreeLists, Wanted, fill
+from hugepool.mm.boot.import_cache import movable_share
 from hugepool.mm.boot.import_zones import Budget
 from hugepool.mm.boot.layout import KERNEL_START
 from hugepool.mm.boot.pageblock_types import counted, set_type, without
@@ -50,8 +51,13 @@ def _fill_area(host: Host, budget: Budget) -> None:
     lists = np.zeros_like(budget.lists)
     lists[Migrate.CMA], budget.lists[Migrate.CMA] = budget.lists[Migrate.CMA], 0
     taken = area.size * PAGEBLOCK_PAGES - pages_by_order(lists[Migrate.CMA])
-    listed = min(max(0, taken - _movable_share(host, budget)), budget.pcp)
-    fillers = [Filler(Use.PAGE_CACHE, taken - listed), Filler(Use.PCP, listed)]
+    listed = min(max(0, taken - movable_share(host, budget)), budget.pcp)
+    kept = max(0, taken - listed - budget.clean)
+    fillers = [
+        Filler(Use.SYSTEM_MOVABLE, kept),
+        Filler(Use.PAGE_CACHE, taken - listed - kept),
+        Filler(Use.PCP, listed),
+    ]
     if taken - listed > budget.used or not fill(mem, budget.zone, area, Wanted(lists, fillers)):
         z = budget.image
         raise BadInput(
@@ -60,6 +66,7 @@ def _fill_area(host: Host, budget: Budget) -> None:
         )
     set_type(mem, area, Migrate.CMA)
     budget.used -= taken - listed
+    budget.clean -= taken - listed - kept
     budget.pcp -= listed
     budget.movable_in_area = taken - listed
 
@@ -73,22 +80,26 @@ def _open_blocks(mem: MemoryMap, budget: Budget) -> Blocks:
 def _ways(host: Host, budget: Budget, holes: Sequence[Filler] = ()) -> Iterator[Wanted]:
     """What to try, the likeliest first: with and without types, early memory at the top or wherever there is room."""
     z = budget.image
-    movable = min(budget.used, max(0, _movable_share(host, budget) - budget.movable_in_area))
-    reserved, system = Filler(Use.RESERVED, budget.unmanaged), Filler(Use.SYSTEM, budget.used - movable)
-    late = [Filler(Use.PAGE_CACHE, movable), Filler(Use.PCP, budget.pcp)]
+    movable = min(budget.used, max(0, movable_share(host, budget) - budget.movable_in_area))
+    clean, slab = min(movable, budget.clean), min(budget.slab, budget.used - movable)
+    reserved = Filler(Use.RESERVED, budget.unmanaged)
+    system = [Filler(Use.SYSTEM, budget.used - movable - slab), Filler(Use.SLAB, slab)]
+    kept, cache = Filler(Use.SYSTEM_MOVABLE, movable - clean), Filler(Use.PAGE_CACHE, clean)
+    beside_use = max(kept, cache, key=lambda filler: filler.pages)
+    late = [kept, cache, Filler(Use.PCP, budget.pcp)]
     known = z.free_by_type is not None and z.type_blocks is not None
     for typed in (True, False) if known else (False,):
         lists = budget.lists if typed else _untyped(budget.lists)
         blocks = z.type_blocks if typed else None
         # Where types are known, what the kernel took since the boot lies in its own pageblocks, which come first.
-        fillers = [*holes, *((system, reserved) if typed else (reserved, system)), *late]
+        fillers = [*holes, *((*system, reserved) if typed else (reserved, *system)), *late]
         if budget.zone.type == ZONE_MOVABLE:
             # Nothing turns a pageblock of it unmovable but early memory: the kernel's free blocks lie next to it.
             yield Wanted(lists, fillers, budget.unmanaged, 0, free_beside_early=True, type_blocks=blocks)
-        early, beside = _early_memory(host, budget, movable)
-        yield Wanted(lists, fillers, early, beside, type_blocks=blocks)
+        early, beside = _early_memory(host, budget, beside_use.pages)
+        yield Wanted(lists, fillers, early, beside, beside_use.use, type_blocks=blocks)
         if typed:
-            yield Wanted(lists, fillers, early, beside, parts_first=True, type_blocks=blocks)
+            yield Wanted(lists, fillers, early, beside, beside_use.use, parts_first=True, type_blocks=blocks)
         yield Wanted(lists, fillers, parts_first=True, type_blocks=blocks)
 
 
@@ -105,15 +116,6 @@ def _early_memory(host: Host, budget: Budget, movable: int) -> tuple[int, int]:
     if not image and beside <= movable:
         return early, beside
     return early - early % PAIR_PAGES, 0
-
-
-def _movable_share(host: Host, budget: Budget) -> int:
-    """Anonymous and page-cache pages of the zone: ZONE_MOVABLE holds nothing else; /proc/zoneinfo counts them."""
-    carried = host.carried.get("zone_movable_pages", {})
-    known = carried.get(f"{budget.zone.nid}/{budget.zone.name}") if isinstance(carried, dict) else None
-    if budget.zone.type == ZONE_MOVABLE:
-        return budget.used
-    return int(known) if known is not None else 0
 
 
 # -- free lists ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hugepool.mm.boot.cma_areas import adopt_areas
 from hugepool.mm.boot.cmdline import BootParams, parse_cmdline
 from hugepool.mm.boot.early_vmemmap import count_early
 from hugepool.mm.boot.image import MachineImage
+from hugepool.mm.boot.import_cache import adopt_cache, share_out
 from hugepool.mm.boot.import_free import fill_zone, lag_of_types
 from hugepool.mm.boot.import_hugepages import adopt_pools, optimize_imported, place_huge_pages, place_vmemmap
 from hugepool.mm.boot.import_zones import build_nodes, claim_memory, nr_sections
@@ -46,8 +47,10 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     if profile.deferred_init:
         type_boot_memory(mem, nodes, (Use.BOOT_VMEMMAP,))
     optimize_imported(host, budgets, placed)
+    share_out(host, image, budgets)
     for budget in budgets:
         fill_zone(host, budget)
+    adopt_cache(host)
     adopt_pools(host, placed)
     _take_over_watermarks(image, nodes)
     mem.order.reset()

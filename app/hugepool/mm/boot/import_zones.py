@@ -52,7 +52,8 @@ class Budget:
 
     ``unmanaged``: reserved at boot; ``used``: taken from the buddy; ``pcp``: on per-CPU lists; ``lists``: free blocks
     by type and order; ``low_hole``: holes below 1 MiB, whose place is the likeliest one; ``area``: open pageblocks of
-    its CMA areas, in which ``movable_in_area`` pages are in use.
+    its CMA areas, in which ``movable_in_area`` pages are in use; ``clean``, ``slab``: of those
+    used, clean page cache and reclaimable slab.
     """
 
     image: ZoneImage
@@ -64,6 +65,8 @@ class Budget:
     low_hole: Pfns = field(default_factory=lambda: NO_PFNS)
     area: Blocks = field(default_factory=lambda: NO_BLOCKS)
     movable_in_area: int = 0
+    clean: int = 0
+    slab: int = 0
 
 
 def nr_sections(image: MachineImage) -> int:

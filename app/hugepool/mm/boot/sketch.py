@@ -1,12 +1,13 @@
 """A host that matches a real machine of which only /proc/meminfo is known: booted, then filled as far as it says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from hugepool.mm.boot.boot import SYSTEM_PAGES, boot
 from hugepool.mm.boot.image import MachineImage, PoolImage
+from hugepool.mm.boot.import_cache import adopt_cache
 from hugepool.mm.boot.import_hugepages import IMPORTED_PID, own
 from hugepool.mm.boot.pageblock_types import set_type
 from hugepool.mm.boot.spec import HostSpec
@@ -18,6 +19,8 @@ from hugepool.mm.machine.state import Call, Host, HState, Task
 from hugepool.mm.machine.units import KB_PER_PAGE, PAGE_SIZE, PAGEBLOCK_PAGES, size_name
 
 UNIT = PAGEBLOCK_PAGES * PAGE_SIZE  # nodes have whole pageblocks
+OF_FILES = ("Active(file)", "Inactive(file)")
+KEPT_FILES = ("Mapped", "Dirty", "Writeback")
 OF_THE_KERNEL = ("Slab", "KernelStack", "PageTables", "SecPageTables", "Percpu")
 
 
@@ -42,6 +45,7 @@ def host_like(image: MachineImage, spec: HostSpec, call: Call) -> Host:
     lag = {name: image.meminfo_kb[name] - kb for name, kb in shown.items()}
     host.carried = {**image.carried, "assumptions": list(image.assumptions), "approximate": True,
                     "lag": {"meminfo": {name: kb for name, kb in lag.items() if kb}}}  # fmt: skip
+    adopt_cache(host)
     return host
 
 
@@ -93,13 +97,21 @@ def _parts(count: int, room: Sequence[int]) -> list[int]:
 
 
 def _take_memory(host: Host, image: MachineImage) -> None:
-    """Take memory until as much is free as the image says: the kernel's share first, then page cache."""
+    """Take memory until as much is free as the image says: the kernel's share first, page cache last."""
     free = sum(node.nr_free for node in host.nodes)
     left = max(0, free - image.meminfo_kb["MemFree"] // KB_PER_PAGE)
     kernel = sum(image.meminfo_kb.get(name, 0) for name in OF_THE_KERNEL) // KB_PER_PAGE - SYSTEM_PAGES
     kernel = min(max(0, kernel), left)
     _take(host, kernel, ZONE_MOVABLE - 1, Migrate.UNMOVABLE, Use.SYSTEM)
-    _take(host, left - kernel, ZONE_MOVABLE, Migrate.MOVABLE, Use.PAGE_CACHE)
+    clean = min(left - kernel, _clean_pages(image.meminfo_kb))
+    _take(host, left - kernel - clean, ZONE_MOVABLE, Migrate.MOVABLE, Use.SYSTEM_MOVABLE)
+    _take(host, clean, ZONE_MOVABLE, Migrate.MOVABLE, Use.PAGE_CACHE)
+
+
+def _clean_pages(meminfo_kb: Mapping[str, int]) -> int:
+    """Pages of files that are neither dirty nor mapped."""
+    cached, kept = (sum(meminfo_kb.get(line, 0) for line in lines) for lines in (OF_FILES, KEPT_FILES))
+    return max(0, cached - kept) // KB_PER_PAGE
 
 
 def _take(host: Host, count: int, highest: int, mt: Migrate, use: Use) -> None:

@@ -19,6 +19,7 @@ from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when
     poison,
     pool,
     processes,
+    reclaim,
     sysctl,
     task,
     virtio_mem,
@@ -26,7 +27,7 @@ from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when
 )
 from hugepool.mm.commands.commands import Command
 from hugepool.mm.commands.registry import HANDLERS, Answer
-from hugepool.mm.kernel import pcp
+from hugepool.mm.kernel import pcp, vmscan
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.machine.state import Call, Host
@@ -53,7 +54,11 @@ def apply(host: Host, command: Command[Answer], now_ns: int = 0) -> Outcome[Answ
     Raises:
         MMError: refused, nothing of it may be kept.
     """
-    newest_pid = host.next_pid - 1
+    newest_pid, free, reclaimed = (
+        host.next_pid - 1,
+        [zone.nr_free for zone in host.zones],
+        vmscan.reclaimed(host),
+    )
     call = Call(comm=getattr(command, "comm", "hugepool"), now_ns=now_ns)
     try:
         result: Any = HANDLERS[type(command)](host, call, command)
@@ -61,17 +66,24 @@ def apply(host: Host, command: Command[Answer], now_ns: int = 0) -> Outcome[Answ
         error.why = why.of_refusal(host, command, error, newest_pid)
         if error.result is None:
             raise
-        pcp.settle(host, call)
-        kept: Any = _marked(call, error.result)
+        kept: Any = _marked(call, error.result, _settled(host, call, free) - reclaimed)
         return Outcome(kept, error, call.events)
+    return Outcome(_marked(call, result, _settled(host, call, free) - reclaimed), None, call.events)
+
+
+def _settled(host: Host, call: Call, free: list[int]) -> int:
+    """What goes on by itself after a command; pages reclaimed so far."""
     pcp.settle(host, call)
-    return Outcome(_marked(call, result), None, call.events)
+    vmscan.balance(host, free)
+    return vmscan.reclaimed(host)
 
 
-def _marked(call: Call, result: Any) -> Any:
-    """An answer with the mark of an injected fault; answers to commands that no fault can reach have none."""
+def _marked(call: Call, result: Any, reclaimed: int) -> Any:
+    """An answer with the mark of an injected fault, and what was reclaimed; where no answer has these, as it is."""
+    if call.injected and hasattr(result, "injected_fault"):
+        result = replace(result, injected_fault=True)
     return (
-        replace(result, injected_fault=True)
-        if call.injected and hasattr(result, "injected_fault")
+        replace(result, reclaimed_pages=reclaimed)
+        if reclaimed and hasattr(result, "reclaimed_pages")
         else result
     )

@@ -29,6 +29,7 @@ from hugepool.mm.machine.outcomes import (
     AutoOnline,
     Disarmed,
     Drained,
+    DroppedCaches,
     Fault,
     LowmemReserveRatio,
     MinFreeKbytes,
@@ -120,7 +121,7 @@ class SetLowmemReserveRatio(Command[LowmemReserveRatio]):
 
 @dataclass(frozen=True, slots=True)
 class WriteWithoutEffect(Command[WrittenFile]):
-    """A write that the kernel takes and that moves nothing in the model (drop_caches, tuning of the guest)."""
+    """A write that the kernel takes and that moves nothing in the model (tuning of the guest)."""
 
     path: str
 
@@ -178,6 +179,23 @@ class ShrinkTask(Command[TaskPages]):
     pid: int
     pages: int = 0
     keep_of_256: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FillCache(Command[TaskPages]):
+    """Files are read (``clean``), or written and not synced: the cache of an owner grows by up to ``pages``."""
+
+    pid: int
+    pages: int
+    node: int | None = None
+    clean: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DropCaches(Command[DroppedCaches]):
+    """Write /proc/sys/vm/drop_caches: 1 the page cache, 2 reclaimable kernel objects, 3 both; 4 nothing."""
+
+    mode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -573,8 +591,9 @@ class RunFreeHpageWork(Command[Drained]):
 class CreateTask(Command[StartedTask]):
     """The API's task: start a process and let it use memory, all or nothing.
 
-    ``kind``: ``hugetlb``, ``anon`` or ``kernel``; ``pages`` of 4 KiB for the latter two.  ``file``, ``offset`` and
-    ``order``: as in ``MapHugePages``.
+    ``kind``: ``hugetlb``, ``anon``, ``kernel`` or ``cache``; ``pages`` of 4 KiB for all but the first.  ``file``,
+    ``offset`` and ``order``: as in ``MapHugePages``.  ``pinned``: anonymous pages never move.  ``clean``: page cache
+    that is neither dirty nor mapped.
     """
 
     kind: str
@@ -592,3 +611,5 @@ class CreateTask(Command[StartedTask]):
     cgroup: str = ""
     file: str | None = None
     offset: int = 0
+    pinned: bool = False
+    clean: bool = True

@@ -10,7 +10,7 @@ from itertools import islice
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.pool import hstate
 from hugepool.mm.commands.registry import handles
-from hugepool.mm.commands.task import asker_of, find
+from hugepool.mm.commands.task import asker_of, find, find_process
 from hugepool.mm.kernel import hugetlb_fault, hugetlb_resv_map, hugetlbfs
 from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.machine.errors import BadInput, MMError, NoHugePage, NotFound
@@ -39,7 +39,7 @@ def map_huge_pages(host: Host, call: Call, cmd: c.MapHugePages) -> Touched:
             count in MemTotal for ever, a cgroup counts the refusal).
     """
     _check_range(cmd)
-    task = find(host, cmd.pid)
+    task = find_process(host, cmd.pid)
     file = _file_to_map(host, cmd)
     hs = host.hstates[file.order] if file is not None else hstate(host, cmd.order or host.default_order)
     mapping = HugeMap(task.next_map_id, hs.order, cmd.count, cmd.shared, cmd.noreserve,

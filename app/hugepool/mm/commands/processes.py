@@ -6,8 +6,10 @@ import numpy as np
 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.huge_maps import map_huge_pages, unmap_all
+from hugepool.mm.commands.reclaim import fill_cache
 from hugepool.mm.commands.registry import handles
-from hugepool.mm.commands.task import find, give_back, grow, start
+from hugepool.mm.commands.task import find, find_process, give_back, grow, pin, start
+from hugepool.mm.kernel.filemap import drop_owner
 from hugepool.mm.kernel.hugetlb_fault import fork_mapping
 from hugepool.mm.machine import task_outcomes as outcomes
 from hugepool.mm.machine.errors import MMError
@@ -30,8 +32,13 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> StartedTask:
     begun = start(host, call, c.StartTask(cmd.kind, cmd.comm, cmd.policy_mode, cmd.policy_nodes, mlock=cmd.mlock,
                                           node=cmd.node, cgroup=cmd.cgroup))  # fmt: skip
     pid = begun.pid
-    if cmd.kind != "hugetlb":
+    if cmd.kind == "cache":
+        fill_cache(host, call, c.FillCache(pid, cmd.pages, cmd.node, cmd.clean))
+    elif cmd.kind != "hugetlb":
         grow(host, call, c.GrowTask(pid, cmd.kind, cmd.pages, cmd.node))
+        if cmd.pinned:
+            pin(host, find(host, pid))
+    if cmd.kind != "hugetlb":
         return StartedTask(**shallow(outcomes.Task.of(host, find(host, pid))))
     wanted = c.MapHugePages(
         pid, cmd.order, cmd.count, cmd.shared, cmd.noreserve, cmd.touch, cmd.file, cmd.offset
@@ -50,7 +57,7 @@ def fork(host: Host, call: Call, cmd: c.ForkTask) -> outcomes.Task:
 
     Single pages count for the parent; when it ends, a child keeps those that were there at the fork.
     """
-    parent = find(host, cmd.pid)
+    parent = find_process(host, cmd.pid)
     movable = int((host.mem.uses_of(from_runs(parent.runs)) == Use.ANON).sum())
     child = replace(parent, pid=host.next_pid, comm=cmd.comm or parent.comm, parent=parent.pid,
                     policy_nodes=list(parent.policy_nodes), runs=[], mlock=False, shares=movable or parent.shares,
@@ -69,7 +76,7 @@ def exit_task(host: Host, call: Call, cmd: c.ExitTask) -> ExitedTask:
     pfns = from_runs(task.runs)
     kept = _leave_to_children(host, task, pfns)
     give_back(host, pfns[~kept])
-    freed = int((~kept).sum())
+    freed = int((~kept).sum()) + drop_owner(host, task.pid)
     del host.tasks[task.pid]
     call.emit(Event.TASK_EXITED, pid=task.pid)
     return ExitedTask(task.pid, freed, len(host.deferred), vmemmap_of(call))

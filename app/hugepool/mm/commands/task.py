@@ -12,6 +12,7 @@ from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
 from hugepool.mm.kernel.pcp import free_movable_pages
+from hugepool.mm.kernel.vmscan import make_room, reclaimable
 from hugepool.mm.machine import task_outcomes as outcomes
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
@@ -71,6 +72,14 @@ def find(host: Host, pid: int) -> Task:
     return host.tasks[pid]
 
 
+def find_process(host: Host, pid: int) -> Task:
+    """A task that is a process.  Raises ENOENT; EINVAL for what stands for page cache, which can only be removed."""
+    task = find(host, pid)
+    if task.kind == "cache":
+        raise BadInput(f"task {pid} stands for page cache, which is no process", where="pid")
+    return task
+
+
 # -- single pages -----------------------------------------------------------------------------------------
 
 
@@ -81,7 +90,7 @@ def grow(host: Host, call: Call, cmd: c.GrowTask) -> TaskPages:
     Raises:
         MMError: ENOMEM when not all can be allocated and ``partial`` is off: nothing is kept.
     """
-    task = find(host, cmd.pid)
+    task = find_process(host, cmd.pid)
     if cmd.kind not in KINDS:
         raise BadInput(f"must be one of {', '.join(KINDS)}, not {cmd.kind!r}", where="kind")
     if cmd.node is not None:
@@ -113,7 +122,8 @@ def _grow_until(host: Host, task: Task, cmd: c.GrowTask) -> int:
 
 def _margin(host: Host, node: int | None, zone_type: int) -> int:
     nodes = host.nodes if node is None else [host.nodes[node]]
-    return allocatable((z for n in nodes for z in n.zones[: zone_type + 1]), zone_type)
+    zones = [zone for n in nodes for zone in n.zones[: zone_type + 1]]
+    return allocatable(zones, zone_type) + reclaimable(host, zones)
 
 
 def _take(host: Host, task: Task, kind: str, pages: int, node: int | None) -> int:
@@ -121,18 +131,52 @@ def _take(host: Host, task: Task, kind: str, pages: int, node: int | None) -> in
     if pages <= 0:
         return 0
     use, mt, highest = KINDS[kind]
-    zones = _zones(host, task, node, highest)
+    zones = zones_of(host, task, node, highest)
     pfns = alloc_pages(host.mem, zones, pages, mt, highest, use)
+    while pfns.size < pages and make_room(host, zones, highest, 1):
+        make_room(host, zones, highest, pages - int(pfns.size))
+        more = alloc_pages(host.mem, zones, pages - int(pfns.size), mt, highest, use)
+        if more.size == 0:
+            break
+        pfns = np.concatenate((pfns, more))
     task.runs.extend(to_runs(pfns))
     if kind == "anon":
         tables = pfns.size // PAGEBLOCK_PAGES
-        kernel_zones = _zones(host, task, None, ZONE_NORMAL)
+        kernel_zones = zones_of(host, task, None, ZONE_NORMAL)
+        make_room(host, kernel_zones, ZONE_NORMAL, tables)
         got = alloc_pages(host.mem, kernel_zones, tables, Migrate.UNMOVABLE, ZONE_NORMAL, Use.KERNEL)
         task.runs[:0] = to_runs(got)
     return int(pfns.size)
 
 
-def _zones(host: Host, task: Task, node: int | None, highest: int) -> list[Zone]:
+def pin(host: Host, task: Task) -> None:
+    """A long-term pin of a task's anonymous pages: out of ZONE_MOVABLE and areas of CMA first, and fixed from then on.
+
+    Raises:
+        MMError: ENOMEM when what has to move finds no place.
+    Source: mm/gup.c check_and_migrate_movable_pages() (5.14).
+    """
+    mem, pfns = host.mem, from_runs(task.runs)
+    is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
+    blocks = pfns // PAGEBLOCK_PAGES
+    anon = mem.uses_of(pfns) == Use.ANON
+    away = anon & (is_movable[mem.zone[blocks]] | (mem.mt[blocks] == Migrate.CMA))
+    if away.any():
+        zones, count = zones_of(host, task, None, ZONE_NORMAL), int(away.sum())
+        make_room(host, zones, ZONE_NORMAL, count)
+        goal = alloc_pages(mem, zones, count, Migrate.UNMOVABLE, ZONE_NORMAL, Use.ANON)
+        if goal.size < count:
+            raise MMError("ENOMEM", f"no place for {count - goal.size} pinned pages outside of movable memory",
+                          reason=Reason.MIGRATION_TARGET, pages_needed=count,
+                          pages_available=int(goal.size))  # fmt: skip
+        mem.assign_pages(pfns[away], Use.BUDDY)
+        pfns[away] = goal
+        task.runs = to_runs(pfns)
+    mem.assign_pages(pfns[anon], Use.PINNED)
+
+
+def zones_of(host: Host, task: Task, node: int | None, highest: int) -> list[Zone]:
+    """The zones that a task takes pages of, in its order."""
     if node is not None:
         return node_zonelist(host.nodes[node], highest)
     local = task.node if task.node is not None else _local_node(host, task)
@@ -150,7 +194,7 @@ def _local_node(host: Host, task: Task) -> int:
 @handles(c.ShrinkTask)
 def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> TaskPages:
     """Give single pages back: the newest first, or thinned out."""
-    task = find(host, cmd.pid)
+    task = find_process(host, cmd.pid)
     pfns = from_runs(task.runs)
     empty = 0
     if cmd.keep_of_256 is not None:
@@ -189,7 +233,7 @@ def give_back(host: Host, pfns: Pfns) -> None:
 def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> TaskPages:
     """Make pages that the machine had in use at import the task's own, highest pfns first."""
     task = find(host, cmd.pid)
-    use = Use.PAGE_CACHE if cmd.kind == "anon" else Use.SYSTEM
+    use = Use.SYSTEM_MOVABLE if cmd.kind == "anon" else Use.SYSTEM
     mem = host.mem
     whole = np.flatnonzero(mem.use == use)
     mixed = np.flatnonzero(mem.slot)

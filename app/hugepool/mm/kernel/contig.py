@@ -104,6 +104,10 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
                           reason=Reason.MIGRATION_TARGET, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
         progress.migrated_hugepages += 1
         progress.migrated_pages += hs.pages
+    pinned = pages_of_use(host.mem, blocks, Use.PINNED)
+    if pinned.size:
+        raise MMError("EBUSY", f"{pinned.size} pages of the range are pinned, and do not move", reason=Reason.PINNED,
+                      pfn=int(pinned[0]))  # fmt: skip
     if left:
         raise MMError("ENOMEM", f"no free page for {left} pages of the range", reason=Reason.MIGRATION_TARGET,
                       pages_needed=left)  # fmt: skip

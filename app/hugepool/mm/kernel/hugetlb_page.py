@@ -14,6 +14,7 @@ from hugepool.mm.kernel.huge_blocks import count_free_blocks, find_huge_blocks
 from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
 from hugepool.mm.kernel.page_alloc import direct_reclaim, huge_room, node_zonelist, room, take_pages
 from hugepool.mm.kernel.release_order import ReleasePlan, plan_release
+from hugepool.mm.kernel.vmscan import make_huge_room
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
@@ -95,17 +96,26 @@ def after(allowed: Sequence[int], nid: int) -> int:
 def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
     """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
 
-    Fast path: the first zone above its low watermark; slow path: above min, at last once more with what direct
-    reclaim got off the lists of CPUs.  ``k`` counts no gains, and stops before gains could lift a zone over its low
-    mark again.
+    Fast path: the first zone above its low watermark; slow path: above min, then with page cache given up, at last
+    once more with what direct reclaim got off the lists of CPUs.  ``k`` counts no gains, and
+    stops before gains could lift a zone over its low mark again.
     Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
     """
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
     cost = PAGEBLOCK_PAGES + nr_nodes
     wanted = min(wanted, host.mem.nr_blocks)
-    for mark in ("low", "min", "reclaimed"):
-        if mark == "reclaimed" and not direct_reclaim(host.mem, zones, host.zones):
-            return None
+    found = _above_marks(host, zones, ("low", "min"), cost, wanted)
+    while found is None and make_huge_room(host, zones, -(-wanted // nr_nodes), cost):
+        found = _above_marks(host, zones, ("low", "min"), cost, wanted)
+    if found is None and direct_reclaim(host.mem, zones, host.zones):
+        found = _above_marks(host, zones, ("min",), cost, wanted)
+    return found
+
+
+def _above_marks(
+    host: Host, zones: Sequence[Zone], marks: Sequence[str], cost: int, wanted: int
+) -> tuple[Zone, int] | None:
+    for mark in marks:
         for passed, zone in enumerate(zones):
             k = huge_room(zone, zone.low if mark == "low" else zone.min, ZONE_MOVABLE, cost)
             k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
@@ -294,9 +304,12 @@ def restore_one(host: Host, call: Call, hs: HState, head: Blocks, result: Resize
     """Restore one page that is in no counter; False, and nothing done, when the frames are not there."""
     if not host.mem.flags[head[0]] & BlockFlag.OPTIMIZED:
         return True
-    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(head[0])))
     need = hs.nr_free_vmemmap_pages
-    if hugetlb_vmemmap.injected_failure(host, call, hs) or available < need:
+    injected = hugetlb_vmemmap.injected_failure(host, call, hs)
+    if not injected:
+        hugetlb_vmemmap.failing_restores(host, head, need)
+    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(head[0])))
+    if injected or available < need:
         note_failure(host, call, result, head, need, available)
         return False
     hugetlb_vmemmap.restore(host, call, hs, head)
@@ -312,9 +325,9 @@ def _release_in_order(
     while heads.size:
         part = heads if batched else heads[:window]
         optimized = (host.mem.flags[part] & BlockFlag.OPTIMIZED) != 0
+        k = hugetlb_vmemmap.failing_restores(host, part[: leading(optimized)], need)
         available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(part[0])))
-        if optimized[0] and available < need:
-            k = leading(optimized)
+        if k:
             refused.append(part[:k])
             note_failure(host, call, result, part[:k], need, available)
         else:
@@ -385,9 +398,9 @@ def pages_in_one_go(host: Host, hs: HState, heads: Blocks) -> int:
         return 1
     optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
     need = hs.nr_free_vmemmap_pages
-    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(heads[0])))
-    if optimized[0] and available < need:
+    if hugetlb_vmemmap.failing_restores(host, heads[:1][optimized[:1]], need):
         return 0
+    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(heads[0])))
     return min(_next_batch(host, heads, optimized * need, available, batched=False), int(heads.size))
 
 

@@ -17,6 +17,7 @@ from hugepool.mm.kernel.page_alloc import (
     zonelist,
 )
 from hugepool.mm.kernel.pcp import cache_freed
+from hugepool.mm.kernel.vmscan import failing_attempts
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import (
@@ -230,6 +231,16 @@ def restore_zones(host: Host, nid: int) -> list[Zone]:
 def available_for_restore(host: Host, nid: int) -> int:
     """Order-0 pages that restores of this node's huge pages may take now."""
     return allocatable(restore_zones(host, nid), ZONE_NORMAL)
+
+
+def failing_restores(host: Host, heads: Blocks, need: int) -> int:
+    """How many leading ones of some optimised pages of a node find no frames, though each request may reclaim."""
+    if heads.size == 0:
+        return 0
+    nid = host.node_of_block(int(heads[0]))
+    if available_for_restore(host, nid) >= need:
+        return 0
+    return failing_attempts(host, restore_zones(host, nid), ZONE_NORMAL, need, int(heads.size))
 
 
 def restore(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns | None = None) -> None:

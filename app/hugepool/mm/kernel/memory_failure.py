@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hugepool.mm.kernel import filemap
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_page
 from hugepool.mm.kernel.hugetlb_page import put_last, run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
@@ -65,7 +66,9 @@ def _act(host: Host, call: Call, pfn: int, use: Use, mode: str) -> Action:
     if use in FREE_USES:
         return "taken"
     if use in MOVABLE_USES:
-        return _unmap(host, pfn) if mode == "hard" or use == Use.PAGE_CACHE else _migrate(host, call, pfn)
+        if mode == "hard" or use == Use.PAGE_CACHE:
+            return _unmap(host, pfn, use)
+        return _migrate(host, call, pfn, use)
     if use == Use.HUGETLB:
         return _huge(host, call, pfn, mode)
     word = word_of(use)
@@ -73,16 +76,16 @@ def _act(host: Host, call: Call, pfn: int, use: Use, mode: str) -> Action:
                   use=word)  # fmt: skip
 
 
-def _unmap(host: Host, pfn: int) -> Action:
+def _unmap(host: Host, pfn: int, use: Use) -> Action:
     disown(host, pfn)
+    if use in filemap.KINDS.values():
+        filemap.lower(host, host.node_of_block(pfn // PAGEBLOCK_PAGES), use, 1)
     return "unmapped"
 
 
-def _migrate(host: Host, call: Call, pfn: int) -> Action:
+def _migrate(host: Host, call: Call, pfn: int, use: Use) -> Action:
     nid = host.node_of_block(pfn // PAGEBLOCK_PAGES)
-    if not migrate_pages(
-        host, np.array([pfn]), Use.ANON, [nid, *(n for n in host.memory_nodes() if n != nid)]
-    ):
+    if not migrate_pages(host, np.array([pfn]), use, [nid, *(n for n in host.memory_nodes() if n != nid)]):
         raise MMError("EBUSY", f"no free page to move page {pfn} to", reason=Reason.MIGRATION_TARGET, pfn=pfn)
     call.emit(Event.PAGES_MIGRATED, count=1, start_pfn=pfn)
     return "migrated"

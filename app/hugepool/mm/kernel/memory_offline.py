@@ -110,7 +110,14 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: OfflinePr
                 f"pages of the block come back as often as they are moved: after {progress.passes} passes "
                 f"{left} are still there, a real kernel goes on until a signal",
                 reason=Reason.LIVELOCK,
+                **_pinned(host, blocks),
             )
+
+
+def _pinned(host: Host, blocks: Blocks) -> dict[str, int]:
+    """What an offline that never ends says of pinned pages in the block."""
+    pinned = int(pages_of_use(host.mem, blocks, Use.PINNED).size)
+    return {"pinned_pages": pinned} if pinned else {}
 
 
 def _migrate_pass(host: Host, call: Call, blocks: Blocks, nids: list[int], progress: OfflineProgress) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hugepool.mm.kernel.filemap import note_move
 from hugepool.mm.kernel.hugetlb_page import (
     account_pages,
     dequeue,
@@ -20,6 +21,7 @@ from hugepool.mm.kernel.hugetlb_reserve import free_huge_page, free_temporary_pa
 from hugepool.mm.kernel.optimize import optimize
 from hugepool.mm.kernel.page_alloc import alloc_pages, zonelist
 from hugepool.mm.kernel.page_isolation import pages_of_use
+from hugepool.mm.kernel.vmscan import make_room
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
@@ -37,9 +39,14 @@ def other_nodes(host: Host, nid: int) -> list[int]:
 
 
 def migrate_single_pages(host: Host, call: Call, blocks: Blocks, nids: Sequence[int]) -> tuple[int, int]:
-    """Move movable single pages out of isolated pageblocks; how many moved, how many found no target."""
+    """Move movable single pages out of isolated pageblocks; how many moved, how many did not.
+
+    Pinned pages stay.
+    """
+    zones = [zone for zone in zonelist(host.nodes, nids[0], ZONE_MOVABLE) if zone.nid in nids]
+    make_room(host, zones, ZONE_MOVABLE, int(pages_of_use(host.mem, blocks, *MOVABLE_USES).size))
     moved = sum(migrate_pages(host, pages_of_use(host.mem, blocks, use), use, nids) for use in MOVABLE_USES)
-    left = int(pages_of_use(host.mem, blocks, *MOVABLE_USES).size)
+    left = int(pages_of_use(host.mem, blocks, *MOVABLE_USES, Use.PINNED).size)
     host.count("pgmigrate_success", moved)
     host.count("pgmigrate_fail", left)
     if moved:
@@ -56,6 +63,8 @@ def migrate_pages(host: Host, pfns: Pfns, use: Use, nids: Sequence[int]) -> int:
     source = pfns[: goal.size]
     host.mem.assign_pages(source, Use.BUDDY)
     move_owner(host, source, goal)
+    if use in (Use.PAGE_CACHE, Use.DIRTY_CACHE):
+        note_move(host, use, source, goal)
     return int(goal.size)
 
 

@@ -18,6 +18,7 @@ from hugepool.mm.kernel.hugetlb_vmemmap import (
 )
 from hugepool.mm.kernel.page_alloc import alloc_pages, take_pages, zonelist
 from hugepool.mm.kernel.sparse import on_own_memory
+from hugepool.mm.kernel.vmscan import make_room
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
@@ -162,6 +163,7 @@ def _split(host: Host, call: Call, sections: Sections) -> None:
     if fresh.size == 0:
         return
     zones = zonelist(host.nodes, host.memory_nodes()[0], ZONE_NORMAL)
+    make_room(host, zones, ZONE_NORMAL, int(fresh.size))
     tables = alloc_pages(host.mem, zones, fresh.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
     if tables.size == 0 and host.profile.bulk:
         tables = _just_freed(host, zones, fresh.size, Use.PAGE_TABLE)
@@ -193,6 +195,7 @@ def _head_frames(host: Host, call: Call, heads: Blocks) -> Pfns | None:
     for nid in np.unique(nids):
         mine = np.flatnonzero((nids == nid) & granted)
         zones = restore_zones(host, int(nid))
+        make_room(host, zones, ZONE_NORMAL, int(mine.size))
         got = alloc_pages(host.mem, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
         if got.size == 0:
             got = _just_freed(host, zones, mine.size, Use.VMEMMAP)

@@ -10,6 +10,7 @@ from hugepool.mm.kernel.page_alloc import drain_pcp
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import (
     IS_MANAGED,
+    MOVABLE_USES,
     NO_PFNS,
     ZONE_MOVABLE,
     Blocks,
@@ -24,7 +25,7 @@ from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 Types = npt.NDArray[np.uint8]
-MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, Use.ANON, Use.PAGE_CACHE, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
+MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, *MOVABLE_USES, Use.PINNED, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
 
 
 def word_of(use: Use) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hugepool.mm.kernel.page_alloc import alloc_pages, huge_room, take_unmovable_block, zonelist
+from hugepool.mm.kernel.vmscan import make_room
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import NO_PFNS, ZONE_NORMAL, Blocks, Mask, MemoryMap, Migrate, Use
@@ -64,6 +65,7 @@ def _take_block(host: Host, nid: int, section: int) -> bool:
 def _take_pages(host: Host, call: Call, nid: int, section: int) -> None:
     mem = host.mem
     zones = zonelist(host.nodes, nid, ZONE_NORMAL)
+    make_room(host, zones, ZONE_NORMAL, PTRS_PER_PTE + 1)
     table = alloc_pages(mem, zones, 1, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
     frames = NO_PFNS
     if table.size:

@@ -8,6 +8,8 @@ class Event(StrEnum):
     """The type of an event of a host's history."""
 
     AUTO_ONLINE_SET = "AutoOnlineSet"
+    CACHES_DROPPED = "CachesDropped"
+    CACHE_FILLED = "CacheFilled"
     CGROUP_LIMIT_SET = "CgroupLimitSet"
     CGROUP_MADE = "CgroupMade"
     CGROUP_REMOVED = "CgroupRemoved"

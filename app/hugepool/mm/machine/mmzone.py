@@ -56,7 +56,9 @@ class Use(IntEnum):
     ANON = 8  # movable pages of tasks
     KERNEL = 9  # unmovable pages of tasks
     SYSTEM = 10  # in use since boot or import, unmovable
-    PAGE_CACHE = 11  # in use since boot or import, movable
+    SYSTEM_MOVABLE = (
+        11  # in use since boot or import, movable and kept: anonymous memory, files mapped or dirty
+    )
     PCP = 12  # free, but on a per-CPU list since import
     CONTIG = 13  # taken by alloc_contig_range
     POISON = 14
@@ -68,6 +70,10 @@ class Use(IntEnum):
         19  # the one frame of a page whose vmemmap was built small at boot: it is never freed (6.15+)
     )
     BOOT_PAGE_TABLE = 20  # the page tables of that vmemmap, taken from memblock
+    PAGE_CACHE = 21  # clean page cache: it goes when memory is short
+    DIRTY_CACHE = 22  # page cache that stays: dirty, or mapped
+    PINNED = 23  # pages of tasks under a long-term pin: not movable
+    SLAB = 24  # kernel objects that drop_caches gets rid of: dentries and inodes
     MIXED = 255
 
 
@@ -122,7 +128,7 @@ _UNMANAGED = (
 )
 IS_MANAGED = np.ones(256, np.int64)
 IS_MANAGED[list(_UNMANAGED)] = 0
-MOVABLE_USES = (Use.ANON, Use.PAGE_CACHE)
+MOVABLE_USES = (Use.ANON, Use.SYSTEM_MOVABLE, Use.PAGE_CACHE, Use.DIRTY_CACHE)
 FIRST_ROWS = 64
 
 

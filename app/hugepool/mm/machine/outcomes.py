@@ -183,6 +183,19 @@ class ShmGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class DroppedCaches:
+    """What a write to drop_caches freed, in pages of 4 KiB.
+
+    Attributes:
+        cache_pages: of the page cache.
+        slab_pages: of kernel objects.
+    """
+
+    cache_pages: int
+    slab_pages: int
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenFile:
     """A file that took what was written and did nothing with it."""
 

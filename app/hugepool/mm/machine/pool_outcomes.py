@@ -60,6 +60,7 @@ class Resize:
         full_nodes: those that were asked for a page in vain.
         shortfall: null: the pool has the size that was asked for.
         injected_fault: an armed fault point refused a request of it.
+        reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
     """
 
     requested: int
@@ -74,6 +75,7 @@ class Resize:
     full_nodes: list[int]
     shortfall: Shortfall | None
     injected_fault: bool = False
+    reclaimed_pages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class KernelProfile:
             are surplus pages (6.9+).
         exact_promises: the reserve maps alone say who may use a promise, and a mount gets back what it gave (6.16+);
             until then refusals give a mount's minimum too much, and copies leave reservations behind (defects).
+        restore_tries_once: a request for a restore reclaims once and gives up (__GFP_NORETRY, until 6.6).
         restore_waits: restoring waits for an RCU grace period, so that an offline overtakes the worker (6.12).
         worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
         device_zone: zoneinfo lists an empty Device zone, protection has five entries (Debian 6.x).
@@ -129,6 +130,7 @@ class KernelProfile:
     copies_avoid_minimum: bool
     unmap_restores_promises: bool
     exact_promises: bool
+    restore_tries_once: bool
     restore_waits: bool
     worker_waited_by_isolation: bool
     movable_min_clamped: bool
@@ -210,6 +212,7 @@ _5_14 = KernelProfile(
     copies_avoid_minimum=True,
     unmap_restores_promises=False,
     exact_promises=False,
+    restore_tries_once=True,
     restore_waits=False,
     worker_waited_by_isolation=False,
     movable_min_clamped=False,
@@ -284,6 +287,7 @@ _6_12 = replace(
     fresh_anon_active=True,
     fresh_head_frame=True,
     restore_thisnode=False,
+    restore_tries_once=False,
     bulk=True,
     unmap_restores_promises=True,
     demotes_reserved=True,

@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from hugepool.mm.machine.profile import KernelProfile
 from hugepool.mm.machine.units import ORDER_1G, ULONG_MAX, size_name
 
 DeferredMode = Literal["auto", "manual"]
+OomMode = Literal["refuse", "kill"]
 
 
 class FreeList:
@@ -155,7 +156,7 @@ class Task:
 
     ``runs``: its single pages as (first pfn, count) rows, newest last; ``policy``: mempolicy mode and nodes;
     ``cgroup``: path of the cgroup it is in, the root by default; ``parent``: the task that forked it, whose first
-    ``shares`` movable single pages it has, too.
+    ``shares`` movable single pages it has, too; ``swapped``: anonymous pages that are in swap.
     """
 
     pid: int
@@ -172,6 +173,7 @@ class Task:
     cgroup: str = ROOT_PATH
     parent: int | None = None
     shares: int = 0
+    swapped: int = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
         """As for its mappings: scattered memory has as many runs as pages."""
@@ -197,6 +199,18 @@ class CmaArea:
     nr_pages: int
 
 
+class CacheShare(NamedTuple):
+    """Pages of an owner in the page cache of a node; ``kind``: clean, dirty (or mapped), slab.
+
+    ``pid``: the task that stands for the files, or 0: what was cached at import.
+    """
+
+    pid: int
+    node: int
+    kind: str
+    pages: int
+
+
 @dataclass(slots=True)
 class Host:
     """One simulated machine.
@@ -209,6 +223,9 @@ class Host:
         page_charges: who pays for huge pages in use, by first pageblock; not listed: nobody but the root.
         mapcounts: how many private mappings share a page since a fork, where more than one does.
         virtio_mem: devices through which a hypervisor plugs memory, by name.
+        cached: whose pages the page cache holds, the oldest share first.
+        swap_pages: what anonymous memory may be moved out to, pages of 4 KiB.
+        oom: when memory runs out, refuse a request or kill the largest task.
         deferred: queue of the deferred-free worker, oldest first; worked off newest first.
         optimize_enabled: new huge pages give their vmemmap back.
         thp: transparent huge pages were not switched off at boot: khugepaged raises min_free_kbytes.
@@ -263,6 +280,9 @@ class Host:
     hugetlb_shm_group: int = 0
     poisoned_pages: int = 0
     last_splat_ns: int | None = None
+    cached: list[CacheShare] = field(default_factory=list)
+    swap_pages: int = 0
+    oom: OomMode = "refuse"
 
     @property
     def zones(self) -> list[Zone]:

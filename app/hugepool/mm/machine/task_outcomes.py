@@ -77,7 +77,7 @@ class Task:
 
     Attributes:
         pid: its number.
-        kind: what it was started for, such as `hugetlb`, `anon` or `kernel`.
+        kind: what it was started for, such as `hugetlb`, `anon` or `kernel`; `cache` is page cache, and no process.
         comm: its name on the console.
         parent: the task that it was forked from.
         cgroup: the one that it is in; empty: the root.
@@ -104,6 +104,7 @@ class Task:
     def of(cls, host: state.Host, task: state.Task) -> "Task":
         """The answer for a process."""
         pages = sum(count for _, count in task.runs)
+        pages += sum(share.pages for share in host.cached if share.pid == task.pid)
         return cls(
             pid=task.pid,
             kind=task.kind,
@@ -130,6 +131,7 @@ class StartedTask(Task):
         reason: why.
         facts: what the reason is about, such as the cgroup and its limit.
         injected_fault: an armed fault point refused a request of it.
+        reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
     """
 
     map: int | None = None
@@ -139,6 +141,7 @@ class StartedTask(Task):
     facts: dict[str, Any] = field(default_factory=dict)
     vmemmap: VmemmapDelta | None = None
     injected_fault: bool = False
+    reclaimed_pages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class Touched:
         reason: why.
         facts: what the reason is about, such as the cgroup and its limit.
         injected_fault: an armed fault point refused a request of it.
+        reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
     """
 
     pid: int
@@ -161,6 +165,7 @@ class Touched:
     facts: dict[str, Any]
     vmemmap: VmemmapDelta
     injected_fault: bool = False
+    reclaimed_pages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +205,12 @@ class ExitedTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskPages:
-    """Single pages of 4 KiB that a task took or gave back."""
+    """Single pages of 4 KiB that a task took or gave back.
+
+    Attributes:
+        reclaimed_pages: page cache that was given up for them.
+    """
 
     pid: int
     pages: int
+    reclaimed_pages: int = 0

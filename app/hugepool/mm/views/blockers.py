@@ -148,7 +148,9 @@ def verdict(host: Host, block: int) -> Verdict:
 
 def _unmovable(host: Host, blocks: Blocks) -> list[Unmovable]:
     """Unmovable pages by use, the most frequent first; holes are left out."""
-    pfns = unmovable_pages(host, blocks)
+    pfns = np.sort(
+        np.concatenate((unmovable_pages(host, blocks), pages_of_use(host.mem, blocks, Use.PINNED)))
+    )
     in_area = host.mem.mt[pfns // PAGEBLOCK_PAGES] == Migrate.CMA
     areas, pfns = pfns[in_area], pfns[~in_area]
     uses = host.mem.uses_of(pfns)

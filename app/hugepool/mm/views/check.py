@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from hugepool.mm.kernel import filemap
 from hugepool.mm.kernel.page_alloc import free_area
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import (
@@ -266,7 +267,7 @@ def _page_tables(host: Host) -> list[str]:
 
 
 def _tasks_own_pages(host: Host) -> list[str]:
-    owned = {Use.ANON: 0, Use.KERNEL: 0}
+    owned = {Use.ANON: 0, Use.KERNEL: 0, Use.PINNED: 0}
     for zone in host.zones:
         uses = _uses_by_zone(host, zone)
         for use in owned:
@@ -275,6 +276,20 @@ def _tasks_own_pages(host: Host) -> list[str]:
     return (
         [] if held == sum(owned.values()) else [f"tasks hold {held} pages, {sum(owned.values())} are in use"]
     )
+
+
+def _cached(host: Host) -> list[str]:
+    """The shares of the page cache add up to its pages, on each node; what owns one is there."""
+    out = []
+    for node in host.nodes:
+        for kind, use in filemap.KINDS.items():
+            found = sum(filemap.pages_in_zone(host.mem, zone, use) for zone in node.zones)
+            shares = sum(s.pages for s in host.cached if (s.node, s.kind) == (node.nid, kind))
+            if found != shares:
+                out.append(f"node {node.nid}: {found} pages of {kind} cache, {shares} are somebody's")
+    owners = {share.pid for share in host.cached} - {filemap.THE_MACHINE}
+    cached = {pid for pid, task in host.tasks.items() if task.kind == "cache"}
+    return out + [f"task {pid} is gone, but has page cache" for pid in sorted(owners - cached)]
 
 
 def _deferred(host: Host) -> list[str]:
@@ -363,6 +378,7 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "4: every vmemmap entry maps its own frame or the shared one": _vmemmap,
     "5: page-table frames = split sections": _page_tables,
     "tasks own the pages they use": _tasks_own_pages,
+    "the page cache equals its shares": _cached,
     "the deferred queue equals its flags": _deferred,
     "migratetypes are known": _zone_types,
     "devices have plugged what is memory": check_devices.virtio_mem,

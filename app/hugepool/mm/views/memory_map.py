@@ -18,9 +18,9 @@ MAX_BINS = 8192
 WORDS: dict[str, tuple[Use, ...]] = {
     "buddy": (Use.BUDDY, Use.PCP),
     "hugetlb": (Use.HUGETLB,),
-    "anon": (Use.ANON,),
-    "cache": (Use.PAGE_CACHE,),
-    "kernel": (Use.KERNEL, Use.SYSTEM),
+    "anon": (Use.ANON, Use.SYSTEM_MOVABLE, Use.PINNED),
+    "cache": (Use.PAGE_CACHE, Use.DIRTY_CACHE),
+    "kernel": (Use.KERNEL, Use.SYSTEM, Use.SLAB),
     "contig": (Use.CONTIG,),
     "vmemmap": (Use.VMEMMAP, Use.VMEMMAP_COMPOUND, Use.BOOT_VMEMMAP, Use.EARLY_VMEMMAP, Use.OWN_VMEMMAP),
     "page-table": (Use.PAGE_TABLE, Use.BOOT_PAGE_TABLE),

@@ -154,7 +154,7 @@ def page(host: Host, pfn: int) -> Page:
         hugepage=_hugepage(host, pfn) if use == Use.HUGETLB else None,
         origin=VMEMMAP_ORIGIN.get(use),
         page_table_of_section=_section_of_table(mem, pfn) if use in PAGE_TABLES else None,
-        pid=_owner(host, pfn) if use in {Use.ANON, Use.KERNEL} else None,
+        pid=_owner(host, pfn) if use in {Use.ANON, Use.PINNED, Use.KERNEL} else None,
         struct_page=_struct_page(mem, pfn),
     )
 

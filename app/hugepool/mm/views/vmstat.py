@@ -65,6 +65,7 @@ def counters(host: Host) -> dict[str, Any]:
             "Hugetlb": sum(hs.nr_huge_pages * hs.pages * KB_PER_PAGE for hs in pools),
         },
         "free_plus_pcp_pages": free_plus_pcp_pages(host),
+        "cache_pages": sum(share.pages for share in host.cached if share.kind != "slab"),
         "zones": _zones(host),
         "memory_blocks": block_states(host),
         "cgroups": _cgroups(host),
