@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hugepool.jobs import Board, Job, JobState, Limits, NoRoom, NoSuchJob, Task
+from hugepool.jobs import Board, Job, JobState, Limits, NoRoom, NoSuchJob, Task, crew
 from tests.jobs import work
 
 SECONDS = 60.0
@@ -279,3 +280,35 @@ def test_work_of_this_process_reports_and_ends_when_it_is_not_wanted(board: Boar
     assert job.wait(SECONDS)
     assert (job.state, job.result) == (JobState.CANCELLED, None)
     assert board.submit_here("here", lambda report: "fine").wait(SECONDS)
+
+
+def worker(board: Board) -> int:
+    """The process that does a task of one item."""
+    job = submit(board, "pid", work.pid, None, [1], list)
+    assert job.wait(SECONDS)
+    (found,) = job.result
+    return int(found)
+
+
+def test_a_task_of_one_item_is_done_by_a_process_that_waits_for_the_next(board: Board) -> None:
+    assert worker(board) == worker(board) != os.getpid()
+
+
+def test_a_waiting_process_that_was_killed_is_replaced(board: Board) -> None:
+    first = worker(board)
+    os.kill(first, signal.SIGKILL)
+    assert worker(board) != first
+
+
+def test_a_waiting_process_that_had_much_memory_is_not_used_again(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = worker(board)
+    monkeypatch.setattr(crew, "MAX_PEAK_KIB", 1)
+    assert worker(board) != first
+
+
+def test_waiting_processes_end_with_the_board(board: Board) -> None:
+    first = worker(board)
+    board.close()
+    until(lambda: not alive(first))

@@ -1,6 +1,7 @@
 """Plans, checked by doing what they say on copies: the stated maximum works, one more does not."""
 
 import itertools
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -21,11 +22,13 @@ from hugepool.mm.commands.apply import apply
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import BlockFlag
+from hugepool.mm.machine.pool_outcomes import Resize
 from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views.host_view import block_states
 from hugepool.whatif.plans import PLANS, Question, ask
-from hugepool.whatif.plans.search import largest
+from hugepool.whatif.plans.headroom import headroom
+from hugepool.whatif.plans.search import attempt, largest
 from tests.mm.hosts import GIB, KERNELS, MIB, do, machine, resize
 
 ORDER = 9
@@ -216,6 +219,25 @@ def test_headroom_is_enough_and_one_page_less_is_not(kernel: str, cmdline: str) 
         assert {"left_bytes": least * 4096, "freed": domain["count"]} in curve
         assert [p["freed"] for p in curve] == sorted(p["freed"] for p in curve)
         assert curve[0]["freed"] < domain["count"] == curve[-1]["freed"]
+
+
+@pytest.mark.parametrize("cmdline", ["", " movablecore=2G"])
+def test_headroom_gives_all_pages_back_only_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, cmdline: str
+) -> None:
+    host = machine(4 * GIB, cmdline=f"hugetlb_free_vmemmap=on{cmdline}")
+    resize(host, 300)
+    tried: list[int] = []
+
+    def counted(*given: Any, **more: Any) -> Any:
+        trial = attempt(*given, **more)
+        if isinstance(trial.result, Resize):  # and not what a driver takes
+            tried.append(trial.result.freed)
+        return trial
+
+    monkeypatch.setattr(sys.modules[headroom.__module__], "attempt", counted)
+    plan("headroom", host, HeadroomBody(points=2))
+    assert tried.count(300) <= 4
 
 
 def test_pages_of_the_movable_zone_need_headroom_in_full_and_others_pay_for_each_other() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from hugepool.jobs.crew import CONTEXT, Crew, Report, Work, WorkerDied
 from hugepool.jobs.job import Job, JobState
 from hugepool.jobs.queue import FairQueue
+from hugepool.jobs.warm import WarmCrews
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.1  # how soon a cancelled job notices
@@ -90,6 +91,7 @@ class Board:
         self._queue = FairQueue()
         self._guard = threading.Lock()
         self._threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="job")
+        self._warm = WarmCrews(limits.at_once)
         self._here = ThreadPoolExecutor(limits.at_once, thread_name_prefix="long-change")
         CONTEXT.set_forkserver_preload(list(preload))
 
@@ -176,6 +178,7 @@ class Board:
             job.cancel()
         self._threads.shutdown(wait=True)
         self._here.shutdown(wait=True)
+        self._warm.close()
 
     def _forget_old(self) -> None:
         before = self._clock() - self.limits.kept_seconds
@@ -225,20 +228,27 @@ class Board:
         return act(report)
 
     def _results(self, job: Job, task: Task, deadline: float) -> list[Any]:
-        results: list[Any] = [None] * len(task.items)
+        """The items' results; a single item goes to a process that waits for one."""
+        if len(task.items) == 1:
+            with self._warm.one() as crew:
+                return self._worked(job, task, deadline, crew, task.shared)
         size = min(self.limits.workers or os.cpu_count() or 1, len(task.items))
         with Crew(max(1, size), task.shared) as crew:
-            for step in crew.each(task.work, task.items, LOOK_SECONDS):
-                if step is None:
-                    self._check(job, deadline)
-                    continue
-                index, at, result = step
-                if at is None:
-                    results[index] = result
-                    if task.is_last(result):
-                        crew.leave()
-                        return [result]
-                job.advance(index, at)
+            return self._worked(job, task, deadline, crew, None)
+
+    def _worked(self, job: Job, task: Task, deadline: float, crew: Crew, shared: Any) -> list[Any]:
+        results: list[Any] = [None] * len(task.items)
+        for step in crew.each(task.work, task.items, LOOK_SECONDS, shared):
+            if step is None:
+                self._check(job, deadline)
+                continue
+            index, at, result = step
+            if at is None:
+                results[index] = result
+                if len(results) > 1 and task.is_last(result):
+                    crew.leave()
+                    return [result]
+            job.advance(index, at)
         return results
 
     def _check(self, job: Job, deadline: float) -> None:

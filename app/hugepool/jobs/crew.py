@@ -7,6 +7,7 @@ end only the parent holds: it closes when the work is cancelled, and when the pa
 
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ Step = tuple[int, tuple[int, int] | None, Any]  # number of an item; (done, of),
 
 CONTEXT = multiprocessing.get_context("forkserver")
 ITEMS_AHEAD = 4  # a process: enough that none ever waits for its next item
+MAX_PEAK_KIB = 512 << 10  # a process that had more is not used again: memory is seldom given back
 NICENESS = 5  # who waits for an answer goes before who waits for a job
 
 
@@ -60,8 +62,19 @@ class Crew:
         """End the processes, whatever they do; nothing more comes of them."""
         self._lifeline.close()
 
-    def each(self, work: Work, items: Sequence[Any], look_seconds: float) -> Iterator[Step | None]:
+    def fit(self) -> bool:
+        """Whether its process can go on: one that waits may have been killed, or have taken much memory before."""
+        try:
+            return self._pool.submit(_peak_kib).result() <= MAX_PEAK_KIB
+        except BrokenProcessPool:
+            return False
+
+    def each(
+        self, work: Work, items: Sequence[Any], look_seconds: float, shared: Any = None
+    ) -> Iterator[Step | None]:
         """Do ``work(shared, item, report)`` for all items; what was reported and finished, as it comes.
+
+        ``shared``: sent with each item; without it, what the crew holds.
 
         Items are taken shortly before their turn comes, so that a sequence may make each when it is asked for it.
         None comes at least every ``look_seconds``: time to look whether the work is still wanted.
@@ -73,7 +86,7 @@ class Crew:
         coming = enumerate(items)
         while True:
             for i, item in islice(coming, self._ahead - len(waiting)):
-                waiting[self._pool.submit(_do, work, i, item)] = i
+                waiting[self._pool.submit(_do, work, i, item, shared)] = i
             if not waiting:
                 return
             done, _ = wait(waiting, look_seconds, FIRST_COMPLETED)
@@ -111,8 +124,13 @@ def _live(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def _do(work: Work, index: int, item: Any) -> Any:
-    return work(_here["shared"], item, partial(_report, index))
+def _peak_kib() -> int:
+    """The most memory that this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _do(work: Work, index: int, item: Any, shared: Any) -> Any:
+    return work(_here["shared"] if shared is None else shared, item, partial(_report, index))
 
 
 def _report(index: int, done: int, of: int) -> None:

@@ -28,7 +28,7 @@ KINDS = {
     "kernel": (Use.KERNEL, Migrate.UNMOVABLE, ZONE_NORMAL),
 }
 POLICY_MODES = ("default", "bind", "interleave", "preferred", "local")
-GROW_STEP = 1 << 16
+GROW_STEP = 1 << 20
 
 
 # -- processes --------------------------------------------------------------------------------------------

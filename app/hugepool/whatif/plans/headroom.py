@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from hugepool.forms.plans import HeadroomBody
 from hugepool.mm.commands.commands import GrowTask, SetMaxHugePages, StartTask
 from hugepool.mm.kernel.hugetlb import check_size, persistent
 from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.machine.mmzone import ZONE_NORMAL
-from hugepool.mm.machine.pool_outcomes import Resize
+from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag, Use
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.task_outcomes import TaskPages
-from hugepool.mm.machine.units import PAGE_SIZE, order_of
+from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES, order_of
 from hugepool.whatif.plans.search import Trial, attempt, largest
 from hugepool.whatif.run import Progress
 
@@ -88,22 +89,38 @@ class _Domain:
         self.host, self.write, self.nodes, self.count = host, write, nodes, count
         self.node = nodes[0] if host.profile.restore_thisnode else None
         self.now = available_for_restore(host, nodes[0])
-        self.most = min(self.now, count * host.hstates[write.order].nr_free_vmemmap_pages)
+        self.hs = host.hstates[write.order]
+        self.most = min(self.now, count * self.hs.nr_free_vmemmap_pages)
+        self.known: dict[int, tuple[int, Reason | None]] = {}
         self.host = self._driven(self.most).host  # the search goes on from what is surely enough
 
     def answer(self, points: int) -> HeadroomDomain:
         """The least that must be left, in pages above the watermarks, and the curve."""
         most = self.most
-        least = most - largest(0, most, lambda taken: self._freed(most - taken) == self.count, most)
-        below = self._shrunk(least - 1) if least else None
+        near = max(0, most - self._guess())
+        least = most - largest(0, most, lambda taken: self._freed(most - taken) == self.count, near)
         return HeadroomDomain(
             nodes=self.nodes,
             count=self.count,
             needed_bytes=least * PAGE_SIZE,
             available_bytes=self.now * PAGE_SIZE,
-            limited_by=below.reason if below else None,
-            curve=[CurvePoint(left * PAGE_SIZE, self._freed(left)) for left in self._around(least, points)],
+            limited_by=self._shrunk(least - 1)[1] if least else None,
+            curve=[
+                CurvePoint(left * PAGE_SIZE, self._freed(left) if left < least else self.count)
+                for left in self._around(least, points)
+            ],
         )
+
+    def _guess(self) -> int:
+        """About what is needed: pages of movable zones are restored in full, others pay for each other."""
+        mem, movable = self.host.mem, 0
+        for zone in (
+            zone for nid in self.nodes for zone in self.host.nodes[nid].zones if zone.type > ZONE_NORMAL
+        ):
+            span = mem.blocks_of(zone)
+            free = (mem.use[span] == Use.HUGETLB) & ((mem.flags[span] & BlockFlag.FREE) != 0)
+            movable += int(np.count_nonzero(free)) // (self.hs.pages // PAGEBLOCK_PAGES)
+        return min(self.most, (min(movable, self.count) + 1) * self.hs.nr_free_vmemmap_pages)
 
     def _around(self, least: int, points: int) -> list[int]:
         """From nothing to twice the cliff, which is one of the points, as is the page before it."""
@@ -112,12 +129,16 @@ class _Domain:
         return sorted(even | {least, max(0, least - 1)})
 
     def _freed(self, left: int) -> int:
-        result = self._shrunk(left).result
-        return 0 if result is None else sum(row.freed for row in result.nodes if row.node in self.nodes)
+        return self._shrunk(left)[0]
 
-    def _shrunk(self, left: int) -> Trial[Resize]:
-        """The write, with this number of pages left."""
-        return attempt(self._driven(left).host, self.write)
+    def _shrunk(self, left: int) -> tuple[int, Reason | None]:
+        """What the write gives back with this number of pages left, and what stops it."""
+        if left not in self.known:
+            trial = attempt(self._driven(left).host, self.write)
+            rows = [] if trial.result is None else trial.result.nodes
+            freed = sum(row.freed for row in rows if row.node in self.nodes)
+            self.known[left] = freed, trial.reason
+        return self.known[left]
 
     def _driven(self, left: int) -> Trial[TaskPages]:
         """A driver has taken all kernel memory but this number of pages."""
