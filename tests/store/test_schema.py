@@ -48,7 +48,7 @@ def test_the_schema_can_be_taken_down_again(database: Database) -> None:
 def test_processes_that_start_at_once_all_succeed(settings: Settings) -> None:
     script = (
         "import sys; from hugepool.settings import Settings; from hugepool.service import Service;"
-        "s = Service(Settings(database_url=sys.argv[1])); s.start(); print(s.ready()['migrations']['ok']); s.close()"
+        "s = Service(Settings(database_url=sys.argv[1])); s.start(); print(s.ready().migrations.ok); s.close()"
     )
     running = [
         subprocess.Popen(
