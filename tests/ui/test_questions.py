@@ -104,6 +104,23 @@ def test_every_plan_is_asked_and_answered_in_words(page: Any, service: httpx.Cli
     assert "plan=churn" in page.url
 
 
+def test_a_plan_is_asked_of_all_hosts_of_a_filter(page: Any, service: httpx.Client) -> None:
+    for name in ("shelf-1", "shelf-2"):
+        boot(service, name, shelf="7")
+    page.goto("/ui/?label=shelf%3D7")
+    page.get_by_role("row", name="shelf-2").wait_for()
+    page.get_by_role("link", name="Plans").last.click()
+    expect(page.get_by_label("Label", exact=True)).to_have_value("shelf=7")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("heading", name="Largest pool: all hosts of the filter").wait_for()
+    expect(page.locator("dl").first).to_contain_text("answered2")
+    expect(page.locator("main tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="shelf-2").click()
+    page.get_by_text("stay available. The limit is").wait_for()
+    page.reload()
+    expect(page.locator("main tbody tr")).to_have_count(2)
+
+
 def test_a_plan_that_takes_long_is_cancelled(page: Any, service: httpx.Client) -> None:
     page.goto("/ui/plans?host=web-2&plan=churn")
     page.get_by_label("Rounds").fill("10000")

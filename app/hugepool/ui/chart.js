@@ -8,11 +8,12 @@ const GROUPS = {
   pages: [["pool", "nr_hugepages", "hugetlb"], ["asked", "asked_hugepages", "reserved"], ["free", "free_hugepages", "free"], ["surplus", "surplus_hugepages", "surplus"]],
   memory: [["available", "available_bytes", "available"], ["free", "free_bytes", "free"], ["saved, net", "bytes_saved", "vmemmap"]],
 };
+export const DARK = window.matchMedia("(prefers-color-scheme: dark)");
 const WHOLE = Array.from({ length: 40 }, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // steps of an axis of whole numbers
 const KEYS = 5; // columns before the figures: revision, at, cause, node, size
 
 // A line chart of columns; `series` are [title, word of a colour]. Used for plans as well.
-export function lines(place, data, series, { time = false, show = number, x = "revision", marks = [], stepped = true } = {}) {
+export function lines(place, data, series, { time = false, show = number, x = "revision", showX = null, marks = [], stepped = true } = {}) {
   const ink = getComputedStyle(document.body).color;
   const axis = { stroke: ink, grid: { stroke: color("hole"), width: 1 }, ticks: { stroke: color("hole") }, font: "12px system-ui, sans-serif" };
   const drawMarks = (plot) => {
@@ -32,8 +33,8 @@ export function lines(place, data, series, { time = false, show = number, x = "r
     height: 250,
     scales: { x: { time } },
     hooks: { draw: [drawMarks] },
-    axes: [{ ...axis, ...(time ? {} : { incrs: WHOLE }) }, { ...axis, size: 76, values: (_, ticks) => ticks.map(show) }],
-    series: [{ label: x }, ...series.map(([label, word], i) => ({
+    axes: [{ ...axis, ...(showX ? { values: (_, ticks) => ticks.map(showX), space: 90 } : time ? {} : { incrs: WHOLE }) }, { ...axis, size: 76, values: (_, ticks) => ticks.map(show) }],
+    series: [{ label: x, ...(showX ? { value: (_, value) => (value === null ? "–" : showX(value)) } : {}) }, ...series.map(([label, word], i) => ({
       label, stroke: color(word), width: 2, dash: [undefined, [7, 4], [2, 3], [9, 3, 2, 3]][i % 4],
       paths: stepped ? window.uPlot.paths.stepped({ align: 1 }) : undefined, value: (_, value) => (value === null ? "–" : show(value)),
     }))],
@@ -83,7 +84,12 @@ export function historyChart(host) {
   }
 
   const resize = () => plot && plot.setSize({ width: place.clientWidth, height: 250 });
-  for (const choice of [group, size, over]) choice.addEventListener("change", draw);
+  for (const choice of [group, size, over, DARK]) choice.addEventListener("change", draw);
   window.addEventListener("resize", resize);
-  return { element, load, stop: () => { window.removeEventListener("resize", resize); if (plot) plot.destroy(); } };
+  const stop = () => {
+    window.removeEventListener("resize", resize);
+    DARK.removeEventListener("change", draw);
+    if (plot) plot.destroy();
+  };
+  return { element, load, stop };
 }

@@ -30,7 +30,7 @@ export function compared(answer) {
   const names = (all.find((each) => each.length === Math.max(...all.map((row) => row.length))) || []).map(([name]) => name);
   const at = (i, name) => all[i].find(([each]) => each === name);
   const text = (i, name) => { const [, value, show = number] = at(i, name) || []; return typeof value === "number" ? show(value) : value === null || value === undefined ? "–" : String(value); };
-  const plain = (value) => (value === "" ? "(none)" : typeof value === "object" ? JSON.stringify(value) : String(value));
+  const plain = (value) => (typeof value === "number" ? number(value) : value === "" ? "(none)" : typeof value === "object" ? JSON.stringify(value) : String(value));
   const heads = [...keys.map(title), "outcome", ...names];
   const rows = [heads, ...variants.map((row, i) => [...keys.map((key) => plain(row.values[key])), outcome(row), ...names.map((name) => text(i, name))])];
   const numeric = names.filter((name) => variants.some((_, i) => typeof at(i, name)?.[1] === "number"));
@@ -38,7 +38,8 @@ export function compared(answer) {
   if (numeric.includes("came back")) choice.value = "came back";
   const bars = h("div", { class: "bars" });
   const best = h("p", { class: "sentence", role: "status" });
-  const label = (i) => keys.map((key) => plain(variants[i].values[key])).join(" · ") || "as asked";
+  const varied = keys.filter((key) => new Set(variants.map((row) => plain(row.values[key]))).size > 1);
+  const label = (i) => varied.map((key) => (typeof variants[i].values[key] === "number" ? `${title(key)} ${plain(variants[i].values[key])}` : plain(variants[i].values[key]))).join(" · ") || "as asked";
 
   function draw() {
     const name = choice.value;

@@ -49,12 +49,14 @@ export async function showFleet(root, context) {
 
   const filters = () => Object.fromEntries(FILTERS.map((key) => [key, state.query.get(key)]).filter(([, value]) => value));
 
+  const plans = h("a", { class: "button" }, "Plans");
+
   function filterForm() {
     const input = (name, placeholder) => h("input", { name, placeholder, value: state.query.get(name) || "", autocomplete: "off" });
     const wanted = h("select", { name: "state" }, h("option", { value: "" }, "any"), STATES.map((word) => h("option", { value: word, selected: state.query.get("state") === word }, word)));
     const form = h("form", { class: "row" }, h("label", {}, "Name", input("name", "web-*")), h("label", {}, "Label", input("label", "rack=7")),
       h("label", {}, "Kernel", input("kernel", "6.1")), h("label", {}, "State", wanted), h("button", { class: "main" }, "Filter"),
-      h("button", { type: "reset" }, "All"), columnChooser(), h("a", { href: "#csv", id: "csv", role: "button" }, "CSV"));
+      h("button", { type: "reset" }, "All"), columnChooser(), h("a", { href: "#csv", id: "csv", role: "button" }, "CSV"), plans);
     form.addEventListener("submit", (event) => { event.preventDefault(); apply(Object.fromEntries(new FormData(form))); });
     form.addEventListener("reset", () => { form.querySelectorAll("input[name]").forEach((each) => each.setAttribute("value", "")); wanted.querySelector("[selected]")?.removeAttribute("selected"); apply({}); });
     form.querySelector("#csv").addEventListener("click", (event) => { event.preventDefault(); saveCsv(); });
@@ -108,6 +110,7 @@ export async function showFleet(root, context) {
 
   function draw() {
     state.shown = sorted();
+    plans.href = `/ui/plans?${new URLSearchParams({ fleet: "1", ...filters() })}`;
     head.replaceChildren(h("tr", {}, h("td", { class: "tick" }), columns().map(heading)));
     grid.setAttribute("aria-rowcount", String(state.shown.length + 1));
     state.drawn = "";

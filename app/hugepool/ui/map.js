@@ -1,6 +1,7 @@
 // The memory map: parts of physical memory as coloured cells, down to single pages, and the same as a table.
 
 import { get } from "./api.js";
+import { DARK } from "./chart.js";
 import { bytes, card, color, h, number, plural, SIZES, swatch } from "./dom.js";
 import { blockersOf, pageWalk } from "./walk.js";
 
@@ -267,6 +268,7 @@ export function memoryMap(host, tryIt) {
   });
   for (const word of ["focus", "blur"]) canvas.addEventListener(word, paint);
   window.addEventListener("resize", paint);
+  DARK.addEventListener("change", paint);
 
   const pfn = h("input", { name: "pfn", type: "number", min: 0, required: true });
   const find = h("form", { class: "row" }, h("label", {}, "Page number", pfn), h("button", {}, "Find page"));
@@ -278,6 +280,6 @@ export function memoryMap(host, tryIt) {
   });
   const heads = ["Part", "Size", "Node", "Zone", "Uses", "vmemmap"].map((word) => h("th", { scope: "col" }, word));
   const element = card("Memory map", crumbs, canvas, said, chosen, legend, formable, details, find,
-    h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows))));
-  return { element, load, stop: () => window.removeEventListener("resize", paint) };
+    h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll log tall", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows))));
+  return { element, load, stop: () => { window.removeEventListener("resize", paint); DARK.removeEventListener("change", paint); } };
 }

@@ -33,8 +33,8 @@ function headroom(place, found) {
     h("details", {}, h("summary", {}, "As a table"), table(["Left", "Given back"], domain.curve.map((point) => [bytes(point.left_bytes), point.freed]))));
     return [chart, domain];
   });
-  const plots = charts.filter(([, domain]) => domain.curve.length > 1).map(([chart, domain]) => lines(chart, [domain.curve.map((p) => p.left_bytes / 2 ** 20), domain.curve.map((p) => p.freed)],
-    [["pages given back", "hugetlb"]], { x: "MiB left", stepped: false }));
+  const plots = charts.filter(([, domain]) => domain.curve.length > 1).map(([chart, domain]) => lines(chart, [domain.curve.map((p) => p.left_bytes), domain.curve.map((p) => p.freed)],
+    [["pages given back", "hugetlb"]], { x: "left", showX: bytes, stepped: false }));
   return () => plots.forEach((plot) => plot.destroy());
 }
 
@@ -66,6 +66,34 @@ function churn(place, found) {
     bar.style.width = `${now ? Math.min(100, (p50 / now) * 100) : 0}%`;
     return h("tr", {}, h("th", { scope: "row", class: "wrap" }, title), h("td", {}, bar), h("td", { class: "n" }, now ? `${Math.round((p50 / now) * 100)} % of now` : "–"));
   })))), h("h3", {}, "Percentiles over the histories"), table(["Pages", "Now", "Least", "5 %", "25 %", "50 %", "75 %", "95 %", "Most"], rows));
+}
+
+// What a host's answer comes to, in a few figures of the table of all hosts.
+const BRIEF = {
+  "max-pool": (x) => [["pages", x.pool.nr_hugepages ?? "none"], ["available then", bytes(x.pool.available_bytes)], ["limit", reason(x.pool.limited_by)]],
+  savings: (x) => [["possible", x.possible], ["net", bytes(x.net_bytes)], ["assumed", x.assumed ? "yes" : "no"]],
+  headroom: (x) => { const sum = (key) => x.domains.reduce((total, each) => total + each[key], 0);
+    return [["pages", x.count], ["needed", bytes(sum("needed_bytes"))], ["there", bytes(sum("available_bytes"))], ["enough", x.domains.every((each) => each.available_bytes >= each.needed_bytes) ? "✓ yes" : "✕ no"]]; },
+  offline: (x) => [["together", bytes(x.together.bytes)], ["enough", x.together.enough ? "✓ yes" : "✕ no"], ["pages lost", x.together.hugepages_lost]],
+  placement: (x) => [["now", x.now.fits ? "✓ starts" : "✕ does not"], ["when all is touched", x.when_touched.fits ? "✓ starts" : "✕ does not"], ["after a change", x.change ? (x.change.works ? "✓ starts" : "✕ does not") : "–"]],
+  churn: (x) => Object.keys(x.now).flatMap((size) => [[`${SIZES[size]} now`, x.now[size]], [`${SIZES[size]} half of the time`, x.running[size].p50]]),
+};
+
+export function fleetResult(place, { plan, totals, hosts }) {
+  const brief = hosts.map((row) => (row.answer ? BRIEF[plan](row.answer) : null));
+  const heads = (brief.find(Boolean) || []).map(([title]) => title);
+  const detail = h("div", { "aria-live": "polite" });
+  let stop = () => {};
+  const open = (row) => {
+    stop();
+    detail.replaceChildren(h("h3", {}, row.host));
+    stop = RESULTS[plan](detail, row.answer, row.host) || (() => {});
+  };
+  const name = (row) => (row.answer ? h("button", { type: "button", class: "link", onclick: () => open(row) }, row.host) : row.host);
+  place.append(h("dl", {}, Object.entries(totals).flatMap(([key, value]) => [h("dt", {}, key.replace(/_bytes$/, "").replaceAll("_", " ")), h("dd", {}, key.endsWith("bytes") ? bytes(value) : number(value))])),
+    hosts.length ? table(["Host", ...heads, "Refused"], hosts.slice(0, MAX_ROWS).map((row, i) => [name(row), ...(brief[i]?.map(([, value]) => value) || heads.map(() => "–")), row.error ? `✕ ${row.error.detail}` : ""])) : say("No host fits."),
+    hosts.length > MAX_ROWS ? h("p", { class: "quiet" }, `and ${number(hosts.length - MAX_ROWS)} more`) : "", detail);
+  return () => stop();
 }
 
 export const RESULTS = { "max-pool": maxPool, savings, headroom, offline, placement, churn };
