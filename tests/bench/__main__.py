@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from tests.bench import boots, footprint, growth, imports, mounted, over_http, questions, storage
+from tests.bench import boots, footprint, growth, imports, mounted, over_http, page, questions, storage
 from tests.bench.report import Figure, table
 
 GROUPS = {
@@ -20,6 +20,7 @@ GROUPS = {
     "import": imports,
     "mount": mounted,
     "questions": questions,
+    "page": page,
 }
 
 

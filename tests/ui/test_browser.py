@@ -107,16 +107,20 @@ def test_thousands_of_hosts_scroll(page: Any, service: httpx.Client) -> None:
 
 
 def test_the_fleet_follows_changes(page: Any, service: httpx.Client) -> None:
-    boot(service, "follow-1")
+    boot(service, "follow-9")
     page.goto("/ui/?name=follow-*")
     page.get_by_text("live", exact=False).wait_for()
-    row = page.get_by_role("row", name="follow-1")
+    row = page.get_by_role("row", name="follow-9")
     row.wait_for()
-    resize(service, "follow-1", 77)
+    resize(service, "follow-9", 77)
     expect(row).to_contain_text("77", timeout=LIVE_MS)
-    boot(service, "follow-2")
-    page.get_by_role("row", name="follow-2").wait_for(timeout=LIVE_MS)
-    service.delete("/v1/hosts/follow-1")
+    boot(service, "follow-10")
+    page.get_by_role("row", name="follow-10").wait_for(timeout=LIVE_MS)
+    boot(service, "follow-11")
+    page.get_by_role("row", name="follow-11").wait_for(timeout=LIVE_MS)
+    names = [name.split()[0] for name in page.locator("tbody th").all_inner_texts()]
+    assert names == ["follow-9", "follow-10", "follow-11"]
+    service.delete("/v1/hosts/follow-9")
     expect(row).to_have_count(0, timeout=LIVE_MS)
 
 

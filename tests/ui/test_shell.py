@@ -4,6 +4,8 @@ import hashlib
 import re
 from pathlib import Path
 
+import pytest
+
 import hugepool
 from tests.api.conftest import Api
 
@@ -37,15 +39,16 @@ def test_people_are_led_to_the_page_and_programs_to_an_index(api: Api) -> None:
         assert api.get(path).status_code == 200, path
 
 
-def test_the_page_may_only_load_its_own_files(api: Api) -> None:
-    page = api.get("/ui/")
+@pytest.mark.parametrize("address", ["/ui/", "/ui/hosts/web-1", "/ui/compare", "/ui/plans", "/ui/import"])
+def test_the_page_may_only_load_its_own_files(api: Api, address: str) -> None:
+    page = api.get(address)
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
     assert policy.startswith("default-src 'self';")
     assert "unsafe" not in policy
     assert " style=" not in page.text
-    for address in re.findall(r'(?:src|href)="(/ui/assets/[^"]+)"', page.text):
-        assert api.get(address).status_code == 200, address
+    for file in re.findall(r'(?:src|href)="(/ui/assets/[^"]+)"', page.text):
+        assert api.get(file).status_code == 200, file
 
 
 def test_a_table_of_hosts_is_there_without_scripts(fresh_api: Api) -> None:

@@ -110,6 +110,23 @@ def test_a_remedy_is_applied_with_all_its_steps(page: Any, service: httpx.Client
     assert (pool["nr_hugepages"], pool["surplus_hugepages"]) == (0, 0)
 
 
+def test_a_change_is_undone_by_the_copy_that_was_kept(page: Any, service: httpx.Client) -> None:
+    host = boot(service, "undone", rack="3")
+    resize(service, "undone", 40)
+    page.goto("/ui/hosts/undone")
+    tried = dry_run(page, "Resize", {"Pages": "7"})
+    tried.get_by_label("Keep a copy").check()
+    tried.get_by_role("button", name="Apply").click()
+    tried.get_by_role("button", name="Undo").wait_for()
+    assert service.get(f"{host}/hugepages/2048kB").json()["nr_hugepages"] == 7
+    assert service.get(f"{host}-r2/hugepages/2048kB").json()["nr_hugepages"] == 40
+    tried.get_by_role("button", name="Undo").click()
+    expect(page.locator(".tile", has_text="2 MiB pages").locator("b")).to_have_text("40")
+    assert service.get(f"{host}-r2").status_code == 404
+    found = service.get("/v1/hosts", params={"view": "summary", "name": "undone"}).json()["items"][0]
+    assert found["labels"] == {"rack": "3"}
+
+
 def test_steps_are_kept_as_a_scenario_that_hugepool_runs(
     page: Any, service: httpx.Client, tmp_path: Path
 ) -> None:

@@ -17,6 +17,26 @@ FOLDER = files("hugepool") / "ui"
 HTML = "text/html"
 SHOWN = 200  # hosts in the table without scripts
 COLUMNS = ("name", "kernel", "size", "nr_hugepages", "free_hugepages", "surplus_hugepages", "states")
+BASE = ("api", "dom")
+MODULES = {  # of a page, fetched with it rather than one after the other
+    "fleet": (*BASE, "fleet", "columns", "spark"),
+    "host": (
+        *BASE,
+        "host",
+        "chart",
+        "map",
+        "nodes",
+        "scenario",
+        "steps",
+        "tasks",
+        "trial",
+        "try",
+        "undo",
+        "walk",
+        "why",
+    ),
+    "forms": BASE,
+}
 INDEX = {
     "hosts": "/v1/hosts",
     "events": "/v1/events",
@@ -47,14 +67,14 @@ async def show_the_page() -> Response:
 @router.get("/ui/")
 async def show_fleet(request: Request) -> Response:
     """The page of all hosts.  What it shows without scripts is a table; with tokens that is empty."""
-    return HTMLResponse(_shell(await run_sync(_table, request)))
+    return HTMLResponse(_shell("fleet", await run_sync(_table, request)))
 
 
 @router.get("/ui/hosts/{name}")
 async def show_host(name: str) -> Response:
     """The page of one host, which scripts fill."""
     del name
-    return _for_scripts()
+    return _for_scripts("host")
 
 
 @router.get("/ui/compare")
@@ -62,7 +82,7 @@ async def show_host(name: str) -> Response:
 @router.get("/ui/import")
 async def show_forms() -> Response:
     """Pages of forms, which scripts fill."""
-    return _for_scripts()
+    return _for_scripts("forms")
 
 
 def serve_assets(app: FastAPI) -> None:
@@ -70,12 +90,14 @@ def serve_assets(app: FastAPI) -> None:
     app.mount("/ui/assets", StaticFiles(directory=str(FOLDER)), name="ui")
 
 
-def _for_scripts() -> Response:
-    return HTMLResponse(_shell("<noscript><p>This page needs scripts.</p></noscript>"))
+def _for_scripts(page: str) -> Response:
+    return HTMLResponse(_shell(page, "<noscript><p>This page needs scripts.</p></noscript>"))
 
 
-def _shell(content: str) -> str:
-    return (FOLDER / "index.html").read_text().replace("<!-- table -->", content)
+def _shell(page: str, content: str) -> str:
+    links = (f'<link rel="modulepreload" href="/ui/assets/{name}.js">' for name in MODULES[page])
+    text = (FOLDER / "index.html").read_text().replace("<!-- table -->", content)
+    return text.replace("<!-- modules -->", "\n".join(links))
 
 
 def _table(request: Request) -> str:

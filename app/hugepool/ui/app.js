@@ -66,7 +66,7 @@ export async function show() {
     return;
   }
   const context = {
-    go,
+    again: show,
     fail: (error) => { if (now === turn) fail(error); },
     isLive,
     onLeave: (stop) => { const before = leave; leave = () => { before(); stop(); }; },

@@ -8,6 +8,13 @@ const GROUPS = {
   pages: [["pool", "nr_hugepages", "hugetlb"], ["asked", "asked_hugepages", "reserved"], ["free", "free_hugepages", "free"], ["surplus", "surplus_hugepages", "surplus"]],
   memory: [["available", "available_bytes", "available"], ["free", "free_bytes", "free"], ["saved, net", "bytes_saved", "vmemmap"]],
 };
+
+// Pages without a chart do not wait for the library.
+await new Promise((done, fail) => {
+  const script = h("script", { src: "/ui/assets/vendor/uPlot.iife.min.js", onload: done, onerror: () => fail(new TypeError("Failed to fetch the charts")) });
+  document.head.append(script);
+});
+
 export const DARK = window.matchMedia("(prefers-color-scheme: dark)");
 const WHOLE = Array.from({ length: 40 }, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // steps of an axis of whole numbers
 const KEYS = 5; // columns before the figures: revision, at, cause, node, size

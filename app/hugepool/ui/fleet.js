@@ -10,15 +10,17 @@ const AROUND = 12; // rows drawn above and below those in sight
 const QUIET_MS = 300; // many changes at once are one look
 const MANY = 25; // changed hosts, from which on all are asked for again
 const STATES = ["surplus-stuck", "pool-short", "fault-armed", "deferred-queued", "node-full"];
+const WORDS = new Intl.Collator("en", { numeric: true }); // web-2 stands before web-10
 const FILTERS = ["name", "label", "kernel", "state"];
 
-async function all(filters) {
+async function all(filters, onPart = () => {}) {
   const items = [];
   let cursor = null;
   do {
     const page = await get(`/v1/hosts?${new URLSearchParams({ ...filters, view: "summary", limit: "1000", ...(cursor ? { cursor } : {}) })}`);
     items.push(...page.items);
     cursor = page.next_cursor;
+    if (cursor) onPart(items);
   } while (cursor);
   return items;
 }
@@ -86,8 +88,8 @@ export async function showFleet(root, context) {
   function sorted() {
     const chosen = COLUMNS.find((each) => each.key === state.query.get("sort")) || COLUMNS[0];
     const sign = state.query.get("down") ? -1 : 1;
-    const value = (host) => chosen.value(host);
-    return [...state.hosts.values()].sort((a, b) => sign * (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : 0) || (a.name > b.name ? 1 : -1));
+    const order = (a, b) => (typeof a === "string" ? WORDS.compare(a, b) : a - b);
+    return [...state.hosts.values()].sort((a, b) => sign * order(chosen.value(a), chosen.value(b)) || WORDS.compare(a.name, b.name));
   }
 
   function heading(column) {
@@ -176,9 +178,13 @@ export async function showFleet(root, context) {
 
   // -- following -----------------------------------------------------------------------------------------------
 
-  async function load() {
-    state.hosts = new Map((await all(filters())).map((host) => [host.name, host]));
+  const take = (hosts) => {
+    state.hosts = new Map(hosts.map((host) => [host.name, host]));
     draw();
+  };
+
+  async function load() {
+    take(await all(filters(), (part) => { if (state.hosts.size === 0) take(part); }));
   }
 
   async function refresh(names) {

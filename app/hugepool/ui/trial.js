@@ -4,6 +4,7 @@ import { ask, get, Refused } from "./api.js";
 import { bytes, copyButton, fill, h, number, SIZES } from "./dom.js";
 import { addToScenario } from "./scenario.js";
 import { asCurl, brief, request, sentence } from "./steps.js";
+import { keepCopy, wayBack } from "./undo.js";
 
 const POOL = [["pages", "nr_hugepages"], ["free", "free_hugepages"], ["reserved", "resv_hugepages"], ["surplus", "surplus_hugepages"]];
 
@@ -87,22 +88,24 @@ export function trial(host, context, changed) {
     const console_ = answers.flatMap((answer) => answer.console);
     const apply = h("button", { type: "button", class: "main" }, "Apply");
     const add = h("button", { type: "button" }, "Add to scenario");
+    const keep = h("input", { type: "checkbox" });
     const text = steps.map((step) => asCurl(request(host, step))).join("\n");
-    apply.addEventListener("click", () => { apply.disabled = true; applied(steps, tried); });
+    apply.addEventListener("click", () => { apply.disabled = true; applied(steps, tried, keep.checked); });
     add.addEventListener("click", () => { addToScenario(host, steps); add.textContent = "Added"; });
     fill(element, h("h3", {}, "On a copy: nothing has changed yet"),
       lines(steps, (i) => ({ result: answers[i].result, problem: problems[i] })),
       comparison(tried.before, tried.after),
       console_.length ? h("pre", {}, console_.join("\n")) : null,
-      h("div", { class: "row" }, apply, add, copyButton("Copy as curl", text)),
+      h("div", { class: "row" }, apply, add, copyButton("Copy as curl", text)), h("label", { class: "check" }, "Keep a copy of the host first, to undo it", keep),
       h("details", {}, h("summary", {}, "The same with curl"), h("pre", {}, text)));
   }
 
-  async function applied(steps, tried) {
+  async function applied(steps, tried, isKept) {
     try {
+      const copy = isKept ? await keepCopy(host) : null;
       const done = await send(host, steps, tried.etag);
       const { revision } = await get(`/v1/hosts/${host}`);
-      element.replaceChildren(h("h3", {}, `Applied: revision ${revision}`), lines(steps, (i) => done[i]));
+      fill(element, h("h3", {}, `Applied: revision ${revision}`), lines(steps, (i) => done[i]), copy ? wayBack(host, copy, { again: context.again, fail: report }) : null);
       changed();
     } catch (error) {
       report(error);
