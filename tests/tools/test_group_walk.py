@@ -19,7 +19,9 @@ class Model:
     def __init__(self, kernel: str) -> None:
         host = machine(2 * GIB, kernel=kernel)
         self.trace: dict[str, Any] = {"steps": []}
-        self.player = Player(host, Trace("walk", kernel, "", True, "2G", [], 1, None, None, []), agent_pages=10)
+        self.player = Player(
+            host, Trace("walk", kernel, "", True, "2G", [], 1, None, None, []), agent_pages=10
+        )
 
     def step(self, asked: dict[str, Any]) -> dict[str, Any]:
         op = {"offset": 0, **checked(asked)}
