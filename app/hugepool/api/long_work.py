@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hugepool.api import media
 from hugepool.api.access import caller_of
 from hugepool.api.answers import document, service_of
 from hugepool.api.documentation import Responses, problems
@@ -124,7 +125,7 @@ class LateAnswer(Response):
     def _ended(self) -> Response:
         with suppress(NoSuchJob):  # somebody else has cancelled it
             board_of(self._request).delete(self._job.id)
-        found = result_of(self._request, self._job)
+        found = media.as_wanted(self._request, result_of(self._request, self._job))
         if self._wanted.wait_seconds is not None:
             found.headers.update(self._wanted.headers())
         return found

@@ -1,16 +1,19 @@
 """Which form of an answer a client wants, and the forms that are not JSON: CSV and lines of text."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
+from pydantic_core import from_json
+
+from hugepool import tables
 
 JSON = "application/json"
 CSV = "text/csv"
 TEXT = "text/plain"
+OF_BODY = ("content-length", "content-type")
 
 
 def wanted(request: Request, *offered: str) -> str:
@@ -39,8 +42,26 @@ def as_csv(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], headers: dict[str, str] | None = None
 ) -> Response:
     """A table as RFC 4180 says: a header row, CRLF, an empty field for null."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(columns)
-    table.writerows(rows)
-    return Response(text.getvalue(), headers=headers, media_type=f"{CSV}; charset=utf-8; header=present")
+    return _csv(tables.Table(list(columns), [list(row) for row in rows]), headers)
+
+
+def _csv(table: tables.Table, headers: dict[str, str] | None) -> Response:
+    return Response(tables.as_csv(table), headers=headers, media_type=f"{CSV}; charset=utf-8; header=present")
+
+
+def as_wanted(request: Request, response: Response) -> Response:
+    """A JSON answer in the form that the client puts first: JSON, CSV or lines of text.  Others are left alone."""
+    if response.media_type != JSON or response.status_code != HTTPStatus.OK:
+        return response
+    response.headers.setdefault("Vary", "Accept")
+    kind = wanted(request, JSON, CSV, TEXT)
+    if kind == JSON:
+        return response
+    document = from_json(bytes(response.body))
+    headers = {name: value for name, value in response.headers.items() if name not in OF_BODY}
+    cursor = document.get("next_cursor") if isinstance(document, dict) else None
+    if cursor is not None:
+        headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
+    if kind == CSV:
+        return _csv(tables.of_answer(document), headers)
+    return Response(tables.as_lines(document), headers=headers, media_type=TEXT)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 
+from hugepool.api import media
 from hugepool.api.described import describe
 from hugepool.api.documentation import problems
 from hugepool.api.problem import Problem, Result
@@ -76,6 +77,7 @@ class DocumentedAPI(FastAPI):
         _add_components(schema["components"]["schemas"], self._models)
         _add_access(schema)
         _drop_nulls(schema)
+        _add_forms(schema)
         _restore_examples(schema, self.every_route())
         for _, _, operation in _operations(schema):
             operation["summary"] = summary_of(operation["description"])
@@ -177,6 +179,15 @@ def _add_access(schema: dict[str, Any]) -> None:
                 operation["responses"]["401"]["headers"] = {
                     "WWW-Authenticate": {"schema": {"type": "string"}}
                 }
+
+
+def _add_forms(schema: dict[str, Any]) -> None:
+    """Answers with 200 can be had as a table and as lines of text as well; see ``media.as_wanted``."""
+    for path, operations in schema["paths"].items():
+        for operation in operations.values() if path.startswith("/v1/") else ():
+            content = operation["responses"].get("200", {}).get("content", {})
+            for form in (media.CSV, media.TEXT) if media.JSON in content else ():
+                content.setdefault(form, {"schema": {"type": "string"}})
 
 
 def _drop_nulls(schema: dict[str, Any]) -> None:

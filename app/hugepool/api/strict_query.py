@@ -1,4 +1,7 @@
-"""Routes that refuse a query parameter they do not know: a misspelt ``dry_run`` must not change a host."""
+"""Routes that refuse a query parameter they do not know, and answer in the form that ``Accept`` asks for.
+
+A misspelt ``dry_run`` must not change a host.
+"""
 
 from collections.abc import Callable, Coroutine
 from difflib import get_close_matches
@@ -8,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
+from hugepool.api import media
 from hugepool.mm.machine.errors import BadInput
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -24,7 +28,8 @@ class StrictRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if request.scope["query_string"]:
                 self._check(request)
-            return await handle(request)
+            response = await handle(request)
+            return media.as_wanted(request, response) if b"text/" in _accept(request) else response
 
         return checked
 
@@ -33,6 +38,10 @@ class StrictRoute(APIRoute):
         for name in request.query_params:
             if name not in known:
                 raise _unknown(name, known)
+
+
+def _accept(request: Request) -> bytes:
+    return next((value for name, value in request.scope["headers"] if name == b"accept"), b"")
 
 
 def _known(app: FastAPI, path: str, method: str) -> list[str]:
