@@ -1677,6 +1677,7 @@ class Resize(TypedDict):
         shortfall: Null: the pool has the size that was asked for.
         injected_fault: An armed fault point refused a request of it.
         reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
+        compacted_blocks: Pageblocks of 2 MiB that compaction emptied for it.
     """
 
     requested: int
@@ -1692,6 +1693,7 @@ class Resize(TypedDict):
     shortfall: Shortfall | None
     injected_fault: bool
     reclaimed_pages: int
+    compacted_blocks: int
 
 
 class Unplugged(TypedDict):
@@ -1823,6 +1825,7 @@ class StartedTask(TypedDict):
         facts: What the reason is about, such as the cgroup and its limit.
         injected_fault: An armed fault point refused a request of it.
         reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
+        compacted_blocks: Pageblocks of 2 MiB that compaction emptied for it.
     """
 
     pid: int
@@ -1844,6 +1847,7 @@ class StartedTask(TypedDict):
     vmemmap: VmemmapDelta | None
     injected_fault: bool
     reclaimed_pages: int
+    compacted_blocks: int
 
 
 class Touched(TypedDict):
@@ -1856,6 +1860,7 @@ class Touched(TypedDict):
         facts: What the reason is about, such as the cgroup and its limit.
         injected_fault: An armed fault point refused a request of it.
         reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
+        compacted_blocks: Pageblocks of 2 MiB that compaction emptied for it.
     """
 
     pid: int
@@ -1867,6 +1872,7 @@ class Touched(TypedDict):
     vmemmap: VmemmapDelta
     injected_fault: bool
     reclaimed_pages: int
+    compacted_blocks: int
 
 
 class Kept(TypedDict):

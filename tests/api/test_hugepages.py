@@ -27,7 +27,7 @@ def test_growing_answers_what_was_done(numa: HostApi) -> None:
     body = numa.put(NR, {"count": 64}).json()
     assert body.keys() == {
         "requested", "before", "after", "allocated", "freed", "refused", "converted_surplus", "vmemmap", "nodes",
-        "full_nodes", "shortfall", "injected_fault", "reclaimed_pages",
+        "full_nodes", "shortfall", "injected_fault", "reclaimed_pages", "compacted_blocks",
     }  # fmt: skip
     assert (body["requested"], body["allocated"], body["freed"], body["shortfall"]) == (64, 64, 0, None)
     assert body["full_nodes"] == []

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from hugepool.service import Service
+from hugepool.mm.commands.commands import CreateTask
+from hugepool.mm.machine.units import PAGE_SIZE
+from hugepool.service import Service, Terms
 from tests.bench.machines import GIB, NS_PER_PAGE, TIB, Bench, bench, seconds, settings_of
 from tests.bench.report import Figure
 
@@ -35,6 +37,23 @@ def measure(*, quick: bool) -> Iterator[Figure]:
             unit="x",
         )
         yield from _afterwards(on)
+        yield from _under_cache(on, rounds)
+
+
+def _under_cache(on: Bench, rounds: int) -> Iterator[Figure]:
+    """The same growth where all memory is clean page cache, in turn with one in free memory; kernels of both ways."""
+    for kernel in ("5.14", "6.12"):
+        free = cached = float("inf")
+        for i in range(rounds):
+            free = min(free, _once(on, f"free-{kernel}-{i}", kernel, 0))
+            cached = min(cached, _once(on, f"cache-{kernel}-{i}", kernel, TIB // PAGE_SIZE))
+        yield Figure(
+            f"grow to 500,000 pages, 1 TiB, {kernel}: page cache / free memory",
+            f"{cached * 1e3:.0f} / {free * 1e3:.0f} ms",
+            cached / free,
+            at_most=3,
+            unit="x",
+        )
 
 
 def _grow(on: Bench, pages: int, rounds: int) -> float:
@@ -58,3 +77,13 @@ def _afterwards(on: Bench) -> Iterator[Figure]:
         fresh.close()
     yield Figure("load of that host from its rows", f"{load * 1e3:.0f} ms")
     yield Figure("shrink of that pool to 0, durable", f"{seconds(lambda: on.resize(name, 0)) * 1e3:.0f} ms")
+
+
+def _once(on: Bench, name: str, kernel: str, cache_pages: int) -> float:
+    """One growth on a host of its kind, which is gone afterwards."""
+    on.create(name, TIB, kernel)
+    if cache_pages:
+        on.service.execute(name, CreateTask("cache", pages=cache_pages), Terms())
+    took = seconds(lambda: on.resize(name, PAGES))
+    on.service.delete(name, Terms())
+    return took

@@ -108,6 +108,10 @@ class RandomCommands(RuleBasedStateMachine):
     def use_pinned_memory(self, pages: int) -> None:
         self.apply(c.CreateTask("anon", pages=pages, pinned=True))
 
+    @rule(node=st.sampled_from([None, 0, 1]))
+    def compact(self, node: int | None) -> None:
+        self.apply(c.CompactMemory(node))
+
     @rule(mode=st.integers(1, 4))
     def drop_caches(self, mode: int) -> None:
         self.apply(c.DropCaches(mode))

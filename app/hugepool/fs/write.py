@@ -191,7 +191,7 @@ def _reserve_ratio(host: Host, _args: Args, data: bytes, _writer: Writer) -> Wri
 
 def _compact(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
     _, used = parse.proc_dointvec(data, 1)
-    return Write(c.WriteWithoutEffect(f"{VM}/compact_memory"), used)
+    return Write(c.CompactMemory(), used)
 
 
 def _drop_caches(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
@@ -199,8 +199,8 @@ def _drop_caches(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Writ
     return Write(c.DropCaches(values[0]), used)
 
 
-def _compact_node(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
-    return Write(c.WriteWithoutEffect("compact"), len(data))
+def _compact_node(_host: Host, args: Args, data: bytes, _writer: Writer) -> Write:
+    return Write(c.CompactMemory(args["node"]), len(data))
 
 
 # -- memory blocks ---------------------------------------------------------------------------------------

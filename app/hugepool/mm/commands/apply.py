@@ -54,11 +54,7 @@ def apply(host: Host, command: Command[Answer], now_ns: int = 0) -> Outcome[Answ
     Raises:
         MMError: refused, nothing of it may be kept.
     """
-    newest_pid, free, reclaimed = (
-        host.next_pid - 1,
-        [zone.nr_free for zone in host.zones],
-        vmscan.reclaimed(host),
-    )
+    newest_pid, before = host.next_pid - 1, _Before.of(host)
     call = Call(comm=getattr(command, "comm", "hugepool"), now_ns=now_ns)
     try:
         result: Any = HANDLERS[type(command)](host, call, command)
@@ -66,24 +62,42 @@ def apply(host: Host, command: Command[Answer], now_ns: int = 0) -> Outcome[Answ
         error.why = why.of_refusal(host, command, error, newest_pid)
         if error.result is None:
             raise
-        kept: Any = _marked(call, error.result, _settled(host, call, free) - reclaimed)
+        kept: Any = _settled(host, call, before, error.result)
         return Outcome(kept, error, call.events)
-    return Outcome(_marked(call, result, _settled(host, call, free) - reclaimed), None, call.events)
+    return Outcome(_settled(host, call, before, result), None, call.events)
 
 
-def _settled(host: Host, call: Call, free: list[int]) -> int:
-    """What goes on by itself after a command; pages reclaimed so far."""
+@dataclass(slots=True)
+class _Before:
+    """What answers are compared with: free pages of each zone, and counters of what was reclaimed and compacted."""
+
+    free: list[int]
+    reclaimed_pages: int
+    compacted_blocks: int
+
+    @classmethod
+    def of(cls, host: Host) -> "_Before":
+        compacted = host.counters.get("compact_success", 0)
+        return cls([zone.nr_free for zone in host.zones], vmscan.reclaimed(host), compacted)
+
+
+def _settled(host: Host, call: Call, before: _Before, result: Any) -> Any:
+    """What goes on by itself after a command; and its answer, with what it cost others."""
     pcp.settle(host, call)
-    vmscan.balance(host, free)
-    return vmscan.reclaimed(host)
+    vmscan.balance(host, before.free)
+    now = _Before.of(host)
+    changes = {
+        name: getattr(now, name) - getattr(before, name)
+        for name in ("reclaimed_pages", "compacted_blocks")
+        if hasattr(result, name) and getattr(now, name) != getattr(before, name)
+    }
+    return replace(_marked(call, result), **changes) if changes else _marked(call, result)
 
 
-def _marked(call: Call, result: Any, reclaimed: int) -> Any:
-    """An answer with the mark of an injected fault, and what was reclaimed; where no answer has these, as it is."""
-    if call.injected and hasattr(result, "injected_fault"):
-        result = replace(result, injected_fault=True)
+def _marked(call: Call, result: Any) -> Any:
+    """An answer with the mark of an injected fault; answers to commands that no fault can reach have none."""
     return (
-        replace(result, reclaimed_pages=reclaimed)
-        if reclaimed and hasattr(result, "reclaimed_pages")
+        replace(result, injected_fault=True)
+        if call.injected and hasattr(result, "injected_fault")
         else result
     )

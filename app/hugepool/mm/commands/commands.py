@@ -27,6 +27,7 @@ from hugepool.mm.machine.memory_outcomes import (
 )
 from hugepool.mm.machine.outcomes import (
     AutoOnline,
+    CompactedMemory,
     Disarmed,
     Drained,
     DroppedCaches,
@@ -196,6 +197,13 @@ class DropCaches(Command[DroppedCaches]):
     """Write /proc/sys/vm/drop_caches: 1 the page cache, 2 reclaimable kernel objects, 3 both; 4 nothing."""
 
     mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactMemory(Command[CompactedMemory]):
+    """Write /proc/sys/vm/compact_memory, or (``nid``) the ``compact`` file of a node."""
+
+    nid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

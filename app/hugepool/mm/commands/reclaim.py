@@ -1,4 +1,4 @@
-"""Page cache: reading files into it, and giving it up on request.
+"""Page cache: reading files into it, and giving it up on request; compaction on request.
 
 Source: fs/drop_caches.c drop_caches_sysctl_handler() (5.14).
 """
@@ -7,10 +7,11 @@ from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.commands.task import find, zones_of
 from hugepool.mm.kernel import filemap
+from hugepool.mm.kernel.compaction import compact_zone
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Use
-from hugepool.mm.machine.outcomes import DroppedCaches
+from hugepool.mm.machine.outcomes import CompactedMemory, DroppedCaches
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.task_outcomes import TaskPages
@@ -37,6 +38,21 @@ def fill_cache(host: Host, call: Call, cmd: c.FillCache) -> TaskPages:
                       reason=Reason.WATERMARK, pages_needed=cmd.pages, pages_available=pages)  # fmt: skip
     call.emit(Event.CACHE_FILLED, pid=task.pid, pages=pages, clean=cmd.clean)
     return TaskPages(task.pid, pages)
+
+
+@handles(c.CompactMemory)
+def compact_memory(host: Host, call: Call, cmd: c.CompactMemory) -> CompactedMemory:
+    """Compact all zones, or those of a node, until nothing more comes of it.
+
+    Source: mm/compaction.c compact_nodes(), compact_store() (5.14).
+    """
+    if cmd.nid is not None and not 0 <= cmd.nid < len(host.nodes):
+        raise BadInput(f"there is no node {cmd.nid}", where="node")
+    done = [compact_zone(host, zone) for zone in host.zones if zone.present and cmd.nid in (None, zone.nid)]
+    answer = CompactedMemory(sum(one.blocks for one in done), sum(one.pages for one in done))
+    call.emit(Event.MEMORY_COMPACTED, node=cmd.nid, compacted_blocks=answer.compacted_blocks,
+              migrated_pages=answer.migrated_pages)  # fmt: skip
+    return answer
 
 
 @handles(c.DropCaches)

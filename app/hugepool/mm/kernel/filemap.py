@@ -60,8 +60,9 @@ def take_out(host: Host, zone: Zone, use: Use, count: int, new: Use = Use.BUDDY)
     done = 0
     for alone in (True, False):
         for blocks, has in parts_of(host.mem, zone, use, alone=alone):
-            if done < count:
-                done += _take_out_of(host.mem, blocks, has, use, count - done, new)
+            if done >= count:
+                return done
+            done += _take_out_of(host.mem, blocks, has, use, count - done, new)
     return done
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hugepool.mm.kernel import hugetlb_vmemmap
+from hugepool.mm.kernel.compaction import compact_for_huge_page, reclaim_and_compact
 from hugepool.mm.kernel.huge_blocks import count_free_blocks, find_huge_blocks
 from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
 from hugepool.mm.kernel.page_alloc import direct_reclaim, huge_room, node_zonelist, room, take_pages
 from hugepool.mm.kernel.release_order import ReleasePlan, plan_release
-from hugepool.mm.kernel.vmscan import make_huge_room
+from hugepool.mm.kernel.vmscan import make_huge_room, shrink_in_vain
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
@@ -96,8 +97,8 @@ def after(allowed: Sequence[int], nid: int) -> int:
 def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
     """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
 
-    Fast path: the first zone above its low watermark; slow path: above min, then with page cache given up, at last
-    once more with what direct reclaim got off the lists of CPUs.  ``k`` counts no gains, and
+    Fast path: the first zone above its low watermark; slow path: above min, then after compaction, then with page
+    cache given up, at last once more with what direct reclaim got off the lists of CPUs.  ``k`` counts no gains, and
     stops before gains could lift a zone over its low mark again.
     Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
     """
@@ -105,8 +106,15 @@ def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone,
     cost = PAGEBLOCK_PAGES + nr_nodes
     wanted = min(wanted, host.mem.nr_blocks)
     found = _above_marks(host, zones, ("low", "min"), cost, wanted)
-    while found is None and make_huge_room(host, zones, -(-wanted // nr_nodes), cost):
+    share = -(-wanted // nr_nodes)
+    while found is None and (
+        compact_for_huge_page(host, zones, share)
+        or make_huge_room(host, zones, share, cost)
+        or reclaim_and_compact(host, zones, share)
+    ):
         found = _above_marks(host, zones, ("low", "min"), cost, wanted)
+    if found is None:
+        shrink_in_vain(host, zones)
     if found is None and direct_reclaim(host.mem, zones, host.zones):
         found = _above_marks(host, zones, ("min",), cost, wanted)
     return found

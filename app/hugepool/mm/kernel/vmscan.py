@@ -61,12 +61,12 @@ def make_room(host: Host, zones: Sequence[Zone], highest: int, count: int) -> bo
         if not reclaimable(host, zones):
             return False
         host.count(f"allocstall_{'movable' if highest == ZONE_MOVABLE else 'normal'}")
-        if not sum(_lift(host, zone, zone.min, highest, missing) for zone in zones):
+        if not sum(lift(host, zone, zone.min, highest, missing) for zone in zones):
             return False
     return True
 
 
-def _lift(host: Host, zone: Zone, mark: int, highest: int, count: int, counter: str = DIRECT) -> int:
+def lift(host: Host, zone: Zone, mark: int, highest: int, count: int, counter: str = DIRECT) -> int:
     """Reclaim in a zone until it is ``count`` pages above a mark, and its reserve; the pages freed."""
     return shrink(host, [zone], mark + zone.lowmem_reserve[highest] + count - usable(zone, highest), counter)
 
@@ -108,38 +108,46 @@ def _least(zones: Sequence[Zone], highest: int, need: int) -> int:
 def make_huge_room(host: Host, zones: Sequence[Zone], wanted: int, cost: int) -> bool:
     """A node has no page of 2 MiB above its min watermarks: reclaim for ``wanted`` of them; whether a try is worth it.
 
+    Pageblocks that are free, and those that are but for cache, are what pages can be made of; cache is given up until
+    as many as there are of them, and wanted, are free and may be taken.
+
     Args:
         cost: pages by which each huge page lowers the free pages.
-
-    Where free blocks are there, pages are reclaimed until the watermark allows ``wanted`` of them.  Else cache is given
-    up until ``wanted`` pageblocks with nothing else in them are free.  Where there is no such pageblock, some passes
-    are made in vain.
     """
     if not reclaimable(host, zones):
         return False
     host.count("allocstall_movable")
-    for zone in zones:
-        if blocks := count_free_blocks(host.mem, zone, wanted):
-            gap = PAGEBLOCK_PAGES + (blocks - 1) * cost
-            if _lift(host, zone, zone.min, ZONE_MOVABLE, gap):
-                return True
-    for zone in zones:
-        if shrink(host, [zone], _pages_up_to(host, zone, wanted)):
-            return True
-    shrink(host, zones, MAX_RECLAIM_RETRIES * pass_pages(host, zones))
-    return False
+    return any(_shrink_for_blocks(host, zone, wanted, cost) for zone in zones)
 
 
-def _pages_up_to(host: Host, zone: Zone, wanted: int) -> int:
-    """Pages of clean cache in the first ``wanted`` pageblocks of a zone that would be whole without them."""
-    types, needed = np.array([*HUGE_TYPES, Migrate.CMA]), 0
+def _shrink_for_blocks(host: Host, zone: Zone, wanted: int, cost: int) -> int:
+    free = count_free_blocks(host.mem, zone, wanted)
+    blocks, pages = _cached_alone(host, zone, wanted - free)
+    if not free + blocks:
+        return 0
+    mark = zone.min + zone.lowmem_reserve[ZONE_MOVABLE] + PAGEBLOCK_PAGES + (free + blocks - 1) * cost
+    return shrink(host, [zone], max(0 if free else pages, mark - usable(zone, ZONE_MOVABLE)))
+
+
+def _cached_alone(host: Host, zone: Zone, wanted: int) -> tuple[int, int]:
+    """Pageblocks of a zone, up to ``wanted``, that are free but for clean cache; and its pages in them."""
+    types, found, pages = np.array([*HUGE_TYPES, Migrate.CMA]), 0, 0
     for blocks, count in parts_of(host.mem, zone, Use.PAGE_CACHE, alone=True):
-        fit = np.flatnonzero(np.isin(host.mem.mt[blocks], types))[:wanted]
-        needed += int(count[: fit[-1] + 1].sum()) if fit.size else 0
-        wanted -= int(fit.size)
-        if not wanted:
+        if found >= wanted:
             break
-    return needed
+        fit = np.flatnonzero(np.isin(host.mem.mt[blocks], types))[: wanted - found]
+        found += int(fit.size)
+        pages += int(count[: fit[-1] + 1].sum()) if fit.size else 0
+    return found, pages
+
+
+def shrink_in_vain(host: Host, zones: Sequence[Zone]) -> None:
+    """Reclaim for a page of 2 MiB that cannot come together: some passes, and the request is given up.
+
+    Source: mm/page_alloc.c should_reclaim_retry() (5.14).
+    """
+    if reclaimable(host, zones):
+        shrink(host, zones, MAX_RECLAIM_RETRIES * pass_pages(host, zones))
 
 
 # -- kswapd -------------------------------------------------------------------------------------------------
@@ -154,5 +162,5 @@ def balance(host: Host, free_before: Sequence[int]) -> int:
     for zone in host.zones:
         fell = zone.nr_free < free_before[zone.index]
         if fell and not room(zone, zone.low, ZONE_MOVABLE):
-            freed += _lift(host, zone, zone.high, ZONE_MOVABLE, 1, KSWAPD)
+            freed += lift(host, zone, zone.high, ZONE_MOVABLE, 1, KSWAPD)
     return freed

@@ -42,6 +42,7 @@ class Event(StrEnum):
     LABELS_SET = "LabelsSet"
     LOWMEM_RESERVE_SET = "LowmemReserveSet"
     MACHINE_IMPORTED = "MachineImported"
+    MEMORY_COMPACTED = "MemoryCompacted"
     MEMORY_ADDED = "MemoryAdded"
     MEMORY_BLOCK_OFFLINE = "MemoryBlockOffline"
     MEMORY_BLOCK_OFFLINE_FAILED = "MemoryBlockOfflineFailed"

@@ -183,6 +183,19 @@ class ShmGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactedMemory:
+    """What compaction did.
+
+    Attributes:
+        compacted_blocks: pageblocks of 2 MiB that came free.
+        migrated_pages: pages of 4 KiB that moved for that.
+    """
+
+    compacted_blocks: int
+    migrated_pages: int
+
+
+@dataclass(frozen=True, slots=True)
 class DroppedCaches:
     """What a write to drop_caches freed, in pages of 4 KiB.
 

@@ -61,6 +61,7 @@ class Resize:
         shortfall: null: the pool has the size that was asked for.
         injected_fault: an armed fault point refused a request of it.
         reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
+        compacted_blocks: pageblocks of 2 MiB that compaction emptied for it.
     """
 
     requested: int
@@ -76,6 +77,7 @@ class Resize:
     shortfall: Shortfall | None
     injected_fault: bool = False
     reclaimed_pages: int = 0
+    compacted_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ class StartedTask(Task):
         facts: what the reason is about, such as the cgroup and its limit.
         injected_fault: an armed fault point refused a request of it.
         reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
+        compacted_blocks: pageblocks of 2 MiB that compaction emptied for it.
     """
 
     map: int | None = None
@@ -142,6 +143,7 @@ class StartedTask(Task):
     vmemmap: VmemmapDelta | None = None
     injected_fault: bool = False
     reclaimed_pages: int = 0
+    compacted_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class Touched:
         facts: what the reason is about, such as the cgroup and its limit.
         injected_fault: an armed fault point refused a request of it.
         reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
+        compacted_blocks: pageblocks of 2 MiB that compaction emptied for it.
     """
 
     pid: int
@@ -166,6 +169,7 @@ class Touched:
     vmemmap: VmemmapDelta
     injected_fault: bool = False
     reclaimed_pages: int = 0
+    compacted_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
