@@ -24,6 +24,8 @@ HOTPLUG_SLACK = 12  # kernel objects of memory blocks: freed late, and held back
 TWO_CPU_SLACK = 15  # per-CPU lists and counters of a second processor
 EXHAUSTION = 0.01
 SIZE = "2048kB"
+DISSOLVED_SLACK = 6  # huge pages
+HIGH_FRACTION = "/percpu_pagelist_high_fraction"
 SMALL_SPLIT = 4  # huge pages
 SWITCH = "/hugetlb_optimize_vmemmap"
 BLOCK_DIR = "/sys/devices/system/memory/memory"
@@ -60,8 +62,10 @@ class Comparator:
     ``working``: huge pages that the deferred-free worker had to do when a snapshot last disagreed with the model.
     ``freed``: pages that a worker or the end of a process frees, maybe after the snapshot.
     ``freeing``: huge pages made now give their vmemmap back.
+    ``slab``: pages that the model has taken for kernel objects since the last snapshot.
     ``unsettled``: pages that may still come or go since memory was plugged in or out; ``hotplug``: it was, just now.
     ``cached``: there has been page cache.
+    ``short_lists``: the guest keeps the lists of CPUs short.
     ``late``: pages of them that the last snapshot had not seen yet, give or take ``late_slack``.
     """
 
@@ -80,8 +84,10 @@ class Comparator:
     threshold: int = 0
     freeing: bool = False
     unsettled: int = 0
+    slab: int = 0
     hotplug: bool = False
     cached: bool = False
+    short_lists: bool = False
 
     def __post_init__(self) -> None:
         """Read from the recording how far its counters may lag."""
@@ -119,6 +125,7 @@ class Comparator:
         kernel = step.after or {}
         self._exhaustion(step, kernel, model)
         self._full_node(kernel, model, played)
+        self._cut_short(step, played)
         self._free_later(step, played)
         self._pools(step, kernel, model)
         placed = self._memory(step, kernel, model)
@@ -165,6 +172,13 @@ class Comparator:
             )
         elif all(_nr(kernel, SIZE, nid) == _nr(model, SIZE, nid) for nid in nodes):
             self.split = 0
+
+    def _cut_short(self, step: Step, played: Played) -> None:
+        """An offline without memory for restores dissolves as many pages as the lists of CPUs, where long, pay for."""
+        self.short_lists = self.short_lists or any(path.endswith(HIGH_FRACTION) for path in _paths(step))
+        refused = step.errno == played.errno == "ENOMEM" and not self.short_lists
+        if refused and any(path.startswith(BLOCK_DIR) for path in _paths(step)):
+            self.loose = max(self.loose, DISSOLVED_SLACK)
 
     def _run_away(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
         """A range whose huge pages are replaced until no page is left grows the pool until memory is exhausted, too."""
@@ -214,7 +228,8 @@ class Comparator:
         changed = abs(_all_nr(kernel) - _all_nr(self.kernel))
         placed = self._placement(step, kernel, model, changed)
         differing = PAGEBLOCK_PAGES * abs(now_nr - before_nr)
-        recorded = balance.change(self.kernel, kernel, self.threshold)
+        recorded = balance.change(self.kernel, kernel, self.threshold) - self.slab
+        self.slab = 0
         modelled = sum(model[word] - self.model[word] for word in ("free_plus_pcp_pages", "cache_pages"))
         slack = (
             self._noise(step, abs(recorded))
@@ -235,6 +250,7 @@ class Comparator:
 
     def _free_later(self, step: Step, played: Played) -> None:
         """Count what is freed behind the caller's back: by the worker, and of a process that ended."""
+        self.slab += played.slab
         if step.do == "write" and step.errno is None and _paths(step)[0].endswith(SWITCH):
             self.freeing = step.op["data"].strip() != "0"
         self.freed += played.released + (PROCESS_SLACK if step.do == "exit" else 0)

@@ -13,7 +13,7 @@ class Played:
     """What the model answered to one step.
 
     ``released``: base pages of huge pages that went through the deferred-free worker; ``data``: what a file read;
-    ``file``: size and blocks of a hugetlbfs file afterwards.
+    ``file``: size and blocks of a hugetlbfs file afterwards; ``slab``: pages taken for kernel objects as recorded.
     """
 
     result: int | None = None
@@ -22,4 +22,5 @@ class Played:
     released: int = 0
     data: str | None = None
     file: dict[str, int] | None = None
+    slab: int = 0
     facts: dict[str, Any] = field(default_factory=dict)

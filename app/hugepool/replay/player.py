@@ -19,7 +19,7 @@ from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
-from hugepool.replay import cache_steps, group_steps, virtio
+from hugepool.replay import cache_steps, group_steps, memory_steps, virtio
 from hugepool.replay.played import NotModelledError, Played
 from hugepool.replay.trace import Step, Trace
 
@@ -33,7 +33,7 @@ REQUESTS_OF_ONE_PAGE = (
 KILLED = "ECHILD"  # the recorder finds no such process any more
 FAULT_DIR = "/sys/kernel/debug/fail_page_alloc/"
 HIGH_FRACTION = "/proc/sys/vm/percpu_pagelist_high_fraction"
-QUIET_PATHS = ("/proc/self/make-it-fail", "/proc/sys/vm/watermark_boost_factor")
+QUIET_PATHS = re.compile(r"/proc/(self|[0-9]+)/make-it-fail|/proc/sys/vm/watermark_boost_factor")
 POISON_PATHS = tuple(f"/sys/devices/system/memory/{mode}_offline_page" for mode in ("hard", "soft"))
 
 
@@ -48,6 +48,8 @@ class Player:
     ``began_on``: the node of each process, by the step that started it.  ``dead``: processes that were killed.
     ``inputs``: what was taken from the recording, and how often; none of it is an answer.
     ``dimms``: memory blocks of each DIMM that was plugged.
+    ``rooms``: pages that a process may still take of a kind: what it mapped is the most.  ``locked``: processes whose
+    memory is locked.  ``slab``: the model's process that stands for the kernel objects of a process's pipes.
     ``driver_runs``: what a virtio-mem driver does before the snapshot of a step.
     ``cache``: what owns the page cache.
     ``places``: where the model has the huge page that the recording has at a page frame, from its lists of heads.
@@ -72,6 +74,9 @@ class Player:
     inputs: Counter[str] = field(default_factory=Counter)
     dimms: dict[int, list[int]] = field(default_factory=dict)
     driver_runs: dict[int, c.RequestVirtioMem] = field(default_factory=dict)
+    rooms: dict[tuple[int, str], int] = field(default_factory=dict)
+    locked: set[int] = field(default_factory=set)
+    slab: dict[int, int] = field(default_factory=dict)
     fault: FaultAttr = field(default_factory=lambda: FaultAttr(probability=0, times=0))
 
     def play(self, step: Step) -> Played:
@@ -143,7 +148,7 @@ class Player:
         if path == HIGH_FRACTION:
             self.host.percpu_pagelist_high_fraction = int(data)
             return Played(len(data))
-        if path.startswith(QUIET_PATHS):
+        if QUIET_PATHS.fullmatch(path):
             return Played(len(data))
         if group_steps.is_of_cgroups(path):
             path, data = group_steps.canonical(path), self._with_model_pid(path, data)
@@ -284,7 +289,7 @@ class Player:
             return Played(0)
         self.apply(c.ExitTask(self.pid_of(op["task"])))
         del self.pids[op["task"]]
-        return Played(0)
+        return Played(0, slab=memory_steps.end(self, op["task"]))
 
     def mempolicy(self, op: dict[str, Any]) -> Played:
         """set_mempolicy."""
@@ -292,30 +297,6 @@ class Player:
         nodes = tuple(n for n in range(64) if mask >> n & 1)
         self.apply(c.SetMempolicy(self.pid_of(op["task"]), op["mode"], nodes))
         return Played(0)
-
-    def grow(self, op: dict[str, Any]) -> Played:
-        """A process touches single pages: a number, or until little is left."""
-        kind = "anon" if op["do"].startswith("anon") else "kernel"
-        pid, until = self.pid_of(op["task"]), op.get("until")
-        if self.adopting:
-            if kind == "anon":
-                self.apply(c.AdoptPages(pid, "kernel", op["pages"] // PAGEBLOCK_PAGES))
-            return Played(self.apply(c.AdoptPages(pid, kind, op["pages"])).result.pages)
-        if until is not None and "file_pages_at_most" in until:
-            return cache_steps.grow(self, pid, kind, op)
-        if until is None:
-            command = c.GrowTask(pid, kind, op["pages"], partial=True)
-        else:
-            at_most = min(until["at_most"], op.get("observed", until["at_most"]))
-            command = c.GrowTask(pid, kind, node=until.get("node"), at_most=at_most,
-                                 zone_type=until["allocatable_for_zone_index"], until_node=until.get("node"),
-                                 partial=True)  # fmt: skip
-        return Played(self.apply(command).result.pages)
-
-    def shrink(self, op: dict[str, Any]) -> Played:
-        """A process gives single pages back."""
-        command = c.ShrinkTask(self.pid_of(op["task"]), op.get("pages", 0), op.get("keep_of_256"))
-        return Played(self.apply(command).result.pages)
 
     # -- huge mappings -----------------------------------------------------------------------------------
 
@@ -407,17 +388,17 @@ _HANDLERS: dict[str, Handler] = {
     "squeeze": Player.squeeze,
     "observe": Player.observe,
     "wait": Player.quiet,
-    "anon-map": Player.quiet,
-    "kernel-map": Player.quiet,
+    "anon-map": memory_steps.room,
+    "kernel-map": memory_steps.room,
     "start": Player.start,
     "exit": Player.exit,
     "mempolicy": Player.mempolicy,
     "run-on-cpu": Player.run_on_cpu,
-    "anon-grow": Player.grow,
-    "kernel-grow": Player.grow,
-    "anon-shrink": Player.shrink,
-    "kernel-shrink": Player.shrink,
-    "kernel-thin": Player.shrink,
+    "anon-grow": memory_steps.grow,
+    "kernel-grow": memory_steps.grow,
+    "anon-shrink": memory_steps.shrink,
+    "kernel-shrink": memory_steps.shrink,
+    "kernel-thin": memory_steps.shrink,
     "huge-map": Player.huge_map,
     "huge-touch": Player.huge_touch,
     "huge-write": Player.huge_touch,

@@ -157,7 +157,8 @@ class GrowTask(Command[TaskPages]):
     """A task touches more memory: movable (anon) or unmovable (kernel) single pages.
 
     ``pages`` to take, or with ``at_most``: until no more than that number of order-0 pages is allocatable for a
-    request of zone type ``zone_type`` on ``node`` (None: all nodes).  ``partial``: take what there is.
+    request of zone type ``zone_type`` on ``node`` (None: all nodes), and no more than ``pages`` where that is not 0.
+    ``partial``: take what there is.
     """
 
     pid: int

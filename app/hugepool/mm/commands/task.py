@@ -110,7 +110,7 @@ def _grow_until(host: Host, task: Task, cmd: c.GrowTask) -> int:
     taken = 0
     at_most = cmd.at_most or 0
     while (left := _margin(host, cmd.until_node, cmd.zone_type) - at_most) > 0:
-        step = min(left, GROW_STEP)
+        step = min(left, GROW_STEP) if not cmd.pages else min(left, GROW_STEP, cmd.pages - taken)
         got = _take(
             host, task, cmd.kind, step - step // PAGEBLOCK_PAGES, cmd.node
         )  # leave room for page tables
