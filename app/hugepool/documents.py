@@ -1813,7 +1813,8 @@ class StartedTask(TypedDict):
         comm: Its name on the console.
         parent: The task that it was forked from.
         cgroup: The one that it is in; empty: the root.
-        node: The node that it runs on; null: that of its CPU.
+        cpu: The CPU that it runs on.
+        node: The node that its memory comes from; null: that of its CPU, as far as its policy has it.
         mlock: Its memory is locked.
         pages: Its single pages of 4 KiB.
         memory_bytes: The same in bytes.
@@ -1834,6 +1835,7 @@ class StartedTask(TypedDict):
     parent: int | None
     cgroup: str
     policy: TaskPolicy
+    cpu: int
     node: int | None
     mlock: bool
     pages: int
@@ -2109,7 +2111,8 @@ class Task(TypedDict):
         comm: Its name on the console.
         parent: The task that it was forked from.
         cgroup: The one that it is in; empty: the root.
-        node: The node that it runs on; null: that of its CPU.
+        cpu: The CPU that it runs on.
+        node: The node that its memory comes from; null: that of its CPU, as far as its policy has it.
         mlock: Its memory is locked.
         pages: Its single pages of 4 KiB.
         memory_bytes: The same in bytes.
@@ -2122,6 +2125,7 @@ class Task(TypedDict):
     parent: int | None
     cgroup: str
     policy: TaskPolicy
+    cpu: int
     node: int | None
     mlock: bool
     pages: int

@@ -39,6 +39,13 @@ def test_a_task_takes_single_pages(host: HostApi, body: dict[str, Any], pages: i
     assert host.get("tasks")["items"] == []
 
 
+def test_a_task_runs_on_a_cpu(host: HostApi) -> None:
+    assert host.post("tasks", {"kind": "anon", "memory": "1M", "cpu": 0}).json()["cpu"] == 0
+    with host.nothing_changes():
+        refused(host.post("tasks", {"kind": "anon", "memory": "1M", "cpu": 5000}), 422, "EINVAL")
+        refused(host.post("tasks", {"kind": "anon", "memory": "1M", "cpu": -1}), 422, "EINVAL")
+
+
 def test_mapping_beyond_the_pool_is_refused_and_leaves_no_task(host: HostApi) -> None:
     host.put(NR, {"count": 4})
     with host.nothing_changes():

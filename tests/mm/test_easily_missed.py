@@ -1,11 +1,14 @@
 """Rules that are easy to get wrong; the names say the rule, the numbers are sections of the behaviour file."""
 
+from typing import Any
+
 import pytest
 
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
+from hugepool.mm.machine.digest import digest
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Call
 from tests.mm.hosts import (
@@ -68,6 +71,43 @@ def test_surplus_for_a_reservation_comes_from_the_cpus_node_whatever_the_policy(
     do(host, c.SetOvercommit(9, 10))
     do(host, c.CreateTask("hugetlb", count=5, policy_mode=mode, policy_nodes=(1,)))
     assert host.hstates[9].surplus_node == [5, 0]
+
+
+@pytest.mark.parametrize("kind", ["anon", "kernel"])
+def test_memory_comes_from_the_node_of_the_cpu_that_a_task_runs_on(kind: str) -> None:
+    host = machine(2 * GIB, 2 * GIB)
+    free = [node.nr_free for node in host.nodes]
+    pid = do(host, c.CreateTask(kind, pages=5000, cpu=1))["pid"]
+    assert host.nodes[0].nr_free == free[0]
+    assert do(host, c.RunOnCpu(pid, 0))["cpu"] == 0
+    do(host, c.GrowTask(pid, kind, 5000))
+    assert host.nodes[0].nr_free <= free[0] - 5000 < free[0] - 4000 <= host.nodes[1].nr_free + 5000
+
+
+def test_huge_pages_are_faulted_in_on_the_node_of_the_cpu() -> None:
+    host = machine(2 * GIB, 2 * GIB)
+    resize(host, 20)
+    do(host, c.CreateTask("hugetlb", count=6, touch=6, cpu=1))
+    assert host.hstates[9].free_node == [10, 4]
+
+
+def test_a_cpu_whose_node_has_no_memory_takes_from_the_nearest() -> None:
+    spec = HostSpec((NodeSpec(2 * GIB, 1), NodeSpec(0, 1)), "6.1", "")
+    host = boot(spec, Call())
+    free = host.nodes[0].nr_free
+    do(host, c.CreateTask("anon", pages=1000, cpu=1))
+    assert host.nodes[0].nr_free <= free - 1000
+
+
+@pytest.mark.parametrize("command", [c.CreateTask("anon", pages=1, cpu=7), c.RunOnCpu(1000, 7)], ids=repr)
+def test_a_cpu_that_is_not_there_is_refused_and_nothing_changes(command: c.Command[Any]) -> None:
+    host = machine(2 * GIB, 2 * GIB)
+    do(host, c.StartTask())
+    before = digest(host)
+    with pytest.raises(MMError, match="no CPU 7") as refused:
+        apply(host, command)
+    assert refused.value.errno == "EINVAL"
+    assert digest(host) == before
 
 
 def test_a_bound_mapping_is_refused_when_its_surplus_came_on_another_node() -> None:

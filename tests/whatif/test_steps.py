@@ -42,6 +42,7 @@ EVERY: dict[str, tuple[list[Json], Json, Json]] = {
         {"path": "a/b", "tasks": []},
     ),
     "remove_cgroup": ([{"cgroup": {"path": "a"}}], {"remove_cgroup": "a"}, {"path": "a"}),
+    "run_on_cpu": (VM, {"run_on_cpu": {"pid": "vm", "cpu": 0}}, {"pid": 1000, "cpu": 0}),
     "move": ([*VM, {"cgroup": {"path": "a"}}], {"move": {"pid": "vm", "cgroup": "a"}}, {"cgroup": "a"}),
     "mount": ([], {"mount": {"path": "/mnt/h", "max": 3}}, {"path": "/mnt/h", "max": 3, "used": 0}),
     "umount": ([{"mount": {"path": "/mnt/h"}}], {"umount": "/mnt/h"}, {"files": 0}),

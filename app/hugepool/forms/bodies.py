@@ -330,8 +330,15 @@ FileName = Annotated[
 ]
 
 
+Cpu = Annotated[
+    Whole,
+    Field(ge=0, lt=1 << 20, description="The CPU that it runs on: without a policy its node is asked first."),
+]
+
+
 class _TaskBody(Body):
     cgroup: CgroupPath = ""
+    cpu: Cpu = 0
     comm: Annotated[
         str, Field(min_length=1, max_length=15, pattern=r"^[!-~]+$", description="Name of the process.")
     ] = "task"
@@ -358,6 +365,7 @@ class HugetlbTaskBody(_TaskBody):
             kind=self.kind,
             comm=self.comm,
             cgroup=self.cgroup,
+            cpu=self.cpu,
             file=self.file,
             offset=self.offset,
             order=None if of_file else order_of(self.size) or 0,
@@ -397,6 +405,7 @@ class AnonTaskBody(_PagesTaskBody):
             kind=self.kind,
             comm=self.comm,
             cgroup=self.cgroup,
+            cpu=self.cpu,
             pages=self.pages,
             mlock=self.mlock,
             pinned=self.pinned,
@@ -418,6 +427,7 @@ class KernelTaskBody(_PagesTaskBody):
             kind=self.kind,
             comm=self.comm,
             cgroup=self.cgroup,
+            cpu=self.cpu,
             pages=self.pages,
             node=self.node,
             policy_mode=mode,
@@ -444,6 +454,7 @@ class CacheTaskBody(_PagesTaskBody):
             kind=self.kind,
             comm=self.comm,
             cgroup=self.cgroup,
+            cpu=self.cpu,
             pages=self.pages,
             clean=self.clean,
             node=self.node,

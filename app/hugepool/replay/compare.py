@@ -154,7 +154,7 @@ class Comparator:
             self.loose = max(
                 self.loose, _exhausted(recorded) + (0 if node is None else _on_lists(kernel, node))
             )
-        elif recorded == modelled == count:
+        elif recorded == modelled == count and _surplus(kernel) == _surplus(model):
             self.loose = 0
 
     def _tried_once(self, step: Step, freed: int) -> None:
@@ -451,6 +451,11 @@ def _all_nr(counters: dict[str, Any]) -> int:
     return int(sizes["2048kB"]["nr_hugepages"]) + BLOCKS_PER_1G * int(
         sizes.get("1048576kB", {}).get("nr_hugepages", 0)
     )
+
+
+def _surplus(counters: dict[str, Any]) -> dict[str, int]:
+    """Surplus pages by size: a defect can leave some of a pool that is gone."""
+    return {size: files["surplus_hugepages"] for size, files in counters["hugepages"].items()}
 
 
 def _asked(step: Step) -> tuple[str, int, str | None] | None:

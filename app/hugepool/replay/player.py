@@ -279,7 +279,7 @@ class Player:
 
     def run_on_cpu(self, op: dict[str, Any]) -> Played:
         """sched_setaffinity to one processor."""
-        self.host.tasks[self.pid_of(op["task"])].cpu = int(op["cpu"])
+        self.apply(c.RunOnCpu(self.pid_of(op["task"]), int(op["cpu"])))
         return Played(0)
 
     def exit(self, op: dict[str, Any]) -> Played:

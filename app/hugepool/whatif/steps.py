@@ -179,6 +179,13 @@ class UnplugStep(bodies.UnplugBody):
     block: BlockNumber
 
 
+class CpuStep(Body):
+    """Which CPU a task runs on from now on."""
+
+    pid: Reference
+    cpu: bodies.Cpu
+
+
 class EjectStep(Body):
     """A memory device that is asked to leave: its first memory block, and how many it has."""
 
@@ -284,6 +291,7 @@ _KINDS = (
     _of_task("read_pages", PagesStep, lambda v, pid: v.command(pid, read=True)),
     _of_task("unmap", UnmapStep, lambda v, pid: v.command(pid)),
     _of_task("fork", ForkStep, lambda _v, pid: c.ForkTask(pid)),
+    _of_task("run_on_cpu", CpuStep, lambda v, pid: c.RunOnCpu(pid, v.cpu)),
     _of_task("move", MoveStep, lambda v, pid: v.command(pid)),
     _by_command(
         "exit", Reference, lambda v, names: c.ExitTask(_pid(v, names)), refers=lambda v: v, refers_to=TASKS

@@ -144,6 +144,14 @@ class StartTask(Command[Task]):
 
 
 @dataclass(frozen=True, slots=True)
+class RunOnCpu(Command[Task]):
+    """sched_setaffinity of a task to one CPU."""
+
+    pid: int
+    cpu: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetMempolicy(Command[Task]):
     """set_mempolicy of a task: mode default, bind, interleave, preferred or local."""
 
@@ -622,3 +630,4 @@ class CreateTask(Command[StartedTask]):
     offset: int = 0
     pinned: bool = False
     clean: bool = True
+    cpu: int = 0

@@ -26,11 +26,11 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> StartedTask:
     """Start a process and let it use memory at once, all or nothing (a SIGBUS keeps what was touched).
 
     Raises:
-        MMError: ENOMEM when mmap is refused, or when single pages run out (a real kernel would start the OOM
-            killer); nothing is kept.
+        MMError: EINVAL no such CPU; ENOMEM when mmap is refused, or when single pages run out (a real kernel would
+            start the OOM killer); nothing is kept.
     """
-    begun = start(host, call, c.StartTask(cmd.kind, cmd.comm, cmd.policy_mode, cmd.policy_nodes, mlock=cmd.mlock,
-                                          node=cmd.node, cgroup=cmd.cgroup))  # fmt: skip
+    begun = start(host, call, c.StartTask(cmd.kind, cmd.comm, cmd.policy_mode, cmd.policy_nodes, cpu=cmd.cpu,
+                                          mlock=cmd.mlock, node=cmd.node, cgroup=cmd.cgroup))  # fmt: skip
     pid = begun.pid
     if cmd.kind == "cache":
         fill_cache(host, call, c.FillCache(pid, cmd.pages, cmd.node, cmd.clean))

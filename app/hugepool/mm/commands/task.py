@@ -39,8 +39,9 @@ def start(host: Host, call: Call, cmd: c.StartTask) -> outcomes.Task:
     """Begin a process with its resident memory.
 
     Raises:
-        MMError: ENOENT no such cgroup; EBUSY one that takes no tasks.
+        MMError: EINVAL no such node or CPU; ENOENT no such cgroup; EBUSY one that takes no tasks.
     """
+    _check_cpu(host, cmd.cpu)
     _check_policy(host, cmd.policy_mode, cmd.policy_nodes)
     if cmd.node is not None:
         _node(host, cmd.node)
@@ -53,6 +54,21 @@ def start(host: Host, call: Call, cmd: c.StartTask) -> outcomes.Task:
     _take(host, task, "kernel", cmd.tables, None)
     call.emit(Event.TASK_STARTED, pid=task.pid, kind=task.kind)
     return outcomes.Task.of(host, task)
+
+
+@handles(c.RunOnCpu)
+def run_on_cpu(host: Host, call: Call, cmd: c.RunOnCpu) -> outcomes.Task:
+    """Move a task to a CPU: what it takes from now on comes from its node first.  Raises EINVAL: no such CPU."""
+    task = find(host, cmd.pid)
+    _check_cpu(host, cmd.cpu)
+    task.cpu = cmd.cpu
+    call.emit(Event.TASK_RUNS_ON_CPU, pid=task.pid, cpu=cmd.cpu)
+    return outcomes.Task.of(host, task)
+
+
+def _check_cpu(host: Host, cpu: int) -> None:
+    if cpu and not any(cpu in node.cpus for node in host.nodes):  # an imported machine may name none
+        raise BadInput(f"this host has no CPU {cpu}", where="cpu")
 
 
 @handles(c.SetMempolicy)
@@ -188,7 +204,9 @@ def zones_of(host: Host, task: Task, node: int | None, highest: int) -> list[Zon
 
 
 def _local_node(host: Host, task: Task) -> int:
-    return next((n.nid for n in host.nodes if task.cpu in n.cpus and n.present), host.memory_nodes()[0])
+    """The node of a task's CPU; where that has no memory, the nearest that has."""
+    near = next((node for node in host.nodes if task.cpu in node.cpus), host.nodes[0])
+    return min(host.memory_nodes(), key=lambda nid: (near.distance[nid], nid))
 
 
 @handles(c.ShrinkTask)
@@ -198,7 +216,7 @@ def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> TaskPages:
     pfns = from_runs(task.runs)
     empty = 0
     if cmd.keep_of_256 is not None:
-        keep = np.arange(pfns.size) % 256 < cmd.keep_of_256
+        keep = _thinned(host, pfns, cmd.keep_of_256)
     else:
         keep = np.arange(pfns.size) < pfns.size - min(cmd.pages, pfns.size)
         empty = _empty_page_tables(host, pfns, keep)
@@ -208,6 +226,16 @@ def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> TaskPages:
     task.runs = to_runs(pfns[keep])
     call.emit(Event.TASK_SHRANK, pid=task.pid, pages=freed)
     return TaskPages(task.pid, freed)
+
+
+def _thinned(host: Host, pfns: Pfns, keep_of_256: int) -> Mask:
+    """Pages that stay when the kernel's pages of a task are thinned out; all of its pages where it has none."""
+    kernel = host.mem.uses_of(pfns) == Use.KERNEL
+    if not kernel.any():
+        kernel[:] = True
+    keep: Mask = ~kernel
+    keep[kernel] = np.arange(int(kernel.sum())) % 256 < keep_of_256
+    return keep
 
 
 def _empty_page_tables(host: Host, pfns: Pfns, keep: Mask) -> int:

@@ -63,6 +63,7 @@ class Event(StrEnum):
     TASK_FORKED = "TaskForked"
     TASK_GREW = "TaskGrew"
     TASK_MOVED = "TaskMoved"
+    TASK_RUNS_ON_CPU = "TaskRunsOnCpu"
     TASK_SHRANK = "TaskShrank"
     TASK_STARTED = "TaskStarted"
     VIRTIO_MEM_ADDED = "VirtioMemAdded"

@@ -81,7 +81,8 @@ class Task:
         comm: its name on the console.
         parent: the task that it was forked from.
         cgroup: the one that it is in; empty: the root.
-        node: the node that it runs on; null: that of its CPU.
+        cpu: the CPU that it runs on.
+        node: the node that its memory comes from; null: that of its CPU, as far as its policy has it.
         mlock: its memory is locked.
         pages: its single pages of 4 KiB.
         memory_bytes: the same in bytes.
@@ -94,6 +95,7 @@ class Task:
     parent: int | None
     cgroup: str
     policy: TaskPolicy
+    cpu: int
     node: int | None
     mlock: bool
     pages: int
@@ -112,6 +114,7 @@ class Task:
             parent=task.parent,
             cgroup=task.cgroup,
             policy=TaskPolicy(task.policy_mode, list(task.policy_nodes)),
+            cpu=task.cpu,
             node=task.node,
             mlock=task.mlock,
             pages=pages,
