@@ -6,6 +6,7 @@ isolate_migratepages_block(); mm/hugetlb.c isolate_or_dissolve_huge_page(), allo
 
 import numpy as np
 
+from hugepool.mm.kernel.huge_blocks import count_free_blocks
 from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.migrate import (
@@ -14,10 +15,21 @@ from hugepool.mm.kernel.migrate import (
     migrate_single_pages,
     movable_huge_pages,
 )
+from hugepool.mm.kernel.page_alloc import huge_room, node_zonelist
 from hugepool.mm.kernel.page_isolation import isolate, pages_of_use, unisolate
 from hugepool.mm.kernel.replace_hugepages import ContigProgress, replace_all_free, replace_page
 from hugepool.mm.machine.errors import BadInput, MMError
-from hugepool.mm.machine.mmzone import BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
+from hugepool.mm.machine.mmzone import (
+    MOVABLE_USES,
+    ZONE_MOVABLE,
+    BlockFlag,
+    Blocks,
+    Mask,
+    MemoryMap,
+    Migrate,
+    Use,
+    Zone,
+)
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import ORDER_2M, PAGEBLOCK_PAGES
@@ -156,16 +168,22 @@ def alloc_contig_pages(
     for zone in zones:
         start = _next_candidate(zone.start_pfn, pages)
         shut = _shut_blocks(host, zone)
+        hopeless = np.zeros_like(shut)
         while start + pages <= zone.end_pfn:
-            behind = _behind_shut(shut, start, pages) or _behind_reserved(host, start, pages) or start + 1
+            behind = (
+                _behind_shut(shut, start, pages)
+                or _behind_reserved(host, start, pages)
+                or _behind_hopeless(host, hopeless, start, pages)
+                or start + 1
+            )
             if behind == start + 1 and not _fails_without_trace(host, zone, start, pages):
                 try:
                     alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
                     return start
                 except MMError as refusal:
-                    shut = _shut_blocks(host, zone)
+                    shut, hopeless = _shut_blocks(host, zone), np.zeros_like(shut)
                     if refusal.reason == Reason.NO_CONTIGUOUS_MEMORY:
-                        shut |= _cannot_be_replaced(host, zone)
+                        hopeless = _cannot_be_replaced(host, zone)
                     if (
                         refusal.reason == Reason.UNMOVABLE_PAGE
                     ):  # so will all that touch what is isolated with it
@@ -191,7 +209,11 @@ def _shut_blocks(host: Host, zone: Zone) -> Mask:
 def _cannot_be_replaced(host: Host, zone: Zone) -> Mask:
     """Free huge pages that no fresh page was found for: trying them again would fail and change nothing."""
     mem = host.mem
-    if zone.nr_pcp or zone.nr_cached or mem.resting_in(zone).size:
+    zones = node_zonelist(host.nodes[zone.nid], ZONE_MOVABLE)
+    free = any(
+        huge_room(z, z.min, ZONE_MOVABLE, PAGEBLOCK_PAGES) and count_free_blocks(mem, z, 1) for z in zones
+    )
+    if free or zone.nr_pcp or zone.nr_cached or mem.resting_in(zone).size:
         return np.zeros(mem.nr_blocks, np.bool_)
     settled = (mem.use == Use.HUGETLB) & (mem.mt == Migrate.MOVABLE) & (mem.flags & BlockFlag.GIGANTIC == 0)
     around = host.profile.isolation_pages // PAGEBLOCK_PAGES
@@ -211,6 +233,15 @@ def _behind_shut(shut: Mask, start: int, pages: int) -> int:
         run = shut[last : last + SEARCH_CHUNK]
         last += leading(run)
     return last * PAGEBLOCK_PAGES
+
+
+def _behind_hopeless(host: Host, hopeless: Mask, start: int, pages: int) -> int:
+    """The same for pageblocks that end every try; 0 also where a try would move single pages before it ends."""
+    first, stop = start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES)
+    touched = np.flatnonzero(hopeless[first:stop])
+    if touched.size and pages_of_use(host.mem, np.arange(first, first + int(touched[0])), *MOVABLE_USES).size:
+        return 0
+    return _behind_shut(hopeless, start, pages)
 
 
 def _behind_reserved(host: Host, start: int, pages: int) -> int:
