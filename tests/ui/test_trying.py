@@ -28,8 +28,11 @@ FORMS: list[tuple[str, dict[str, str], str]] = [
     ("Contiguous range", {"Pages of 4 KiB": "512"}, "ContigRangeAllocated"),
     ("Fault", {"Percent": "100", "Times (−1: always)": "1"}, "FaultArmed"),
     ("Disarm", {}, "FaultDisarmed"),
-    ("Drop caches", {}, ""),
+    ("Drop caches", {}, "CachesDropped"),
     ("Compact", {}, ""),
+    ("Add blocks", {"Memory": "128M"}, "MemoryAdded"),
+    ("virtio-mem", {"At most": "512M", "Requested": "256M"}, "VirtioMemAdded"),
+    ("virtio-mem request", {"Requested": "0"}, "VirtioMemRun"),
     ("Deferred frees", {}, ""),
 ]
 
@@ -95,6 +98,26 @@ def test_a_refusal_says_why_and_changes_nothing(browser: Any, service: httpx.Cli
         assert service.get(host).json()["revision"] == 1
 
 
+def test_a_refused_step_comes_with_what_would_help(page: Any, service: httpx.Client) -> None:
+    boot(service, "helped")
+    page.goto("/ui/hosts/helped")
+    tried = dry_run(page, "Huge page task", {"Pages mapped": "4", "Touched": "4"})
+    expect(tried).to_contain_text("✕ refused")
+    tried.get_by_role("button", name="Try it").first.click()
+    expect(tried).to_contain_text("▲ +4")
+
+
+def test_dropped_caches_are_free_memory(page: Any, service: httpx.Client) -> None:
+    host = boot(service, "cached")
+    service.post(f"{host}/tasks", json={"kind": "cache", "memory": "1G"})
+    page.goto("/ui/hosts/cached")
+    page.get_by_role("img", name="Node 0:").wait_for()
+    assert "page cache 1.0 GiB" in page.locator("main").inner_html()
+    tried = dry_run(page, "Drop caches", {})
+    tried.get_by_text("1.0 GiB of page cache and 0 B of slab are given up.").wait_for()
+    expect(tried.get_by_role("row", name="Free memory")).to_contain_text("▲ +1.0 GiB")
+
+
 def test_a_remedy_is_applied_with_all_its_steps(page: Any, service: httpx.Client) -> None:
     boot(service, "stuck")
     resize(service, "stuck", 300)
@@ -110,18 +133,19 @@ def test_a_remedy_is_applied_with_all_its_steps(page: Any, service: httpx.Client
     assert (pool["nr_hugepages"], pool["surplus_hugepages"]) == (0, 0)
 
 
-def test_a_change_is_undone_by_the_copy_that_was_kept(page: Any, service: httpx.Client) -> None:
+def test_a_change_is_undone_by_the_copy_that_was_kept(browser: Any, service: httpx.Client) -> None:
     host = boot(service, "undone", rack="3")
     resize(service, "undone", 40)
-    page.goto("/ui/hosts/undone")
-    tried = dry_run(page, "Resize", {"Pages": "7"})
-    tried.get_by_label("Keep a copy").check()
-    tried.get_by_role("button", name="Apply").click()
-    tried.get_by_role("button", name="Undo").wait_for()
-    assert service.get(f"{host}/hugepages/2048kB").json()["nr_hugepages"] == 7
-    assert service.get(f"{host}-r2/hugepages/2048kB").json()["nr_hugepages"] == 40
-    tried.get_by_role("button", name="Undo").click()
-    expect(page.locator(".tile", has_text="2 MiB pages").locator("b")).to_have_text("40")
+    with visit(browser, str(service.base_url), may_fail="status of 404") as page:
+        page.goto("/ui/hosts/undone")
+        tried = dry_run(page, "Resize", {"Pages": "7"})
+        tried.get_by_label("Keep a copy").check()
+        tried.get_by_role("button", name="Apply").click()
+        tried.get_by_role("button", name="Undo").wait_for()
+        assert service.get(f"{host}/hugepages/2048kB").json()["nr_hugepages"] == 7
+        assert service.get(f"{host}-r2/hugepages/2048kB").json()["nr_hugepages"] == 40
+        tried.get_by_role("button", name="Undo").click()
+        expect(page.locator(".tile", has_text="2 MiB pages").locator("b")).to_have_text("40")
     assert service.get(f"{host}-r2").status_code == 404
     found = service.get("/v1/hosts", params={"view": "summary", "name": "undone"}).json()["items"][0]
     assert found["labels"] == {"rack": "3"}

@@ -67,6 +67,7 @@ export async function show() {
   }
   const context = {
     again: show,
+    pause: () => { leave(); leave = () => {}; },
     fail: (error) => { if (now === turn) fail(error); },
     isLive,
     onLeave: (stop) => { const before = leave; leave = () => { before(); stop(); }; },

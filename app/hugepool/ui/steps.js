@@ -1,7 +1,7 @@
 // What can be done to a host: a step of a scenario, and the request that does the same. One row for each word.
 
 import { hasToken } from "./api.js";
-import { number, plural, SIZES } from "./dom.js";
+import { bytes, number, plural, SIZES } from "./dom.js";
 
 const state = (word) => (block) => ["PUT", `memory-blocks/${block}/state`, { state: word }];
 const ofTask = (method, what) => ({ pid, ...body }) => [method, `tasks/${pid}/${what}`, body];
@@ -21,6 +21,10 @@ const REQUESTS = {
   online_movable: state("online_movable"),
   add_memory: (body) => ["POST", "memory-blocks", body],
   remove_memory: (block) => ["DELETE", `memory-blocks/${block}`],
+  virtio_mem: (body) => ["POST", "virtio-mem", body],
+  request_virtio_mem: ({ id, ...body }) => ["PUT", `virtio-mem/${id}`, body],
+  retry_virtio_mem: (id) => ["POST", `virtio-mem/${id}/retry`],
+  remove_virtio_mem: (id) => ["DELETE", `virtio-mem/${id}`],
   alloc_contig: (body) => ["POST", "contig-ranges", body],
   free_contig: (id) => ["DELETE", `contig-ranges/${id}`],
   fault: ({ point, ...body }) => ["PUT", `faults/${point}`, body],
@@ -56,6 +60,8 @@ const SENTENCES = {
   offline: (r) => `The block is offline: ${plural(r.migrated_pages, "page")} moved, ${plural(count(r, "dissolved"), "huge page")} of the pool lost.`,
   online: () => "The block is online.",
   alloc_contig: (r) => `Pages ${number(r.start_pfn)} to ${number(r.end_pfn - 1)} are taken; ${plural(r.migrated_pages, "page")} moved.`,
+  write: (r) => (r.cache_pages === undefined ? "" : `${bytes(r.cache_pages * 4096)} of page cache and ${bytes(r.slab_pages * 4096)} of slab are given up.`),
+  request_virtio_mem: (r) => `${bytes(r.plugged_bytes)} are plugged, of ${bytes(r.requested_bytes)} that the machine is to have.`,
   drain: (r) => `${plural(r.freed ?? 0, "huge page")} are freed, ${number(r.returned_as_surplus ?? 0)} come back as surplus.`,
 };
 
@@ -64,7 +70,7 @@ export function sentence(step, result, problem) {
   if (problem) return problem.summary || problem.detail || problem.title;
   if (result?.shortfall) return result.shortfall.summary;
   const word = wordOf(step);
-  const say = SENTENCES[word] || (word?.startsWith("online") ? SENTENCES.online : null);
+  const say = SENTENCES[word?.startsWith("online") ? "online" : word === "virtio_mem" || word === "retry_virtio_mem" ? "request_virtio_mem" : word];
   return (result && say && say(result)) || "It is done as asked.";
 }
 

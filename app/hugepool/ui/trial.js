@@ -2,6 +2,7 @@
 
 import { ask, get, Refused } from "./api.js";
 import { bytes, copyButton, fill, h, number, SIZES } from "./dom.js";
+import { remedy } from "./remedy.js";
 import { addToScenario } from "./scenario.js";
 import { asCurl, brief, request, sentence } from "./steps.js";
 import { keepCopy, wayBack } from "./undo.js";
@@ -31,21 +32,7 @@ async function dryRun(host, steps) {
   const { content } = await ask("/v1/what-if", { method: "POST", body: { host, steps: [{ read: "/proc/meminfo" }, ...steps] } });
   if (!content.steps) throw new Refused({ detail: "The host is too large to be tried while you wait." }, 202);
   const [first, ...answers] = content.steps;
-  const problems = await Promise.all(answers.map((each, i) => (each.errno ? words(host, steps[i], each, answers.length) : null)));
-  return { etag: seen.etag, before: first.counters, after: answers.at(-1).counters, answers, problems };
-}
-
-// A refusal in the service's own sentence, which the request itself has where it is the only one.
-async function words(host, step, answer, nrSteps) {
-  if (nrSteps > 1) return answer;
-  const { method, path, body, raw } = request(host, step);
-  try {
-    await ask(`${path}?dry_run=true`, { method, body, raw });
-  } catch (error) {
-    if (error instanceof Refused && error.status !== 401) return error.problem;
-    throw error;
-  }
-  return answer;
+  return { etag: seen.etag, before: first.counters, after: answers.at(-1).counters, answers };
 }
 
 async function send(host, steps, etag) {
@@ -84,7 +71,8 @@ export function trial(host, context, changed) {
   }
 
   function show(steps, tried) {
-    const { answers, problems } = tried;
+    const { answers } = tried;
+    const helpful = answers.flatMap((answer) => [...answer.remedies, ...(answer.result?.shortfall?.remedies || [])]);
     const console_ = answers.flatMap((answer) => answer.console);
     const apply = h("button", { type: "button", class: "main" }, "Apply");
     const add = h("button", { type: "button" }, "Add to scenario");
@@ -93,10 +81,11 @@ export function trial(host, context, changed) {
     apply.addEventListener("click", () => { apply.disabled = true; applied(steps, tried, keep.checked); });
     add.addEventListener("click", () => { addToScenario(host, steps); add.textContent = "Added"; });
     fill(element, h("h3", {}, "On a copy: nothing has changed yet"),
-      lines(steps, (i) => ({ result: answers[i].result, problem: problems[i] })),
+      lines(steps, (i) => ({ result: answers[i].result, problem: answers[i].errno ? answers[i] : null })),
       comparison(tried.before, tried.after),
       console_.length ? h("pre", {}, console_.join("\n")) : null,
       h("div", { class: "row" }, apply, add, copyButton("Copy as curl", text)), h("label", { class: "check" }, "Keep a copy of the host first, to undo it", keep),
+      helpful.length ? h("h3", {}, "What would help") : null, helpful.map((each) => remedy(each, run)),
       h("details", {}, h("summary", {}, "The same with curl"), h("pre", {}, text)));
   }
 
@@ -105,7 +94,7 @@ export function trial(host, context, changed) {
       const copy = isKept ? await keepCopy(host) : null;
       const done = await send(host, steps, tried.etag);
       const { revision } = await get(`/v1/hosts/${host}`);
-      fill(element, h("h3", {}, `Applied: revision ${revision}`), lines(steps, (i) => done[i]), copy ? wayBack(host, copy, { again: context.again, fail: report }) : null);
+      fill(element, h("h3", {}, `Applied: revision ${revision}`), lines(steps, (i) => done[i]), copy ? wayBack(host, copy, { ...context, fail: report }) : null);
       changed();
     } catch (error) {
       report(error);

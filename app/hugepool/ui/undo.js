@@ -18,7 +18,7 @@ async function goBack(host, copy) {
   await ask(`/v1/hosts/${copy}`, { method: "DELETE" });
 }
 
-export function wayBack(host, copy, { again, fail }) {
+export function wayBack(host, copy, { pause, again, fail }) {
   const place = h("div", { class: "remedy" });
   const act = (words, doIt) => h("button", { type: "button", onclick: async (event) => {
     event.target.disabled = true;
@@ -28,7 +28,7 @@ export function wayBack(host, copy, { again, fail }) {
       fail(error);
     }
   } }, words);
-  const back = act("Undo", async () => { await goBack(host, copy); again(); });
+  const back = act("Undo", async () => { pause(); await goBack(host, copy); again(); });
   const forget = act("Forget the copy", async () => { await ask(`/v1/hosts/${copy}`, { method: "DELETE" }); place.remove(); });
   place.append(h("p", {}, "The host as it was is kept as ", h("a", { href: `/ui/hosts/${copy}` }, copy), `. Undo puts it in the place of ${host}, whose history then begins anew.`),
     h("div", { class: "row" }, back, forget));

@@ -2,7 +2,8 @@
 
 import { get } from "./api.js";
 import { card, copyButton, h, SIZES } from "./dom.js";
-import { asCurl, brief } from "./steps.js";
+import { remedy } from "./remedy.js";
+import { asCurl } from "./steps.js";
 
 export function whyCard(host, tryIt) {
   const place = h("div");
@@ -13,13 +14,7 @@ export function whyCard(host, tryIt) {
   async function load() {
     const found = await get(path());
     place.replaceChildren(h("p", { class: "sentence" }, found.summary),
-      ...(found.remedies.length ? [h("h3", {}, "What would help")] : []), ...found.remedies.map(remedy));
-  }
-
-  function remedy({ text, steps }) {
-    return h("div", { class: "remedy" }, h("p", {}, text),
-      steps.length ? h("p", { class: "quiet" }, steps.map(brief).join(" → ")) : null,
-      steps.length ? h("button", { type: "button", onclick: () => tryIt(steps) }, "Try it") : null);
+      ...(found.remedies.length ? [h("h3", {}, "What would help")] : []), ...found.remedies.map((each) => remedy(each, tryIt)));
   }
 
   size.addEventListener("change", load);
