@@ -46,6 +46,8 @@ def test_every_page_of_a_range_is_counted_once_by_its_use(host: Host, data: st.D
     stop = data.draw(st.integers(start + 1, min(end, start + 60_000)))
     bins = data.draw(st.integers(1, 3000))
     found = memory_map(host, start, stop, bins)
+    assert found.bin_pages.bit_count() == 1
+    assert len(found.bins) <= bins
     assert found.start_pfn <= start
     assert found.end_pfn >= stop
     assert len(found.bins) <= bins

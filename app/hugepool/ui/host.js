@@ -55,12 +55,12 @@ export async function showHost(root, context, name) {
     detail.cmdline ? h("code", { class: "cmdline" }, detail.cmdline) : null, ...host.states.map((state) => h("span", { class: "badge" }, `⚠ ${state}`)));
     tiles.replaceChildren(
       tile("2 MiB pages", number(pool.nr_hugepages), `asked for ${number(pool.asked_hugepages)}`, pool.asked_hugepages > pool.nr_hugepages),
-      tile("Free / reserved", `${number(pool.free_hugepages)} / ${number(pool.resv_hugepages)}`, `${number(pool.nr_hugepages - pool.free_hugepages)} in use`),
+      tile("Free of them", number(pool.free_hugepages), `${number(pool.resv_hugepages)} reserved, ${number(pool.nr_hugepages - pool.free_hugepages)} in use`),
       tile("Surplus", number(pool.surplus_hugepages), stuck ? "stuck: writing again is no retry" : "none is stuck", stuck),
       tile("1 GiB pages", big ? number(big.nr_hugepages) : "–", big ? `${number(big.free_hugepages)} free` : "no such size"),
       tile("vmemmap saved, net", bytes(host.vmemmap.bytes_saved), plural(host.vmemmap.page_table_pages, "page table")),
       tile("Available", bytes(host.memory.available_bytes), `of ${bytes(host.memory.total_bytes)}`),
-      tile("Faults armed", number(host.faults_armed), host.faults_armed ? "requests are refused on purpose" : "nothing is refused on purpose", host.faults_armed > 0));
+      tile("Faults armed", number(host.faults_armed), host.faults_armed ? "requests are refused on purpose" : "nothing is injected", host.faults_armed > 0));
   }
 
   root.replaceChildren(h("div", { class: "between" }, h("h1", {}, name), h("span", {}, h("a", { href: `/ui/compare?host=${name}` }, "Compare"), " ", h("a", { href: `/ui/plans?host=${name}` }, "Plans"))),

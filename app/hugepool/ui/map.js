@@ -38,8 +38,11 @@ export function memoryMap(host, tryIt) {
     const query = new URLSearchParams({ start: view.start, bins: cells(end - view.start) });
     if (view.end !== null) query.set("end", view.end);
     const [picture, buddy] = await Promise.all([get(`/v1/hosts/${host}/memory-map?${query}`), shown ? get(`/v1/hosts/${host}/buddy`) : null]);
+    if (view.end === null && view.whole !== picture.end_pfn) {
+      view.whole = picture.end_pfn; // there is more than the zones said: a cell is to be a block all the same
+      return load(shown);
+    }
     view.picture = picture;
-    if (view.end === null) view.whole = picture.end_pfn;
     if (buddy) formable.textContent = `Could be formed: ${buddy.hugepages.map((each) => `${number(each.now)} pages of ${SIZES[each.size]} now, ` +
       `${number(each.after_compaction)} after compaction, ${number(each.after_reclaim)} without page cache`).join("; ")}.`;
     paint();

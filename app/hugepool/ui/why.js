@@ -10,6 +10,7 @@ export function whyCard(host, tryIt) {
   const size = h("select", { "aria-label": "Page size" }, Object.entries(SIZES).map(([value, title]) => h("option", { value }, `${title} pages`)));
   const path = () => `/v1/hosts/${host}/hugepages/${size.value}/explain`;
   const element = card("Why?", h("div", { class: "row" }, size, copyButton("Copy as curl", () => asCurl({ method: "GET", path: path() }))), place);
+  element.classList.add("why");
 
   async function load() {
     const found = await get(path());

@@ -76,8 +76,8 @@ class MemoryPicture:
 def memory_map(host: Host, start_pfn: int, end_pfn: int | None, bins: int) -> MemoryPicture:
     """What every part of physical memory is used for.
 
-    ``start_pfn`` is rounded down and ``end_pfn`` up to whole pageblocks; bins are whole pageblocks where the range has
-    at least one for each, else 2**n pages.
+    ``start_pfn`` is rounded down and ``end_pfn`` up to whole pageblocks; bins have 2**n pages, so that none of all
+    memory lies across a border of memory blocks.
 
     Raises:
         BadInput: an empty range, one behind the memory, or no number of bins.
@@ -135,8 +135,6 @@ def _width(pages: int, bins: int) -> int:
     if not 1 <= bins <= MAX_BINS:
         raise BadInput(f"must be 1..{MAX_BINS}, not {bins}", where="query bins")
     least = -(-pages // bins)
-    if least >= PAGEBLOCK_PAGES:
-        return -(-least // PAGEBLOCK_PAGES) * PAGEBLOCK_PAGES
     return 1 << (least - 1).bit_length()
 
 
