@@ -33,7 +33,8 @@ def test_columns_and_rows_are_a_table_already() -> None:
 
 def test_a_variant_is_its_values_and_the_columns_asked_for() -> None:
     row = {
-        "variant": 0, "values": {"steps.0.resize.count": 4}, "ok": False, "refused": 1, "columns": {"steps.0.errno": "E"},
+        "variant": 0, "values": {"steps.0.resize.count": 4}, "ok": False, "refused": 1,
+        "columns": {"steps.0.errno": "E"},
         "failed_expectations": [{"message": "too few"}], "error": None, "counters": {"2048kB": {}}, "steps": [],
     }  # fmt: skip
     table = of_answer({"ok": False, "variants": [row]})
