@@ -7,6 +7,7 @@ scenarios about stored hosts.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from hugepool import access, upkeep
+from hugepool import access, tables, upkeep
 from hugepool.mm.machine.profile import PROFILES
 from hugepool.upkeep import failed
 
@@ -38,7 +39,18 @@ errors = Console(stderr=True)
 
 Url = Annotated[str, typer.Option(envvar="HUGEPOOL_URL", help="Where the service listens.")]
 Host = Annotated[str, typer.Argument(help="Name of a host of the service.")]
-REPORT_WIDTH = 250  # a table takes what it needs; a narrow terminal breaks its lines
+REPORT_WIDTH = 250  # of what is no terminal
+
+
+class Form(StrEnum):
+    """How answers are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    MARKDOWN = "md"
+    JSON = "json"
+
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -211,7 +223,13 @@ def exec_program(
 @app.command("run")
 def run_scenarios(
     files: Annotated[list[Path], typer.Argument(help="Scenario files: YAML or JSON.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as HTTP gives them.")] = False,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format", help="A table for people, CSV, Markdown, or the answers as HTTP gives them."
+        ),
+    ] = Form.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -236,10 +254,14 @@ def run_scenarios(
             status = _wrong_file(wrong).exit_code
             continue
         answers.append((scenario, from_json(answer)))
-        if as_json:
-            sys.stdout.write(("\n" if len(answers) > 1 else "") + answer.decode())
+        between = "\n" if len(answers) > 1 else ""
+        wanted = Form.JSON if as_json else form
+        if wanted == Form.TABLE:
+            _wide(console).print(report.show(*answers[-1]), crop=False, highlight=False)
+        elif wanted == Form.JSON:
+            sys.stdout.write(between + answer.decode())
         else:
-            Console(width=REPORT_WIDTH).print(report.show(*answers[-1]), crop=False, highlight=False)
+            sys.stdout.write(between + tables.FORMATS[wanted](report.rows_of(*answers[-1])))
     if junit is not None:
         try:
             junit.write_bytes(report.junit(answers))
@@ -247,6 +269,11 @@ def run_scenarios(
             raise _wrong_file(WrongFile(f"{junit}: {error.strerror}")) from None
     if status or not all(answer["ok"] for _, answer in answers):
         raise typer.Exit(status or 1)
+
+
+def _wide(found: Console) -> Console:
+    """Tables fit a terminal; into a pipe or a file they take what they need."""
+    return found if found.is_terminal else Console(width=REPORT_WIDTH)
 
 
 def _wrong_file(wrong: "WrongFile") -> typer.Exit:

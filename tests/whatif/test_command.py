@@ -1,5 +1,7 @@
 """``hugepool run``: reports, JSON, JUnit and exit statuses."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -139,3 +141,30 @@ def test_why_a_step_fell_short_is_printed_once_with_what_helps(file: Path) -> No
     assert shown.count("100000 huge pages of 2048kB were asked for, and there are ") == 1
     assert "what helps: Ask for the " in shown
     assert "step 2: falling short is neither expected nor allowed by may_fail" in shown
+
+
+def test_other_formats_have_a_row_for_each_step_and_why_it_failed(file: Path) -> None:
+    file.write_text(json.dumps(question(GROW, WRONG)))
+    done = hugepool(file, "--format", "csv")
+    assert done.exit_code == 1
+    first, second = csv.DictReader(io.StringIO(done.stdout, newline=""))
+    assert (first["outcome"], first["2048kB nr"], first["failed"]) == ("ok", "8", "")
+    assert second["failed"] == "result.allocated is 0, expected 9"
+    head, rule, *rows = hugepool(file, "--format", "md").stdout.splitlines()
+    assert head.startswith("| step | what | outcome |")
+    assert set(rule) == set("|-: ")
+    assert len(rows) == 2
+    assert hugepool(file, "--format", "json").stdout == hugepool(file, "--json").stdout
+
+
+def test_a_column_is_called_as_the_file_says(file: Path) -> None:
+    columns = [{"path": "steps.0.result.requested", "as": "asked"}, "steps.0.errno"]
+    variants = {"grid": {"steps.0.resize.count": [8]}, "columns": columns}
+    file.write_text(json.dumps(question({"resize": {"count": 8}}, variants=variants)))
+    (row,) = csv.DictReader(io.StringIO(hugepool(file, "--format", "csv").stdout, newline=""))
+    assert (row["asked"], row["steps.0.errno"]) == ("8", "")
+    variants["columns"] = [*columns, {"path": "steps.0.reason", "as": "asked"}]
+    file.write_text(json.dumps(question({"resize": {"count": 8}}, variants=variants)))
+    done = hugepool(file)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "names 'asked' a second time" in done.stderr

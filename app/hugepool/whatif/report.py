@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hugepool import tables
 from hugepool.whatif.document import ScenarioFile
 
 Answer = Mapping[str, Any]
@@ -55,8 +56,25 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("#", justify="right")
     for column in columns:
-        table.add_column(Text(column), no_wrap=True)
+        table.add_column(Text(column), overflow="fold")
     return table
+
+
+def rows_of(file: ScenarioFile, answer: Answer) -> tables.Table:
+    """The answer as plain rows, for other formats: a row for each step or variant, and why it failed."""
+    if "variants" in answer:
+        return tables.of_answer(answer)
+    sizes = _sizes(answer["steps"])
+    pools = [f"{size} {name}" for size in sizes for name in ("nr", "free", "resv", "surplus")]
+    rows = []
+    for i, step in enumerate(answer["steps"]):
+        numbers = [step["counters"][size][name] for size in sizes for name in _POOL]
+        failed = "; ".join(failure["message"] for failure in step["failed_expectations"])
+        free = step["counters"]["memory"]["free_bytes"]
+        rows.append(
+            [i + 1, step_words(file, i), _outcome(step), *numbers, free, step["summary"], failed or None]
+        )
+    return tables.Table(["step", "what", "outcome", *pools, "free_bytes", "summary", "failed"], rows)
 
 
 def _summary(answer: Answer) -> Text:

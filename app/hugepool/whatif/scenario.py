@@ -12,6 +12,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     Tag,
+    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -141,6 +142,35 @@ Rows = Annotated[
 ]
 
 
+class Column(Body):
+    """A path into the answer, and what the column is called: the path itself where only that is given."""
+
+    path: Path
+    name: Annotated[Text, Field(alias="as", min_length=1, max_length=200)]
+
+
+def _column(value: Any) -> Any:
+    return {"path": value, "as": value} if isinstance(value, str) else value
+
+
+COLUMN_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "maxLength": 200},
+        {
+            "type": "object",
+            "properties": {
+                "path": {"type": "string", "minLength": 1, "maxLength": 200},
+                "as": {"type": "string", "minLength": 1, "maxLength": 200},
+            },
+            "required": ["path", "as"],
+            "additionalProperties": False,
+        },
+    ],
+    "examples": ["steps.0.result.allocated", {"path": "steps.0.result.allocated", "as": "allocated"}],
+}
+AnyColumn = Annotated[Column, BeforeValidator(_column), WithJsonSchema(COLUMN_SCHEMA)]
+
+
 class Variants(Body):
     """The same question with other values: `grid`, every combination, or `list`, one by one."""
 
@@ -161,8 +191,9 @@ class Variants(Body):
 
     grid: Grid | None = None
     rows: Rows | None = Field(None, alias="list")
-    columns: Annotated[list[Path], Field(max_length=MAX_COLUMNS)] = Field(
-        [], description="Paths into the answer to show in every row, such as `steps.0.result.allocated`."
+    columns: Annotated[list[AnyColumn], Field(max_length=MAX_COLUMNS)] = Field(
+        [],
+        description="Paths into the answer to show in every row, such as `steps.0.result.allocated`; `as` names one.",
     )
 
     @model_validator(mode="after")

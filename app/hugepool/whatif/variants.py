@@ -15,7 +15,7 @@ from hugepool.mm.machine.outcomes import shallow
 from hugepool.whatif.expect import FailedExpectation
 from hugepool.whatif.paths import NoSuchPath, cut, dig, doubles, key_of, replaced, split
 from hugepool.whatif.run import Answer, Hosts, Progress, StepAnswer, play, run
-from hugepool.whatif.scenario import Scenario, check, shape_of
+from hugepool.whatif.scenario import Column, Scenario, check, shape_of
 from hugepool.whatif.shape import wrong
 
 MAX_VARIANTS = 10_000
@@ -139,11 +139,11 @@ def _combined(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def _check_columns(scenario: Scenario, columns: Sequence[str], varied: Collection[str]) -> None:
-    if (twice := doubles(columns)) is not None:
+def _check_columns(scenario: Scenario, columns: Sequence[Column], varied: Collection[str]) -> None:
+    if (twice := doubles(column.name for column in columns)) is not None:
         raise BadInput(f"names {twice!a} a second time", where="variants.columns")
     other_steps = any(split(path)[0] == "steps" and len(split(path)) <= WHOLE_STEP for path in varied)
-    for i, path in enumerate(columns):
+    for i, path in enumerate(column.path for column in columns):
         where = f"variants.columns[{i}]"
         if split(path)[0] != "steps":
             raise BadInput("a path into the answer begins with steps", where=where)
@@ -229,15 +229,15 @@ def row(
     )
 
 
-def _columns(answer: Answer, columns: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def _columns(answer: Answer, columns: Sequence[Column]) -> tuple[dict[str, Any], dict[str, str]]:
     shown: dict[str, Any] = {}
     missing: dict[str, str] = {}
     document = asdict(answer) if columns else {}
-    for path in columns:
+    for column in columns:
         try:
-            shown[path] = cut(dig(document, path))
+            shown[column.name] = cut(dig(document, column.path))
         except NoSuchPath as nothing:
-            shown[path], missing[path] = None, str(nothing)
+            shown[column.name], missing[column.name] = None, str(nothing)
     return shown, missing
 
 
