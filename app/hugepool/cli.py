@@ -1,12 +1,12 @@
 """``hugepool serve | check | backup | import | export | mount | exec | run | replay``: the command line.
 
+What HTTP answers as tables (``hosts``, ``show``, ``resize`` and so on) is in ``twins``.
 Commands that are clients of a service find it by ``--url`` or ``HUGEPOOL_URL``; ``replay`` needs none, ``run`` only for
 scenarios about stored hosts.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
+from typer.core import TyperCommand
 
-from hugepool import access, tables, upkeep
+from hugepool import access, tables, twins, upkeep
+from hugepool.calling import DEFAULT_URL, Host, Url, calling, errors
 from hugepool.mm.machine.profile import PROFILES
 from hugepool.upkeep import failed
 
 if TYPE_CHECKING:
-    from hugepool.client import Client
     from hugepool.replay.run import Report
     from hugepool.whatif.document import ScenarioFile, WrongFile
 
@@ -34,11 +37,10 @@ app = typer.Typer(
 app.add_typer(upkeep.tokens, name="token")
 app.command("check")(upkeep.check)
 app.command("backup")(upkeep.backup)
+for _command in twins.app.registered_commands:
+    app.registered_commands.append(_command)
 console = Console()
-errors = Console(stderr=True)
 
-Url = Annotated[str, typer.Option(envvar="HUGEPOOL_URL", help="Where the service listens.")]
-Host = Annotated[str, typer.Argument(help="Name of a host of the service.")]
 REPORT_WIDTH = 250  # of what is no terminal
 
 
@@ -49,9 +51,6 @@ class Form(StrEnum):
     CSV = "csv"
     MARKDOWN = "md"
     JSON = "json"
-
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def _show_version(asked: bool) -> None:
@@ -72,7 +71,29 @@ def main(
     """A Linux host's hugetlb pool, simulated page by page."""
 
 
+class _Serve(TyperCommand):
+    """Its help names every variable that the service reads, with its default."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, and what the settings say of themselves."""
+        from hugepool.settings import described
+
+        super().format_help(ctx, formatter)
+        console.print("Environment:", style="bold")
+        for name, default, about in described():
+            console.print(f"  {name} [{default}]", markup=False, highlight=False, soft_wrap=True)
+            console.print(Padding(Text(about), (0, 0, 0, 6)))
+
+
 @app.command()
+def man() -> None:
+    """Print the man page: hugepool man | man -l -"""
+    from hugepool.manual import page
+
+    typer.echo(page(typer.main.get_command(app)), nl=False)
+
+
+@app.command(cls=_Serve)
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
@@ -129,24 +150,6 @@ def import_machines(
     with calling(url) as client:
         if not import_all(wanted, client, console, errors):
             raise typer.Exit(1)
-
-
-@contextmanager
-def calling(url: str) -> Iterator["Client"]:
-    """A client of the service; its two errors end the command with exit status 1."""
-    from hugepool.client import BadAnswer, Client, Refused, Unreachable
-
-    try:
-        with Client(url) as client:
-            yield client
-    except BadAnswer as error:
-        raise failed(error) from None
-    except Unreachable as error:
-        errors.print(f"{error}\nstart one with: hugepool serve", highlight=False)
-        raise typer.Exit(1) from None
-    except Refused as error:
-        errors.print(f"refused: {error.detail}", markup=False, highlight=False)
-        raise typer.Exit(1) from None
 
 
 @app.command("export")

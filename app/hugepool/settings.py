@@ -1,6 +1,6 @@
 """Every HUGEPOOL_* variable, with unit and default."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,3 +169,11 @@ def _meant(name: str, known: Sequence[str]) -> str:
     own = [each.removeprefix(PREFIX) for each in known]  # the prefix, which all share, says nothing
     close = get_close_matches(name.removeprefix(PREFIX), own, n=1, cutoff=0.5)
     return f"; did you mean {PREFIX}{close[0]}?" if close else ""
+
+
+def described() -> Iterator[tuple[str, str, str]]:
+    """Every variable of a service: its name, its default, and what it is."""
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = "" if default is None or default == () else str(default)
+        yield PREFIX + name.upper(), shown, field.description or ""

@@ -8,7 +8,7 @@ from tests.docs.console import ROOT, comparable, play, read_steps
 from tests.mirror.helpers import skip_without_fuse
 from tests.programs.running import skip_without
 
-NAMES = ("client", "files", "harness", "plans", "what-if")
+NAMES = ("client", "commands", "files", "harness", "plans", "what-if")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 PROGRAMS = ("chmem", "hugeadm", "lsmem", "lstopo-no-graphics", "numactl")  # files.md runs them on a mount
 
