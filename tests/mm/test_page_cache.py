@@ -13,9 +13,22 @@ from hugepool.mm.kernel.page_alloc import room
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import Use
+from hugepool.mm.machine.rmap import from_runs
 from hugepool.mm.machine.state import Host
 from hugepool.mm.views.blockers import blockers
-from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, free_pages, machine, resize, row, shortfall_of
+from tests.mm.hosts import (
+    GIB,
+    KERNELS,
+    MIB,
+    ON,
+    assert_laws,
+    do,
+    free_pages,
+    machine,
+    resize,
+    row,
+    shortfall_of,
+)
 
 MOST = 1 << 20
 NET = {"5.14": 506, "6.1": 505, "6.12": 505, "6.18": 505}  # pages that an optimised huge page takes
@@ -300,3 +313,24 @@ def test_a_refusal_leaves_everything_as_it_was(command: c.Command[object], errno
         apply(trial, command)
     assert refused.value.errno == errno
     assert digest(host) == before
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_part_of_what_a_task_has_is_pinned_the_oldest_first(kernel: str) -> None:
+    host = machine(2 * GIB, kernel=kernel, cmdline=f"{ON} movablecore=512M")
+    pid = do(host, c.StartTask(resident=100))["pid"]
+    do(host, c.GrowTask(pid, "anon", 1000))
+    assert do(host, c.PinTask(pid, 300, skip=100))["pages"] == 300
+    pinned = from_runs(host.tasks[pid].runs)[host.mem.uses_of(from_runs(host.tasks[pid].runs)) == Use.PINNED]
+    zones = {host.zones[int(host.mem.zone[pfn // 512]) - 1].name for pfn in pinned.tolist()}
+    assert (pinned.size, "Movable" in zones) == (300, False)
+    assert do(host, c.PinTask(pid))["pages"] == 800
+    assert_laws(host)
+
+
+def test_a_task_that_is_not_there_pins_nothing() -> None:
+    host = machine(2 * GIB)
+    before = digest(host)
+    with pytest.raises(MMError) as refused:
+        apply(host, c.PinTask(77))
+    assert (refused.value.errno, digest(host)) == ("ENOENT", before)

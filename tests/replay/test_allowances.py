@@ -141,3 +141,25 @@ def test_a_full_node_may_split_otherwise_until_both_sides_agree() -> None:
         step.after["node_hugepages"]["0"][POOL]["nr_hugepages"] += 40
     found = {(row.step, row.counter) for row in off(trace)}
     assert found == {(number, f"node0/{POOL}/nr_hugepages") for number in (35, 36, 37)}
+
+
+def test_a_worker_may_give_up_on_surplus_pages_and_on_no_others() -> None:
+    trace = recording("e_surplus_pressure-6.12.113-HVOon")
+    assert off(trace) == []
+    step = next(step for step in trace.steps if step.index == 24)
+    assert step.after is not None
+    assert f"{POOL}/surplus_hugepages" in within(trace, 24)
+    step.after["hugepages"][POOL]["nr_hugepages"] += 1  # a page that is no surplus
+    assert {f"{POOL}/nr_hugepages", f"{POOL}/surplus_hugepages"} <= {
+        row.counter for row in off(trace) if row.step == 24
+    }
+
+
+def test_an_offline_without_memory_may_dissolve_six_pages_more_or_less() -> None:
+    trace = recording("g_offline_pressure-5.14-HVOon")
+    assert off(trace) == []
+    refused = next(step for step in trace.steps if step.errno == "ENOMEM" and step.after)
+    assert refused.after is not None
+    for files in (refused.after["hugepages"][POOL], refused.after["node_hugepages"]["0"][POOL]):
+        files["free_hugepages"] -= 7
+    assert any(row.counter == f"{POOL}/free_hugepages" for row in off(trace))

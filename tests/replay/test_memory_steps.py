@@ -100,3 +100,10 @@ def test_switches_of_a_process_for_faults_are_the_guests() -> None:
     write = {"do": "write", "path": "/proc/26/make-it-fail", "data": "1", "result": 1}
     report = replay_trace(recording("i_boot_none-5.14-HVOon", write))
     assert (dict(report.not_modelled), off(report)) == ({}, [])
+
+
+def test_a_pin_is_of_what_the_process_touched() -> None:
+    ops = (START, {"do": "anon-map", "task": 0, "mib": 10}, {"do": "anon-grow", "task": 0, "pages": 900, "result": 900},
+           {"do": "anon-pin", "task": 0, "pages": 300, "result": 300})  # fmt: skip
+    report = replay_trace(recording("i_boot_none-6.1-HVOon", *ops))
+    assert (dict(report.not_modelled), off(report)) == ({}, [])

@@ -42,6 +42,11 @@ EVERY: dict[str, tuple[list[Json], Json, Json]] = {
         {"path": "a/b", "tasks": []},
     ),
     "remove_cgroup": ([{"cgroup": {"path": "a"}}], {"remove_cgroup": "a"}, {"path": "a"}),
+    "pin": (
+        [{"task": {"kind": "anon", "memory": "1M"}}],
+        {"pin": {"pid": 1000}},
+        {"pid": 1000, "pages": 256},
+    ),
     "run_on_cpu": (VM, {"run_on_cpu": {"pid": "vm", "cpu": 0}}, {"pid": 1000, "cpu": 0}),
     "move": ([*VM, {"cgroup": {"path": "a"}}], {"move": {"pid": "vm", "cgroup": "a"}}, {"cgroup": "a"}),
     "mount": ([], {"mount": {"path": "/mnt/h", "max": 3}}, {"path": "/mnt/h", "max": 3, "used": 0}),

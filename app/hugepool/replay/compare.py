@@ -60,6 +60,7 @@ class Comparator:
     ``loose``: pages by which the pools may differ since a growth to exhaustion.
     ``split``: pages by which a node's pools may differ since a write found a node full.
     ``working``: huge pages that the deferred-free worker had to do when a snapshot last disagreed with the model.
+    ``waited_for``: huge pages that it has had to do since the pools last agreed.
     ``freed``: pages that a worker or the end of a process frees, maybe after the snapshot.
     ``freeing``: huge pages made now give their vmemmap back.
     ``slab``: pages that the model has taken for kernel objects since the last snapshot.
@@ -77,6 +78,7 @@ class Comparator:
     loose: int = 0
     split: int = 0
     working: int = 0
+    waited_for: int = 0
     late: int = 0
     late_slack: int = 0
     freed: int = 0
@@ -191,7 +193,7 @@ class Comparator:
         """Exact, but after a growth to exhaustion, and while the worker may still be at work."""
         if _pool_files(kernel) in (_pool_files(model), _pool_files(self.kernel)):
             self.working = 0  # it has finished
-        loose = max(self.loose, self.working)
+        loose = max(self.loose, self.working, self._given_up(kernel, model))
         for size, files in kernel["hugepages"].items():
             for word, value in files.items():
                 slack = loose if word in POOL_WORDS else 0
@@ -208,6 +210,18 @@ class Comparator:
         for word, unit in (*((word, 1) for word in MEMINFO_POOL), ("Hugetlb", 2048)):
             allowed = None if torn else loose * unit
             self._add(step, word, kernel["meminfo_kb"][word], model["meminfo_kb"][word], allowed)
+
+    def _given_up(self, kernel: dict[str, Any], model: dict[str, Any]) -> int:
+        """A worker that waits between restores can give up on some pages and free others seconds later.
+
+        How many it gave up is left open, until both sides agree: pages that are no surplus are compared as ever.
+        """
+        if _pool_files(kernel) == _pool_files(model):
+            self.waited_for = 0
+        if not (self.waited_for and profile_of(self.trace.kernel).restore_waits):
+            return 0
+        same = all(_persistent(model, size) == _persistent(kernel, size) for size in kernel["hugepages"])
+        return self.waited_for if same else 0
 
     def _reported(self, step: Step, kernel: dict[str, Any], model: dict[str, Any]) -> None:
         """Cgroups and hugetlbfs mounts: exact."""
@@ -237,6 +251,7 @@ class Comparator:
             + differing
         )
         slack += balance.in_the_reader_s_hand(self.kernel, kernel)
+        slack += PAGEBLOCK_PAGES * self._given_up(kernel, model)
         slack += self._unseen_slab(step, modelled - recorded) + self._owed(modelled - recorded, slack)
         slack = max(slack, self._between(kernel, recorded, modelled))
         slack = max(slack, self._reclaiming(step, kernel, recorded, modelled))
@@ -255,6 +270,7 @@ class Comparator:
             self.freeing = step.op["data"].strip() != "0"
         self.freed += played.released + (PROCESS_SLACK if step.do == "exit" else 0)
         self.working += played.released // PAGEBLOCK_PAGES
+        self.waited_for += played.released // PAGEBLOCK_PAGES
         if step.do == "anon-shrink" and profile_of(self.trace.kernel).empty_page_tables_freed:
             self.freed += (played.result or 0) // PAGEBLOCK_PAGES  # page tables wait for a grace period
 
@@ -456,6 +472,12 @@ def _all_nr(counters: dict[str, Any]) -> int:
 def _surplus(counters: dict[str, Any]) -> dict[str, int]:
     """Surplus pages by size: a defect can leave some of a pool that is gone."""
     return {size: files["surplus_hugepages"] for size, files in counters["hugepages"].items()}
+
+
+def _persistent(counters: dict[str, Any], size: str) -> int:
+    """Pages of a size that are no surplus."""
+    files = counters["hugepages"][size]
+    return int(files["nr_hugepages"] - files["surplus_hugepages"])
 
 
 def _asked(step: Step) -> tuple[str, int, str | None] | None:

@@ -77,6 +77,12 @@ def shrink(player: "Player", op: Op) -> Played:
     return Played(freed)
 
 
+def pin(player: "Player", op: Op) -> Played:
+    """A long-term pin of what the process has touched, or of its first pages; what it began with is not in it."""
+    command = c.PinTask(player.pid_of(op["task"]), op.get("pages"), player.agent_pages)
+    return Played(player.apply(command).result.pages)
+
+
 def end(player: "Player", task: int) -> int:
     """A process has ended: what its pipes cost comes back; the pages as a negative number."""
     player.locked.discard(task)

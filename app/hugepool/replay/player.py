@@ -397,6 +397,7 @@ _HANDLERS: dict[str, Handler] = {
     "anon-grow": memory_steps.grow,
     "kernel-grow": memory_steps.grow,
     "anon-shrink": memory_steps.shrink,
+    "anon-pin": memory_steps.pin,
     "kernel-shrink": memory_steps.shrink,
     "kernel-thin": memory_steps.shrink,
     "huge-map": Player.huge_map,

@@ -179,6 +179,12 @@ class UnplugStep(bodies.UnplugBody):
     block: BlockNumber
 
 
+class PinStep(Body):
+    """Which task pins its anonymous memory for long."""
+
+    pid: Reference
+
+
 class CpuStep(Body):
     """Which CPU a task runs on from now on."""
 
@@ -291,6 +297,7 @@ _KINDS = (
     _of_task("read_pages", PagesStep, lambda v, pid: v.command(pid, read=True)),
     _of_task("unmap", UnmapStep, lambda v, pid: v.command(pid)),
     _of_task("fork", ForkStep, lambda _v, pid: c.ForkTask(pid)),
+    _of_task("pin", PinStep, lambda _v, pid: c.PinTask(pid)),
     _of_task("run_on_cpu", CpuStep, lambda v, pid: c.RunOnCpu(pid, v.cpu)),
     _of_task("move", MoveStep, lambda v, pid: v.command(pid)),
     _by_command(

@@ -216,6 +216,18 @@ class CompactMemory(Command[CompactedMemory]):
 
 
 @dataclass(frozen=True, slots=True)
+class PinTask(Command[TaskPages]):
+    """A long-term pin of anonymous pages of a task: ``pages`` of them, the oldest first (None: all).
+
+    ``skip``: older pages that are left alone.
+    """
+
+    pid: int
+    pages: int | None = None
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptPages(Command[TaskPages]):
     """A task takes over pages that an imported machine already had in use."""
 

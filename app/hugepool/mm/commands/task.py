@@ -165,8 +165,19 @@ def _take(host: Host, task: Task, kind: str, pages: int, node: int | None) -> in
     return int(pfns.size)
 
 
-def pin(host: Host, task: Task) -> None:
+@handles(c.PinTask)
+def pin_task(host: Host, call: Call, cmd: c.PinTask) -> TaskPages:
+    """Pin anonymous pages of a task.  Raises ENOENT no such task; ENOMEM as ``pin``; nothing is kept."""
+    pinned = pin(host, find(host, cmd.pid), cmd.pages, cmd.skip)
+    call.emit(Event.PAGES_PINNED, pid=cmd.pid, pages=pinned)
+    return TaskPages(cmd.pid, pinned)
+
+
+def pin(host: Host, task: Task, pages: int | None = None, skip: int = 0) -> int:
     """A long-term pin of a task's anonymous pages: out of ZONE_MOVABLE and areas of CMA first, and fixed from then on.
+
+    Args:
+        pages: how many, the oldest first; None: all.  skip: how many older ones stay as they are.
 
     Raises:
         MMError: ENOMEM when what has to move finds no place.
@@ -176,6 +187,8 @@ def pin(host: Host, task: Task) -> None:
     is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
     blocks = pfns // PAGEBLOCK_PAGES
     anon = mem.uses_of(pfns) == Use.ANON
+    rank = np.cumsum(anon) - 1
+    anon &= (rank >= skip) & (rank < skip + (pfns.size if pages is None else pages))
     away = anon & (is_movable[mem.zone[blocks]] | (mem.mt[blocks] == Migrate.CMA))
     if away.any():
         zones, count = zones_of(host, task, None, ZONE_NORMAL), int(away.sum())
@@ -189,6 +202,7 @@ def pin(host: Host, task: Task) -> None:
         pfns[away] = goal
         task.runs = to_runs(pfns)
     mem.assign_pages(pfns[anon], Use.PINNED)
+    return int(anon.sum())
 
 
 def zones_of(host: Host, task: Task, node: int | None, highest: int) -> list[Zone]:

@@ -54,6 +54,7 @@ class Event(StrEnum):
     OVERCOMMIT_SET = "OvercommitSet"
     PAGES_ADOPTED = "PagesAdopted"
     PAGES_MIGRATED = "PagesMigrated"
+    PAGES_PINNED = "PagesPinned"
     PAGE_POISONED = "PagePoisoned"
     POOL_RESIZED = "PoolResized"
     SEGMENT_MADE = "SegmentMade"
