@@ -45,6 +45,7 @@ from hugepool.api.collectors import HostCollector, RequestMetrics
 from hugepool.api.documentation import TAGS, serve_docs
 from hugepool.api.event_stream import Streams
 from hugepool.api.guard import Guard
+from hugepool.api.methods import HeadAndOptions
 from hugepool.api.middleware import BodyLimits, CountRequests
 from hugepool.api.routing import HostGates
 from hugepool.api.schema import DocumentedAPI
@@ -156,6 +157,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ui.serve_assets(app)
     errors.install(app)
     app.add_exception_handler(Forbidden, not_on_this_road)  # type: ignore[arg-type]
+    app.add_middleware(HeadAndOptions)
     app.add_middleware(BodyLimits, settings=settings)
     app.add_middleware(Authorize, tokens=app.state.tokens)
     if settings.cors_origins:  # outside of it: a browser's preflight brings no token

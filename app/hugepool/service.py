@@ -613,6 +613,11 @@ class Service:
         host_id, _ = self._identity(name)
         return events.after(self._database, host_id, after, limit, kind)
 
+    def console(self, name: str, limit: int = MAX_DMESG_LINES) -> Events:
+        """The newest lines of the console, oldest first."""
+        host_id, _ = self._identity(name)
+        return events.newest(self._database, host_id, limit, Event.KERNEL_MESSAGE_PRINTED)
+
     def wait_events(self, name: str, after: int, timeout_seconds: float, limit: int = 100) -> Events:
         """The same, waiting for the first one; none after ``timeout_seconds``.
 
@@ -785,7 +790,7 @@ class Service:
 
     def _copy(self, name: str) -> _Copy:
         host, revision = self.read(name, fork)
-        lines = self.events(name, limit=MAX_DMESG_LINES, kind=Event.KERNEL_MESSAGE_PRINTED)
+        lines = self.console(name)
         return _Copy(name, revision, host, [(Event(line.type), line.data) for line in lines])
 
     def _tell(self, name: str) -> None:

@@ -12,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
+from hugepool.api.methods import methods_of
 from hugepool.api.middleware import BodyRefused
 from hugepool.forms.validation import describe
 from hugepool.jobs import NoRoom, NoSuchJob
@@ -206,20 +206,13 @@ async def _http(request: Request, exc: HTTPException) -> Response:
     status = HTTPStatus.UNPROCESSABLE_ENTITY if exc.status_code == HTTPStatus.BAD_REQUEST else exc.status_code
     headers = dict(exc.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods(request))
+        headers["Allow"] = ", ".join(methods_of(request))
     detail = str(exc.detail)
     if not isinstance(exc, BodyRefused):
         template = HTTP_DETAIL.get(HTTPStatus(status), detail)
         detail = template.format(method=request.method[:20], allow=headers.get("Allow"))
     errno = ERRNO_OF_STATUS.get(HTTPStatus(status), "EINVAL")
     return problem(request, errno, detail, status=status, headers=headers)
-
-
-def _methods(request: Request) -> list[str]:
-    """All methods of the most exact address that fits; the framework names those of one route only."""
-    routes: list[Route] = request.app.every_route()
-    path = next((r.path for r in routes if r.matches(request.scope)[0] != Match.NONE), None)
-    return sorted({m for r in routes if r.path == path for m in r.methods or ()} - {"HEAD"})
 
 
 async def stopping(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path, Query
 from pydantic import AfterValidator
 
-from hugepool.forms.fields import NAME, NAME_PATTERN
+from hugepool.forms.fields import NAME, NAME_PATTERN, SIZE_WORDS, size_word
 from hugepool.service import HostNotFound
 
 
@@ -27,9 +27,10 @@ HostInPath = Annotated[
 ]
 SizeInPath = Annotated[
     str,
+    AfterValidator(size_word),
     Path(
-        description="A huge page size as sysfs writes it.",
-        json_schema_extra={"enum": ["2048kB", "1048576kB"]},
+        description="A huge page size as sysfs writes it, or `2M`, `1G`.",
+        json_schema_extra={"enum": ["2048kB", "1048576kB", *SIZE_WORDS]},
         examples=["2048kB"],
     ),
 ]

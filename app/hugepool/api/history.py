@@ -44,12 +44,17 @@ def _nothing(machine: Host) -> None:
     del machine
 
 
+Lines = Annotated[int, Query(ge=1, le=MAX_DMESG_LINES, description="How many of the newest lines.")]
+
+
 @router.get("/dmesg", response_model=Dmesg, responses=DMESG)
-def get_dmesg(request: Request, host: HostInPath, _: IfNoneMatch = None) -> Response:
-    """The lines the kernel would have printed; as JSON, or with `Accept: text/plain` as text."""
+def get_dmesg(
+    request: Request, host: HostInPath, limit: Lines = MAX_DMESG_LINES, _: IfNoneMatch = None
+) -> Response:
+    """The newest lines that the kernel would have printed; as JSON, or with `Accept: text/plain` as text."""
     service = service_of(request)
     _value, revision = service.read(host, _nothing)
-    lines = [event.data["line"] for event in service.events(host, 0, MAX_DMESG_LINES, CONSOLE)]
+    lines = [event.data["line"] for event in service.console(host, limit)]
     answer = tagged(request, Dmesg(lines), revision)
     if _wants_text(request.headers.get("accept", "")) and answer.status_code != HTTPStatus.NOT_MODIFIED:
         answer = PlainTextResponse("".join(f"{line}\n" for line in lines), headers={"ETag": etag(revision)})

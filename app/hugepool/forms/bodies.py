@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from hugepool.forms.fields import (
+    SIZE_WORDS,
     Body,
     Count,
     Files,
@@ -16,6 +17,7 @@ from hugepool.forms.fields import (
     Whole,
     at_most_one,
     refuse,
+    size_word,
 )
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands
@@ -35,7 +37,11 @@ Kernel = Annotated[
     Text,
     Field(max_length=20, description="Rule set of a kernel version.", json_schema_extra=_known_kernels),
 ]
-HugeSize = Literal["2048kB", "1048576kB"]
+HugeSize = Annotated[
+    Literal["2048kB", "1048576kB"],
+    BeforeValidator(size_word),
+    WithJsonSchema({"type": "string", "enum": ["2048kB", "1048576kB", *SIZE_WORDS]}),
+]
 
 
 # -- hosts -----------------------------------------------------------------------------------------------

@@ -80,12 +80,23 @@ def at_most(count: int) -> Callable[[Any], Any]:
     return check
 
 
+BINARY = re.compile(
+    r"(?<=[0-9])([KMGT])i$"
+)  # ``64Gi`` is ``64G``: the kernel's suffixes are powers of two, too
+SIZE_WORDS = {"2M": "2048kB", "2Mi": "2048kB", "1G": "1048576kB", "1Gi": "1048576kB"}
+
+
+def size_word(value: Any) -> Any:
+    """A huge page size as sysfs writes it, for the words that people use."""
+    return SIZE_WORDS.get(value, value) if isinstance(value, str) else value
+
+
 def _size(value: Any) -> int:
     if isinstance(value, str):
         if len(value) > MAX_SIZE_TEXT:
             raise refuse("size", "is too long for a size: write bytes, or a number with K, M, G or T")
         try:
-            return memparse(value)
+            return memparse(BINARY.sub(r"\1", value))
         except BadInput as error:
             raise refuse("size", error.detail.encode("ascii", "replace").decode()) from None
     if type(value) is not int:
@@ -134,10 +145,10 @@ Labels = Annotated[
 SIZE_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 0, "maximum": ULONG_MAX},
-        {"type": "string", "pattern": r"^(0[xX][0-9a-fA-F]{1,12}|[0-9]{1,6}[kKmMgGtT]?)$"},
+        {"type": "string", "pattern": r"^(0[xX][0-9a-fA-F]{1,12}|[0-9]{1,6}([kKmMgGtT]|[KMGT]i)?)$"},
     ],
-    "description": 'Bytes, or a string as the kernel command line writes sizes: `"64G"`, `"512M"`.',
-    "examples": ["64G", 68719476736],
+    "description": 'Bytes, or a string as the kernel command line writes sizes: `"64G"`, `"512M"`, `"64Gi"`.',
+    "examples": ["64G", "64Gi", 68719476736],
 }
 
 Whole = Annotated[int, Field(strict=True)]  # "8", 8.5 and true are no whole numbers

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select
 
 from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.views.history import EventRow
@@ -54,18 +55,35 @@ def after(
     Raises:
         Damaged: an event is not what was written, or one is missing between others or at the end.
     """
-    c = t.events.c
-    query = select(c.id, c.revision, c.time, c.made_by, c.type, c.data, c.seal)
-    query = query.where(c.host_id == host_id, c.id > number)
-    if kind is not None:
-        query = query.where(c.type == kind)
+    query = _events(host_id, kind).where(t.events.c.id > number).order_by(t.events.c.id).limit(limit)
     with database.reading() as connection, seal.readable(f"the events of host number {host_id}"):
-        rows = connection.execute(query.order_by(c.id).limit(limit)).mappings().all()
-        head = seal.head_of(connection, host_id)
-        if head is not None:
-            _check_numbers(
-                connection, host_id, head["last_event_id"], None if kind else (number, limit, rows)
-            )
+        rows = connection.execute(query).mappings().all()
+        _check_head(connection, host_id, None if kind else (number, limit, rows))
+    return _read(host_id, rows)
+
+
+def newest(database: Database, host_id: int, limit: int, kind: str) -> list[EventRow]:
+    """The last ``limit`` events of a type, oldest first.  Raises Damaged."""
+    query = _events(host_id, kind).order_by(t.events.c.id.desc()).limit(limit)
+    with database.reading() as connection, seal.readable(f"the events of host number {host_id}"):
+        rows = connection.execute(query).mappings().all()
+        _check_head(connection, host_id, None)
+    return _read(host_id, rows[::-1])
+
+
+def _events(host_id: int, kind: str | None) -> Select[Any]:
+    c = t.events.c
+    query = select(c.id, c.revision, c.time, c.made_by, c.type, c.data, c.seal).where(c.host_id == host_id)
+    return query if kind is None else query.where(c.type == kind)
+
+
+def _check_head(connection: Connection, host_id: int, page: "Page | None") -> None:
+    head = seal.head_of(connection, host_id)
+    if head is not None:
+        _check_numbers(connection, host_id, head["last_event_id"], page)
+
+
+def _read(host_id: int, rows: Sequence[RowMapping]) -> list[EventRow]:
     for row in rows:
         seal.check_row(row, seal.EVENT, f"event {row['id']} of host number {host_id}")
     return [
