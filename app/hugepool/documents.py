@@ -661,7 +661,7 @@ class NodePool(TypedDict):
     node: int
     nr_hugepages: int
 
-Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "device-exists", "device-memory", "device-plugged", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "pinned", "not-migratable"]
+Reason = Literal["vmemmap-restore", "injected-fault", "watermark", "no-contiguous-memory", "in-use", "reserved", "surplus-not-retried", "other-node", "pool-exhausted", "memory-holes", "multizone-range", "poison-lost", "in-flight", "memory-present", "device-exists", "device-memory", "device-plugged", "block-online", "vmemmap-populate", "unmovable-page", "all-free-pages-reserved", "livelock", "migration-target", "parse", "gigantic-page", "read-only", "write-only", "is-a-directory", "not-a-directory", "quota", "cgroup-limit", "cgroup-in-use", "cgroup-populated", "cgroup-internal", "cgroup-exists", "no-such-cgroup", "controller-off", "no-such-task", "mount-full", "mount-busy", "not-mounted", "no-such-file", "beyond-end-of-file", "taken-by-parent", "poisoned-page", "segment-exists", "not-in-shm-group", "oom", "pinned", "not-migratable"]
 
 
 class OneMore(TypedDict):
@@ -1676,7 +1676,7 @@ class Resize(TypedDict):
         full_nodes: Those that were asked for a page in vain.
         shortfall: Null: the pool has the size that was asked for.
         injected_fault: An armed fault point refused a request of it.
-        reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
+        reclaimed_pages: Pages of 4 KiB that were given up for it: page cache, and memory that went to swap.
         compacted_blocks: Pageblocks of 2 MiB that compaction emptied for it.
     """
 
@@ -1803,6 +1803,18 @@ class Mapping(TypedDict):
     offset: int
 
 
+class KilledTask(TypedDict):
+    """A task that the OOM killer ended.
+
+    Attributes:
+        pages: Its single pages of 4 KiB, those in swap included.
+    """
+
+    pid: int
+    comm: str
+    pages: int
+
+
 class StartedTask(TypedDict):
     """A process just started, and what it could touch.  What has nothing to do with its kind is null.
 
@@ -1818,15 +1830,17 @@ class StartedTask(TypedDict):
         mlock: Its memory is locked.
         pages: Its single pages of 4 KiB.
         memory_bytes: The same in bytes.
+        swapped_pages: Those that were moved out to swap besides.
         maps: Its mappings of huge pages, the oldest first.
         map: The number of its mapping.
         touched: Huge pages that were faulted in.
-        signal: What stopped the touching.
+        signal: What stopped the touching; SIGKILL: the OOM killer ended the process as it began.
         reason: Why.
         facts: What the reason is about, such as the cgroup and its limit.
         injected_fault: An armed fault point refused a request of it.
-        reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
+        reclaimed_pages: Pages of 4 KiB that were given up for it: page cache, and memory that went to swap.
         compacted_blocks: Pageblocks of 2 MiB that compaction emptied for it.
+        oom: Tasks that the OOM killer ended for it, in order.
     """
 
     pid: int
@@ -1840,16 +1854,18 @@ class StartedTask(TypedDict):
     mlock: bool
     pages: int
     memory_bytes: int
+    swapped_pages: int
     maps: list[Mapping]
     map: int | None
     touched: int | None
-    signal: Literal["SIGBUS"] | None
+    signal: Literal["SIGBUS", "SIGKILL"] | None
     reason: Reason | None
     facts: dict[str, Any]
     vmemmap: VmemmapDelta | None
     injected_fault: bool
     reclaimed_pages: int
     compacted_blocks: int
+    oom: list[KilledTask]
 
 
 class Touched(TypedDict):
@@ -1861,7 +1877,7 @@ class Touched(TypedDict):
         reason: Why.
         facts: What the reason is about, such as the cgroup and its limit.
         injected_fault: An armed fault point refused a request of it.
-        reclaimed_pages: Page cache that was given up for it, in pages of 4 KiB.
+        reclaimed_pages: Pages of 4 KiB that were given up for it: page cache, and memory that went to swap.
         compacted_blocks: Pageblocks of 2 MiB that compaction emptied for it.
     """
 
@@ -2116,6 +2132,7 @@ class Task(TypedDict):
         mlock: Its memory is locked.
         pages: Its single pages of 4 KiB.
         memory_bytes: The same in bytes.
+        swapped_pages: Those that were moved out to swap besides.
         maps: Its mappings of huge pages, the oldest first.
     """
 
@@ -2130,6 +2147,7 @@ class Task(TypedDict):
     mlock: bool
     pages: int
     memory_bytes: int
+    swapped_pages: int
     maps: list[Mapping]
 
 

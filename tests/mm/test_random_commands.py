@@ -41,11 +41,18 @@ class RandomCommands(RuleBasedStateMachine):
         layout=st.sampled_from(sorted(LAYOUTS)),
         feature=st.sampled_from(["on", "on", "off"]),
         seed=st.integers(0, 9),
+        swap=st.sampled_from([0, 0, 16 * MIB]),
+        oom=st.sampled_from(["refuse", "kill"]),
     )
-    def boot(self, kernel: str, layout: str, feature: str, seed: int) -> None:
+    def boot(self, kernel: str, layout: str, feature: str, seed: int, swap: int, oom: str) -> None:
         nodes, words = LAYOUTS[layout]
         self.host = machine(
-            *nodes, kernel=kernel, cmdline=f"hugetlb_free_vmemmap={feature}{words}", seed=seed
+            *nodes,
+            kernel=kernel,
+            cmdline=f"hugetlb_free_vmemmap={feature}{words}",
+            seed=seed,
+            swap_bytes=swap,
+            oom=oom,
         )
 
     def apply(self, command: c.Command[Any]) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ def last(*steps: Json) -> Json:
 CASES = [
     pytest.param([HUGE], "result.shortfall", "watermark", id="growth"),
     pytest.param([WRITTEN], "result.shortfall", "watermark", id="a file"),
-    pytest.param([REFUSED], "errno", "watermark", id="a refusal"),
+    pytest.param([REFUSED], "errno", "oom", id="a refusal"),
     pytest.param([KILLED], "signal", "pool-exhausted", id="SIGBUS"),
     pytest.param([{"resize": {"count": 4}}, ARMED, {"resize": {"count": 0}}], "errno", "injected-fault", id="shrink"),
     pytest.param(

@@ -128,7 +128,7 @@ def test_a_refusal_that_keeps_nothing_leaves_the_copy_as_it_was_and_the_run_goes
     assert digest(after) == digest(host)
     assert (answer.ok, answer.refused) == (False, 1)
     refused = answer.steps[1]
-    assert (refused.result, refused.errno, refused.reason) == (None, "ENOMEM", "watermark")
+    assert (refused.result, refused.errno, refused.reason) == (None, "ENOMEM", "oom")
     assert refused.facts["pages_needed"] == 64 << 18
     assert refused.counters == before.steps[0].counters
 

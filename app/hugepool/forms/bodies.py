@@ -23,6 +23,7 @@ from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.profile import DEFAULT_KERNEL, PROFILES
+from hugepool.mm.machine.state import OomMode
 from hugepool.mm.machine.units import PAGE_SIZE, order_of
 
 MAX_TOUCH = 1 << 22
@@ -75,6 +76,12 @@ class SpecBody(Body):
     memory_block_size: Size | None = None
     min_free_kbytes: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
     seed: Annotated[Whole, Field(ge=0, lt=2**63, description="What injected faults are drawn from.")] = 0
+    swap: Annotated[
+        Size, Field(description="Swap space: anonymous memory goes there when memory is short.")
+    ] = 0
+    oom: Annotated[
+        OomMode, Field(description="When memory runs out: refuse the request, or kill the largest task.")
+    ] = "refuse"
 
     def spec(self) -> HostSpec:
         """The machine that it describes."""
@@ -88,6 +95,8 @@ class SpecBody(Body):
             memory_block_size=self.memory_block_size,
             min_free_kbytes=self.min_free_kbytes,
             seed=self.seed,
+            swap_bytes=self.swap,
+            oom=self.oom,
         )
 
 

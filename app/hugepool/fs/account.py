@@ -10,6 +10,7 @@ from hugepool.fs import cached
 from hugepool.fs.bare_system import BARE_SYSTEM_KB, BARE_SYSTEM_STATS, BARE_SYSTEM_ZONE_STATS
 from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
 from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
+from hugepool.mm.kernel.swap import used as swap_used
 from hugepool.mm.machine.file_lines import FileLines
 from hugepool.mm.machine.mmzone import Migrate, Zone
 from hugepool.mm.machine.profile import KernelProfile
@@ -133,7 +134,7 @@ def memory_lines(host: Host) -> dict[str, int]:
     total = sum(zone.managed for zone in host.zones) * KB_PER_PAGE + late.get("MemTotal", 0)
     free = max(0, sum(zone.nr_free for zone in host.zones) * KB_PER_PAGE + late.get("MemFree", 0))
     ratio = host.carried.get("overcommit_ratio", DEFAULT_OVERCOMMIT_RATIO)
-    swap = carried.get("SwapTotal", 0) // KB_PER_PAGE
+    swap = carried.get("SwapTotal", 0) // KB_PER_PAGE + host.swap_pages
     limit = vm_commit_limit(total // KB_PER_PAGE, hugetlb_pages(host), swap, ratio) * KB_PER_PAGE
     lines = {
         "MemTotal": total,
@@ -141,6 +142,8 @@ def memory_lines(host: Host) -> dict[str, int]:
         "MemAvailable": available_kb(host),
         "CommitLimit": max(0, limit + late.get("CommitLimit", 0)),
         "HardwareCorrupted": carried.get("HardwareCorrupted", 0) + host.poisoned_pages * KB_PER_PAGE,
+        "SwapTotal": carried.get("SwapTotal", 0) + host.swap_pages * KB_PER_PAGE,
+        "SwapFree": carried.get("SwapFree", 0) + (host.swap_pages - swap_used(host)) * KB_PER_PAGE,
         "CmaTotal": sum(zone.cma for zone in host.zones) * KB_PER_PAGE,
         "CmaFree": sum(free_cma_pages(host, zone) for zone in host.zones) * KB_PER_PAGE,
     }

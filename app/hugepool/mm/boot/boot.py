@@ -84,6 +84,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     _register_hstates(host, params, call)
     _fill_pools(host, params, gigantic, call)
     _settle_watermarks(host, thp=params.thp)
+    host.swap_pages, host.oom = spec.swap_bytes // PAGE_SIZE, spec.oom
     if spec.min_free_kbytes:
         host.min_free_kbytes = host.user_min_free_kbytes = spec.min_free_kbytes
         setup_wmarks(host)

@@ -1,9 +1,11 @@
 """What a host is booted from: nodes, kernel, command line, configuration.  Plain data, checked here."""
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.profile import DEFAULT_KERNEL, profile_of
+from hugepool.mm.machine.state import OomMode
 from hugepool.mm.machine.units import PAGE_SIZE, PAGEBLOCK_PAGES, SECTION_PAGES
 
 MAX_NODES = 64
@@ -37,6 +39,8 @@ class HostSpec:
     memory_block_size: int | None = None
     min_free_kbytes: int | None = None
     seed: int = 0
+    swap_bytes: int = 0
+    oom: OomMode = "refuse"
     cpu_count: int = field(default=0)
 
 
@@ -60,8 +64,16 @@ def check_spec(spec: HostSpec) -> None:
     _check_block_size(spec)
     if spec.min_free_kbytes is not None and not 0 <= spec.min_free_kbytes <= 2**31 - 1:
         raise BadInput("must be 0..2147483647", where="min_free_kbytes")
+    _check_shortage(spec)
     if not 0 <= spec.seed < 2**63:
         raise BadInput("must be 0..2**63-1", where="seed")
+
+
+def _check_shortage(spec: HostSpec) -> None:
+    if not 0 <= spec.swap_bytes <= MAX_MEMORY_BYTES or spec.swap_bytes % PAGE_SIZE:
+        raise BadInput("must be whole pages of 4 KiB, at most 64T", where="swap")
+    if spec.oom not in get_args(OomMode):
+        raise BadInput(f"must be one of {', '.join(get_args(OomMode))}, not {spec.oom!r}", where="oom")
 
 
 def _check_node(i: int, node: NodeSpec) -> None:

@@ -16,6 +16,7 @@ from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import Mask, Pfns, Use
 from hugepool.mm.machine.outcomes import shallow, vmemmap_of
+from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import from_runs, to_runs
 from hugepool.mm.machine.state import Call, Host, Task
 from hugepool.mm.machine.task_outcomes import ExitedTask, StartedTask
@@ -26,8 +27,8 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> StartedTask:
     """Start a process and let it use memory at once, all or nothing (a SIGBUS keeps what was touched).
 
     Raises:
-        MMError: EINVAL no such CPU; ENOMEM when mmap is refused, or when single pages run out (a real kernel would
-            start the OOM killer); nothing is kept.
+        MMError: EINVAL no such CPU; ENOMEM when mmap is refused, or when single pages run out and nobody may be killed
+            (reason ``oom``); nothing is kept.
     """
     begun = start(host, call, c.StartTask(cmd.kind, cmd.comm, cmd.policy_mode, cmd.policy_nodes, cpu=cmd.cpu,
                                           mlock=cmd.mlock, node=cmd.node, cgroup=cmd.cgroup))  # fmt: skip
@@ -35,9 +36,13 @@ def create(host: Host, call: Call, cmd: c.CreateTask) -> StartedTask:
     if cmd.kind == "cache":
         fill_cache(host, call, c.FillCache(pid, cmd.pages, cmd.node, cmd.clean))
     elif cmd.kind != "hugetlb":
-        grow(host, call, c.GrowTask(pid, cmd.kind, cmd.pages, cmd.node))
+        shown = outcomes.Task.of(host, find(host, pid))
+        grown = grow(host, call, c.GrowTask(pid, cmd.kind, cmd.pages, cmd.node))
+        if pid not in host.tasks:
+            return StartedTask(**shallow(shown), signal="SIGKILL", reason=Reason.OOM, oom=grown.oom)
         if cmd.pinned:
             pin(host, find(host, pid))
+        return StartedTask(**shallow(outcomes.Task.of(host, find(host, pid))), oom=grown.oom)
     if cmd.kind != "hugetlb":
         return StartedTask(**shallow(outcomes.Task.of(host, find(host, pid))))
     wanted = c.MapHugePages(
@@ -59,7 +64,7 @@ def fork(host: Host, call: Call, cmd: c.ForkTask) -> outcomes.Task:
     """
     parent = find_process(host, cmd.pid)
     movable = int((host.mem.uses_of(from_runs(parent.runs)) == Use.ANON).sum())
-    child = replace(parent, pid=host.next_pid, comm=cmd.comm or parent.comm, parent=parent.pid,
+    child = replace(parent, pid=host.next_pid, comm=cmd.comm or parent.comm, parent=parent.pid, swapped=0,
                     policy_nodes=list(parent.policy_nodes), runs=[], mlock=False, shares=movable or parent.shares,
                     maps={n: fork_mapping(host, mapping) for n, mapping in parent.maps.items()})  # fmt: skip
     host.next_pid += 1

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from hugepool.mm.commands import commands as c
+from hugepool.mm.commands import oom
 from hugepool.mm.commands.registry import handles
 from hugepool.mm.kernel import cgroup
 from hugepool.mm.kernel.hugetlb_reserve import policy_of
@@ -12,7 +13,7 @@ from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
 from hugepool.mm.kernel.pcp import free_movable_pages
-from hugepool.mm.kernel.vmscan import make_room, reclaimable
+from hugepool.mm.kernel.vmscan import make_room, reclaimable_in
 from hugepool.mm.machine import task_outcomes as outcomes
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
@@ -20,7 +21,7 @@ from hugepool.mm.machine.mmzone import ZONE_MOVABLE, ZONE_NORMAL, Mask, Migrate,
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.rmap import from_runs, to_runs
 from hugepool.mm.machine.state import Call, Host, Task
-from hugepool.mm.machine.task_outcomes import TaskPages
+from hugepool.mm.machine.task_outcomes import KilledTask, TaskPages
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, ULONG_MAX
 
 KINDS = {
@@ -104,7 +105,8 @@ def grow(host: Host, call: Call, cmd: c.GrowTask) -> TaskPages:
     """Take more single pages.
 
     Raises:
-        MMError: ENOMEM when not all can be allocated and ``partial`` is off: nothing is kept.
+        MMError: ENOMEM when not all can be allocated and ``partial`` is off: nothing is kept.  A host that may kill
+            tasks then kills the largest, maybe this one, and goes on.
     """
     task = find_process(host, cmd.pid)
     if cmd.kind not in KINDS:
@@ -115,11 +117,29 @@ def grow(host: Host, call: Call, cmd: c.GrowTask) -> TaskPages:
         taken = _grow_until(host, task, cmd)
     else:
         taken = _take(host, task, cmd.kind, cmd.pages, cmd.node)
-        if taken < cmd.pages and not cmd.partial:
-            raise MMError("ENOMEM", f"only {taken} of {cmd.pages} pages can be allocated above the watermarks",
-                          reason=Reason.WATERMARK, pages_needed=cmd.pages, pages_available=taken)  # fmt: skip
+    killed = [] if cmd.partial or cmd.at_most is not None else _kill_for_rest(host, call, task, cmd, taken)
+    if killed:
+        taken = cmd.pages if task.pid in host.tasks else 0
     call.emit(Event.TASK_GREW, pid=task.pid, kind=cmd.kind, pages=taken)
-    return TaskPages(task.pid, taken)
+    return TaskPages(task.pid, taken, oom=killed)
+
+
+def _kill_for_rest(host: Host, call: Call, task: Task, cmd: c.GrowTask, taken: int) -> list[KilledTask]:
+    """Kill tasks until one that wants more pages has all of them, or is killed itself; who was killed.
+
+    Raises:
+        MMError: ENOMEM where nobody may be killed, or nobody is left.
+    """
+    killed: list[KilledTask] = []
+    while taken < cmd.pages and task.pid in host.tasks:
+        one = oom.kill_largest(host, call, task) if host.oom == "kill" else None
+        if one is None:
+            raise MMError("ENOMEM", f"only {taken} of {cmd.pages} pages can be allocated above the watermarks",
+                          reason=Reason.OOM, pages_needed=cmd.pages, pages_available=taken)  # fmt: skip
+        killed.append(one)
+        if task.pid in host.tasks:
+            taken += _take(host, task, cmd.kind, cmd.pages - taken, cmd.node)
+    return killed
 
 
 def _grow_until(host: Host, task: Task, cmd: c.GrowTask) -> int:
@@ -139,7 +159,7 @@ def _grow_until(host: Host, task: Task, cmd: c.GrowTask) -> int:
 def _margin(host: Host, node: int | None, zone_type: int) -> int:
     nodes = host.nodes if node is None else [host.nodes[node]]
     zones = [zone for n in nodes for zone in n.zones[: zone_type + 1]]
-    return allocatable(zones, zone_type) + reclaimable(host, zones)
+    return allocatable(zones, zone_type) + reclaimable_in(host, zones)
 
 
 def _take(host: Host, task: Task, kind: str, pages: int, node: int | None) -> int:
@@ -148,21 +168,21 @@ def _take(host: Host, task: Task, kind: str, pages: int, node: int | None) -> in
         return 0
     use, mt, highest = KINDS[kind]
     zones = zones_of(host, task, node, highest)
-    pfns = alloc_pages(host.mem, zones, pages, mt, highest, use)
-    while pfns.size < pages and make_room(host, zones, highest, 1):
-        make_room(host, zones, highest, pages - int(pfns.size))
-        more = alloc_pages(host.mem, zones, pages - int(pfns.size), mt, highest, use)
-        if more.size == 0:
+    taken = 0
+    while taken < pages:
+        pfns = alloc_pages(host.mem, zones, pages - taken, mt, highest, use)
+        task.runs.extend(to_runs(pfns))  # at once: the oldest of them may go to swap for the rest
+        taken += int(pfns.size)
+        make_room(host, zones, highest, pages - taken)
+        if not pfns.size or not allocatable(zones, highest):
             break
-        pfns = np.concatenate((pfns, more))
-    task.runs.extend(to_runs(pfns))
     if kind == "anon":
-        tables = pfns.size // PAGEBLOCK_PAGES
+        tables = taken // PAGEBLOCK_PAGES
         kernel_zones = zones_of(host, task, None, ZONE_NORMAL)
         make_room(host, kernel_zones, ZONE_NORMAL, tables)
         got = alloc_pages(host.mem, kernel_zones, tables, Migrate.UNMOVABLE, ZONE_NORMAL, Use.KERNEL)
         task.runs[:0] = to_runs(got)
-    return int(pfns.size)
+    return taken
 
 
 @handles(c.PinTask)
@@ -183,16 +203,12 @@ def pin(host: Host, task: Task, pages: int | None = None, skip: int = 0) -> int:
         MMError: ENOMEM when what has to move finds no place.
     Source: mm/gup.c check_and_migrate_movable_pages() (5.14).
     """
-    mem, pfns = host.mem, from_runs(task.runs)
-    is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
-    blocks = pfns // PAGEBLOCK_PAGES
-    anon = mem.uses_of(pfns) == Use.ANON
-    rank = np.cumsum(anon) - 1
-    anon &= (rank >= skip) & (rank < skip + (pfns.size if pages is None else pages))
-    away = anon & (is_movable[mem.zone[blocks]] | (mem.mt[blocks] == Migrate.CMA))
+    mem, zones = host.mem, zones_of(host, task, None, ZONE_NORMAL)
+    pfns, anon, away = _to_pin(host, task, pages, skip)
     if away.any():
-        zones, count = zones_of(host, task, None, ZONE_NORMAL), int(away.sum())
-        make_room(host, zones, ZONE_NORMAL, count)
+        make_room(host, zones, ZONE_NORMAL, int(away.sum()))
+        pfns, anon, away = _to_pin(host, task, pages, skip)  # some may have gone to swap
+        count = int(away.sum())
         goal = alloc_pages(mem, zones, count, Migrate.UNMOVABLE, ZONE_NORMAL, Use.ANON)
         if goal.size < count:
             raise MMError("ENOMEM", f"no place for {count - goal.size} pinned pages outside of movable memory",
@@ -203,6 +219,17 @@ def pin(host: Host, task: Task, pages: int | None = None, skip: int = 0) -> int:
         task.runs = to_runs(pfns)
     mem.assign_pages(pfns[anon], Use.PINNED)
     return int(anon.sum())
+
+
+def _to_pin(host: Host, task: Task, pages: int | None, skip: int) -> tuple[Pfns, Mask, Mask]:
+    """All pages of a task; which ones are to be pinned, and which of these have to move first."""
+    mem, pfns = host.mem, from_runs(task.runs)
+    anon = mem.uses_of(pfns) == Use.ANON
+    rank = np.cumsum(anon) - 1
+    anon &= (rank >= skip) & (rank < skip + (pfns.size if pages is None else pages))
+    is_movable = np.array([False] + [zone.type == ZONE_MOVABLE for zone in host.zones])
+    blocks = pfns // PAGEBLOCK_PAGES
+    return pfns, anon, anon & (is_movable[mem.zone[blocks]] | (mem.mt[blocks] == Migrate.CMA))
 
 
 def zones_of(host: Host, task: Task, node: int | None, highest: int) -> list[Zone]:
@@ -243,12 +270,12 @@ def shrink(host: Host, call: Call, cmd: c.ShrinkTask) -> TaskPages:
 
 
 def _thinned(host: Host, pfns: Pfns, keep_of_256: int) -> Mask:
-    """Pages that stay when the kernel's pages of a task are thinned out; all of its pages where it has none."""
-    kernel = host.mem.uses_of(pfns) == Use.KERNEL
-    if not kernel.any():
-        kernel[:] = True
-    keep: Mask = ~kernel
-    keep[kernel] = np.arange(int(kernel.sum())) % 256 < keep_of_256
+    """Pages that stay when those are thinned out that a task has most of: the kernel's, or its own."""
+    thinned = host.mem.uses_of(pfns) == Use.KERNEL
+    if 2 * int(thinned.sum()) < pfns.size:
+        thinned = ~thinned
+    keep: Mask = ~thinned
+    keep[thinned] = np.arange(int(thinned.sum())) % 256 < keep_of_256
     return keep
 
 

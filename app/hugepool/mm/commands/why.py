@@ -281,6 +281,7 @@ HELP: dict[Reason, tuple[Help, ...]] = {
     Reason.VMEMMAP_RESTORE: (_free_for_restore,),
     Reason.INJECTED_FAULT: (_disarm,),
     Reason.WATERMARK: (_end_for_memory, _ask_for_less),
+    Reason.OOM: (_end_for_memory,),
     Reason.NO_CONTIGUOUS_MEMORY: (_at_boot, _ask_for_less),
     Reason.IN_USE: (_end_users,),
     Reason.RESERVED: (_end_users,),

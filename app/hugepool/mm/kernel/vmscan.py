@@ -1,8 +1,9 @@
-"""Reclaim: clean page cache that makes room for a request, and what kswapd does once memory ran low.
+"""Reclaim: page cache and swap that make room for a request, and what kswapd does once memory ran low.
 
 A request that may reclaim takes the clean cache of the nodes that it may use, page for page, up to its watermark.
 kswapd works between commands: a zone that a command took memory of, and that is not above its low mark any more, is
-above high again when the command is answered, as far as it has clean cache.
+above high again when the command is answered, as far as it has clean cache.  Anonymous memory goes to swap, where a
+machine has some, once there is no cache.
 
 Source: mm/vmscan.c try_to_free_pages(), shrink_node(), get_scan_count(), balance_pgdat() (5.14).
 Not modelled: how reclaim is shared between kswapd and requests while a request runs; slab that goes with its cache.
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hugepool.mm.kernel.filemap import give_up, held, parts_of
+from hugepool.mm.kernel.filemap import give_up, held, pages_in_zone, parts_of
 from hugepool.mm.kernel.huge_blocks import count_free_blocks
 from hugepool.mm.kernel.page_alloc import HUGE_TYPES, allocatable, room, usable
+from hugepool.mm.kernel.swap import swap_out, swappable
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use, Zone
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
@@ -26,8 +28,15 @@ DIRECT, KSWAPD = "pgsteal_direct", "pgsteal_kswapd"
 
 
 def reclaimable(host: Host, zones: Sequence[Zone]) -> int:
-    """Pages that reclaim can free on the nodes of some zones."""
-    return held(host, Use.PAGE_CACHE, [zone.nid for zone in zones])
+    """Pages that reclaim can free on the nodes of some zones: clean cache, and what there is room for in swap."""
+    return held(host, Use.PAGE_CACHE, [zone.nid for zone in zones]) + swappable(host, zones)
+
+
+def reclaimable_in(host: Host, zones: Sequence[Zone]) -> int:
+    """The same in these zones alone."""
+    cached = held(host, Use.PAGE_CACHE, [zone.nid for zone in zones])
+    inside = sum(pages_in_zone(host.mem, zone, Use.PAGE_CACHE) for zone in zones) if cached else 0
+    return inside + swappable(host, zones)
 
 
 def reclaimed(host: Host) -> int:
@@ -44,12 +53,13 @@ def pass_pages(host: Host, zones: Sequence[Zone]) -> int:
 
 
 def shrink(host: Host, zones: Sequence[Zone], count: int, counter: str = DIRECT) -> int:
-    """Free up to ``count`` pages of clean cache, of the first zone first; how many."""
+    """Free up to ``count`` pages: clean cache, of the first zone first, then anonymous memory; how many."""
     freed = 0
-    for zone in zones:
-        if freed >= count or not reclaimable(host, zones):
-            break
-        freed += give_up(host, zone, count - freed)
+    for free in (give_up, swap_out):
+        for zone in zones:
+            if freed >= count or not reclaimable(host, zones):
+                break
+            freed += free(host, zone, count - freed)
     host.count(counter, freed)
     host.count(counter.replace("steal", "scan"), freed)
     return freed
@@ -57,13 +67,16 @@ def shrink(host: Host, zones: Sequence[Zone], count: int, counter: str = DIRECT)
 
 def make_room(host: Host, zones: Sequence[Zone], highest: int, count: int) -> bool:
     """Reclaim until ``count`` order-0 pages can be taken above the min watermarks; whether that is so."""
-    while (missing := count - allocatable(zones, highest)) > 0:
+    freed = 1
+    while freed and allocatable(zones, highest) < count:
         if not reclaimable(host, zones):
             return False
         host.count(f"allocstall_{'movable' if highest == ZONE_MOVABLE else 'normal'}")
-        if not sum(lift(host, zone, zone.min, highest, missing) for zone in zones):
-            return False
-    return True
+        freed = 0
+        for zone in zones:
+            missing = count - allocatable(zones, highest)
+            freed += lift(host, zone, zone.min, highest, missing) if missing > 0 else 0
+    return allocatable(zones, highest) >= count
 
 
 def lift(host: Host, zone: Zone, mark: int, highest: int, count: int, counter: str = DIRECT) -> int:

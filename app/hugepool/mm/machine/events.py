@@ -63,6 +63,7 @@ class Event(StrEnum):
     TASK_EXITED = "TaskExited"
     TASK_FORKED = "TaskForked"
     TASK_GREW = "TaskGrew"
+    TASK_KILLED = "TaskKilled"
     TASK_MOVED = "TaskMoved"
     TASK_RUNS_ON_CPU = "TaskRunsOnCpu"
     TASK_SHRANK = "TaskShrank"

@@ -60,7 +60,7 @@ class Resize:
         full_nodes: those that were asked for a page in vain.
         shortfall: null: the pool has the size that was asked for.
         injected_fault: an armed fault point refused a request of it.
-        reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
+        reclaimed_pages: pages of 4 KiB that were given up for it: page cache, and memory that went to swap.
         compacted_blocks: pageblocks of 2 MiB that compaction emptied for it.
     """
 

@@ -116,6 +116,10 @@ class Reason(StrEnum):
     POISONED_PAGE = "poisoned-page", "The page turned bad."
     SEGMENT_EXISTS = "segment-exists", "The key has a System V segment already."
     NOT_IN_SHM_GROUP = "not-in-shm-group", "The process is not in the group of hugetlb_shm_group."
+    OOM = (
+        "oom",
+        "Memory has run out: nothing can be reclaimed or swapped any more. A real kernel would kill a process.",
+    )
     PINNED = (
         "pinned",
         "A program has pinned the memory, for a device for instance, so that it cannot be moved.",

@@ -72,6 +72,19 @@ class Mapping:
 
 
 @dataclass(frozen=True, slots=True)
+class KilledTask:
+    """A task that the OOM killer ended.
+
+    Attributes:
+        pages: its single pages of 4 KiB, those in swap included.
+    """
+
+    pid: int
+    comm: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A process.
 
@@ -86,6 +99,7 @@ class Task:
         mlock: its memory is locked.
         pages: its single pages of 4 KiB.
         memory_bytes: the same in bytes.
+        swapped_pages: those that were moved out to swap besides.
         maps: its mappings of huge pages, the oldest first.
     """
 
@@ -100,6 +114,7 @@ class Task:
     mlock: bool
     pages: int
     memory_bytes: int
+    swapped_pages: int
     maps: list[Mapping]
 
     @classmethod
@@ -119,6 +134,7 @@ class Task:
             mlock=task.mlock,
             pages=pages,
             memory_bytes=pages * PAGE_SIZE,
+            swapped_pages=task.swapped,
             maps=[Mapping.of(host, mapping) for mapping in task.maps.values()],
         )
 
@@ -130,23 +146,25 @@ class StartedTask(Task):
     Attributes:
         map: the number of its mapping.
         touched: huge pages that were faulted in.
-        signal: what stopped the touching.
+        signal: what stopped the touching; SIGKILL: the OOM killer ended the process as it began.
         reason: why.
         facts: what the reason is about, such as the cgroup and its limit.
         injected_fault: an armed fault point refused a request of it.
-        reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
+        reclaimed_pages: pages of 4 KiB that were given up for it: page cache, and memory that went to swap.
         compacted_blocks: pageblocks of 2 MiB that compaction emptied for it.
+        oom: tasks that the OOM killer ended for it, in order.
     """
 
     map: int | None = None
     touched: int | None = None
-    signal: Literal["SIGBUS"] | None = None
+    signal: Literal["SIGBUS", "SIGKILL"] | None = None
     reason: Reason | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     vmemmap: VmemmapDelta | None = None
     injected_fault: bool = False
     reclaimed_pages: int = 0
     compacted_blocks: int = 0
+    oom: list[KilledTask] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +177,7 @@ class Touched:
         reason: why.
         facts: what the reason is about, such as the cgroup and its limit.
         injected_fault: an armed fault point refused a request of it.
-        reclaimed_pages: page cache that was given up for it, in pages of 4 KiB.
+        reclaimed_pages: pages of 4 KiB that were given up for it: page cache, and memory that went to swap.
         compacted_blocks: pageblocks of 2 MiB that compaction emptied for it.
     """
 
@@ -215,9 +233,11 @@ class TaskPages:
     """Single pages of 4 KiB that a task took or gave back.
 
     Attributes:
-        reclaimed_pages: page cache that was given up for them.
+        reclaimed_pages: page cache that was given up for them, and anonymous memory that went to swap.
+        oom: tasks that were killed for them, in order.
     """
 
     pid: int
     pages: int
     reclaimed_pages: int = 0
+    oom: list[KilledTask] = field(default_factory=list)

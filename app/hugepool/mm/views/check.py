@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hugepool.mm.kernel import filemap
+from hugepool.mm.kernel import filemap, swap
 from hugepool.mm.kernel.page_alloc import free_area
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import (
@@ -289,7 +289,11 @@ def _cached(host: Host) -> list[str]:
                 out.append(f"node {node.nid}: {found} pages of {kind} cache, {shares} are somebody's")
     owners = {share.pid for share in host.cached} - {filemap.THE_MACHINE}
     cached = {pid for pid, task in host.tasks.items() if task.kind == "cache"}
-    return out + [f"task {pid} is gone, but has page cache" for pid in sorted(owners - cached)]
+    out += [f"task {pid} is gone, but has page cache" for pid in sorted(owners - cached)]
+    used = swap.used(host)
+    return out + (
+        [f"{used} pages are in swap, which has {host.swap_pages}"] if used > host.swap_pages else []
+    )
 
 
 def _deferred(host: Host) -> list[str]:
@@ -378,7 +382,7 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "4: every vmemmap entry maps its own frame or the shared one": _vmemmap,
     "5: page-table frames = split sections": _page_tables,
     "tasks own the pages they use": _tasks_own_pages,
-    "the page cache equals its shares": _cached,
+    "the page cache equals its shares, and swap holds what is in it": _cached,
     "the deferred queue equals its flags": _deferred,
     "migratetypes are known": _zone_types,
     "devices have plugged what is memory": check_devices.virtio_mem,
