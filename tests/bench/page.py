@@ -11,7 +11,7 @@ from typing import Any
 from tests.bench.machines import bench
 from tests.bench.report import Figure
 from tests.bench.server import LOOPBACK, serving
-from tests.bench.wire import Wire, connected
+from tests.bench.wire import connected
 
 LIMIT_MS = 300
 LIMIT_KIB = 200
@@ -38,13 +38,12 @@ def measure(*, quick: bool) -> Iterator[Figure]:
     with (
         bench() as on,
         serving(on.database) as port,
-        connected(port, 1) as wires,
         driver.sync_playwright() as run,
     ):
         browser = run.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         there = 0
         for hosts in FLEETS[: 1 if quick else None]:
-            _boot(wires[0], there, hosts)
+            _boot(port, there, hosts)
             there = hosts
             taken = median(_visit(browser, port) for _ in range(3 if quick else 7))
             limit = LIMIT_MS if hosts == FLEETS[0] else None
@@ -53,12 +52,13 @@ def measure(*, quick: bool) -> Iterator[Figure]:
         browser.close()
 
 
-def _boot(wire: Wire, first: int, last: int) -> None:
+def _boot(port: int, first: int, last: int) -> None:
     spec = {"kernel": "6.1", "nodes": [{"memory": "256M"}]}
     for begin in range(first, last, AT_ONCE):
         count = min(AT_ONCE, last - begin)
         entry = {"name": "host-{i}", "first": begin, "count": count, "spec": spec}
-        wire.ask("POST", "/v1/fleet", {"hosts": [entry]})
+        with connected(port, 1) as wires:
+            wires[0].ask("POST", "/v1/fleet", {"hosts": [entry]})
 
 
 def _visit(browser: Any, port: int) -> float:

@@ -52,6 +52,15 @@ def test_filters_sorting_and_columns_are_in_the_address(page: Any) -> None:
     expect(page.get_by_role("row", name="web-2")).to_contain_text("rack=2")
 
 
+def test_states_lead_to_the_hosts_that_are_in_them(page: Any) -> None:
+    page.goto("/ui/?name=web-?")
+    page.get_by_role("link", name="surplus-stuck: 1").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_contain_text("web-1")
+    page.go_back()
+    expect(page.locator("tbody tr")).to_have_count(3)
+
+
 def test_what_is_shown_is_saved_as_csv(page: Any) -> None:
     page.goto("/ui/?name=web-?&cols=pages,surplus")
     page.get_by_role("row", name="web-1").wait_for()

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.ui.conftest import boot, picture, resize
+from tests.ui.conftest import boot, picture, resize, visit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make install")
 expect = sync_api.expect
@@ -112,3 +112,16 @@ def test_a_page_is_found_by_its_number(page: Any, service: httpx.Client, host: s
     page.get_by_role("button", name="Find page").click()
     page.get_by_role("heading", name=f"Page {first + 100:,}: hugetlb").wait_for()
     expect(page.locator(".walk")).to_contain_text("shared by the tail pages")
+
+
+def test_a_block_is_found_and_one_that_is_not_there_is_refused(
+    browser: Any, service: httpx.Client, host: str
+) -> None:
+    with visit(browser, str(service.base_url), may_fail="status of 4") as page:
+        open_map(page)
+        page.get_by_label("Memory block").fill("40")
+        page.get_by_role("button", name="Find block").click()
+        page.get_by_role("heading", name=re.compile("^Block 40 can")).wait_for()
+        page.get_by_label("Memory block").fill("4000")
+        page.get_by_role("button", name="Find block").click()
+        expect(said(page)).to_contain_text("memory ends at page")

@@ -166,12 +166,21 @@ def test_an_archive_is_looked_at_and_imported(page: Any, service: httpx.Client) 
     assert service.get("/v1/hosts/prod-17/fs/proc/buddyinfo").text == real
 
 
-def test_a_file_that_is_no_archive_is_refused(browser: Any, service: httpx.Client) -> None:
+DROPPED = """() => {
+  const carried = new DataTransfer();
+  carried.items.add(new File(["no archive"], "notes.txt"));
+  return carried;
+}"""
+
+
+def test_a_dropped_file_that_is_no_archive_is_refused(browser: Any, service: httpx.Client) -> None:
     with visit(browser, str(service.base_url), may_fail="status of 4") as page:
         page.goto("/ui/import")
-        file = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no archive"}
-        page.get_by_label("Archives").set_input_files(file)
+        page.get_by_text("Drop archives").wait_for()
+        page.dispatch_event(".drop", "drop", {"dataTransfer": page.evaluate_handle(DROPPED)})
+        page.get_by_role("heading", name="notes.txt").wait_for()
         page.get_by_role("alert").wait_for()
+        assert service.get("/v1/hosts/notes").status_code == 404
         assert service.get("/v1/hosts/notes-txt").status_code == 404
 
 

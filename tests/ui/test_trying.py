@@ -15,6 +15,7 @@ expect = sync_api.expect
 pytestmark = pytest.mark.xdist_group("browser")
 REFUSED = "status of (4|5)"  # the browser prints the answers that a form shows in words
 
+CHOICES = {"Size", "State"}
 # What is chosen, its fields, and the word of the event that applying it leaves.
 FORMS: list[tuple[str, dict[str, str], str]] = [
     ("Resize", {"Pages": "64"}, "PoolResized"),
@@ -25,6 +26,9 @@ FORMS: list[tuple[str, dict[str, str], str]] = [
     ("Memory task", {"Memory": "64M"}, "TaskStarted"),
     ("Stop", {"Task": "1001"}, "TaskExited"),
     ("Block", {"Block": "60"}, "MemoryBlockOffline"),
+    ("Block", {"Block": "60", "State": "online"}, "MemoryBlockOnline"),
+    ("Resize", {"Size": "1 GiB", "Pages": "1"}, "PoolResized"),
+    ("Demote", {"Pages": "1"}, "HugePagesDemoted"),
     ("Contiguous range", {"Pages of 4 KiB": "512"}, "ContigRangeAllocated"),
     ("Fault", {"Percent": "100", "Times (−1: always)": "1"}, "FaultArmed"),
     ("Disarm", {}, "FaultDisarmed"),
@@ -41,7 +45,10 @@ def dry_run(page: Any, form: str, fields: dict[str, str]) -> Any:
     """Fill a form and try it; the part of the page that says what would come of it."""
     page.locator(".chips label", has=page.get_by_text(form, exact=True)).click()
     for label, value in fields.items():
-        page.locator("form .row").get_by_label(label, exact=True).first.fill(value)
+        if label in CHOICES:
+            page.locator("form .row").get_by_role("combobox", name=label, exact=True).select_option(value)
+        else:
+            page.locator("form .row").get_by_label(label, exact=True).first.fill(value)
     page.get_by_role("button", name="Dry run").click()
     tried = page.locator(".trial")
     tried.get_by_text("On a copy").wait_for()

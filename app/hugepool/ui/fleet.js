@@ -150,8 +150,14 @@ export async function showFleet(root, context) {
       tile("Available", bytes(sum((x) => x.memory.available_bytes)), `of ${bytes(sum((x) => x.memory.total_bytes))}`));
     sums.hidden = hosts.length === 0;
     grid.hidden = hosts.length === 0;
-    said.replaceChildren(...(hosts.length ? [plural(hosts.length, "host"), Object.keys(filters()).length ? " fit the filter." : "."]
+    said.replaceChildren(...(hosts.length ? [plural(hosts.length, "host"), Object.keys(filters()).length ? " fit the filter. " : ". ", ...found(hosts)]
       : Object.keys(filters()).length ? ["No host fits."] : ["There is no host yet. ", h("a", { href: "/ui/import" }, "Boot or import one")]));
+  }
+
+  // States that hosts are in, each as a link to these hosts.
+  function found(hosts) {
+    const counts = STATES.map((word) => [word, hosts.filter((host) => host.states.includes(word)).length]).filter(([, count]) => count > 0);
+    return counts.map(([word, count]) => h("a", { class: "badge", href: `/ui/?${new URLSearchParams({ ...filters(), state: word })}` }, `⚠ ${word}: ${number(count)}`));
   }
 
   function drawActions() {

@@ -274,13 +274,19 @@ export function memoryMap(host, tryIt) {
   DARK.addEventListener("change", paint);
 
   const pfn = h("input", { name: "pfn", type: "number", min: 0, required: true });
-  const find = h("form", { class: "row" }, h("label", {}, "Page number", pfn), h("button", {}, "Find page"));
-  find.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const start = Math.floor(Number(pfn.value) / 512) * 512;
-    await go(start, start + 512);
-    details.replaceChildren(await pageWalk(host, Number(pfn.value)));
-  });
+  const block = h("input", { name: "block", type: "number", min: 0, required: true });
+  const finder = (title, input, words, find) => {
+    const form = h("form", { class: "row" }, h("label", {}, title, input), h("button", {}, words));
+    form.addEventListener("submit", (event) => { event.preventDefault(); find(Number(input.value)).catch(refused); });
+    return form;
+  };
+  const refused = (error) => { said.textContent = error.problem?.detail || error.message; };
+  const find = h("div", { class: "row" }, finder("Memory block", block, "Find block", (number) => go(number * view.blockPages, (number + 1) * view.blockPages)),
+    finder("Page number", pfn, "Find page", async (number) => {
+      const start = Math.floor(number / 512) * 512;
+      await go(start, start + 512);
+      details.replaceChildren(await pageWalk(host, number));
+    }));
   const heads = ["Part", "Size", "Node", "Zone", "Uses", "vmemmap"].map((word) => h("th", { scope: "col" }, word));
   const element = card("Memory map", crumbs, canvas, said, chosen, legend, formable, details, find,
     h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll log tall", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows))));
