@@ -75,7 +75,7 @@ def test_a_command_sends_the_token_of_the_environment(server: Server, tmp_path: 
 
 def test_a_mount_and_a_program_of_a_test_have_the_token(server: Server, tmp_path: Path) -> None:
     skip_without_fuse()
-    host = SimulatedHost(server, SPEC, tmp_path / "host", pytest.skip)
+    host = SimulatedHost(server, {"spec": SPEC}, tmp_path / "host", pytest.skip)
     try:
         mount = host.mount()
         (mount / NR[1:]).write_text("3\n")

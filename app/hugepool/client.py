@@ -346,6 +346,10 @@ class Client:
         """All memory blocks in order of address."""
         return cast("Iterator[documents.MemoryBlock]", self.items(f"hosts/{_part(host)}/memory-blocks"))
 
+    def memory_block(self, host: str, block: int) -> "documents.MemoryBlock":
+        """One memory block: its state, zone, node and what is in it."""
+        return cast("documents.MemoryBlock", self.get(f"hosts/{_part(host)}/memory-blocks/{block}"))
+
     def set_block_state(
         self, host: str, block: int, state: str, **terms: Unpack[Terms]
     ) -> "documents.BlockChange":

@@ -2066,6 +2066,27 @@ class Section(TypedDict):
     runs: list[PteRun]
 
 
+class StateRow(TypedDict):
+    """A state: what it is, the machine that it is shown on, and the steps that make it.
+
+    Attributes:
+        spec: As the body of a new host has it.
+        steps: As a what-if question has them.
+    """
+
+    name: str
+    title: str
+    description: str
+    spec: dict[str, Any]
+    steps: list[dict[str, Any]]
+
+
+class StateList(TypedDict):
+    """All states, by name."""
+
+    items: list[StateRow]
+
+
 class StepOutcome(TypedDict):
     """How a step of a variant ended."""
 

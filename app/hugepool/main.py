@@ -34,6 +34,7 @@ from hugepool.api import (
     operations,
     plans,
     problem_pages,
+    states,
     tasks,
     ui,
     virtio_mem,
@@ -63,6 +64,7 @@ to change only what you have seen.  Refusals are `application/problem+json` with
 ROUTERS = (  # an address is looked for in this order: what is asked most comes first
     hugepages,
     hosts,
+    states,
     files,
     fleet,
     fleet_plans,

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic_core import to_jsonable_python
 
 from hugepool.access import ANYBODY, Caller
+from hugepool.forms.bodies import SpecBody, StateName
 from hugepool.fs.figures import figures, states
 from hugepool.mm.boot.boot import boot
 from hugepool.mm.boot.image import MachineImage
@@ -49,6 +50,7 @@ from hugepool.store.hosts import Change, HostStore, Loaded, NewHost, host_bytes,
 from hugepool.store.housekeeping import Housekeeping
 from hugepool.store.idempotency import Stored
 from hugepool.store.news import News
+from hugepool.whatif.states import make as make_state
 
 __all__ = [
     "Busy",
@@ -61,6 +63,7 @@ __all__ = [
     "HostNotFound",
     "Idempotency",
     "IdempotencyMismatch",
+    "InState",
     "Member",
     "Moment",
     "Parts",
@@ -118,6 +121,17 @@ class Created:
 
     created: int
     hosts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class InState:
+    """A new host in a state of ``whatif.states``, on the machine that it is shown on or on another."""
+
+    name: StateName
+    spec: SpecBody | None = None
+
+
+Source = HostSpec | MachineImage | ForkOf | InState
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +231,16 @@ class _Copy:
     console: list[Occurrence]
 
 
-_Source = HostSpec | MachineImage | _Copy
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A host in a state, and what its console printed on the way there."""
+
+    state: str
+    host: Host
+    console: list[str]
+
+
+_Source = HostSpec | MachineImage | _Copy | _Made
 
 
 def _make(source: _Source, call: Call) -> Host:
@@ -228,6 +251,13 @@ def _make(source: _Source, call: Call) -> Host:
         return source.host
     if isinstance(source, MachineImage):
         return restore_machine(source, call)
+    if isinstance(source, _Made):
+        call.emit(
+            Event.HOST_BOOTED, kernel=source.host.kernel, cmdline=source.host.cmdline, state=source.state
+        )
+        for line in source.console:
+            call.printk(line)
+        return source.host
     call.emit(Event.HOST_BOOTED, kernel=source.kernel, cmdline=source.cmdline)
     return boot(source, call)
 
@@ -242,7 +272,7 @@ def _make_at(where: str, source: _Source, call: Call) -> Host:
 
 def _bytes_of(source: _Source) -> int:
     """About how much memory a host takes, in bytes."""
-    if isinstance(source, _Copy):
+    if isinstance(source, _Copy | _Made):
         return host_bytes(source.host)
     if isinstance(source, MachineImage):
         return map_bytes(source.map_pages)
@@ -312,7 +342,7 @@ class Service:
     def create(
         self,
         name: str,
-        source: HostSpec | MachineImage | ForkOf,
+        source: Source,
         terms: Terms,
         view: Callable[[Host, Identity], Any] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -330,7 +360,7 @@ class Service:
         replayed = self._replay(terms)
         if replayed is not None:
             return replayed
-        origin = self._copy(source.name) if isinstance(source, ForkOf) else source
+        origin = self._begin(source)
         return self._again(name, terms, lambda: self._create(name, origin, terms, view, labels, taken_ns))
 
     def follow(
@@ -420,10 +450,7 @@ class Service:
             detail = f"there is a host {taken[0]!r} already; {len(taken)} of {len(names)} names are taken"
             raise MMError("EEXIST", detail, host=taken[0], taken=len(taken))
         self._hosts.check_quota(self.settings.hosts, len(names))
-        sources = [
-            self._copy(each.source.name) if isinstance(each.source, ForkOf) else each.source
-            for each in wanted
-        ]
+        sources = [self._begin(each.source) for each in wanted]
         self._cache.make_room(names[0], sum(map(_bytes_of, sources)))
         reply, now_ns = Reply(Created(len(names), names), None, 0), self._clock()
         made = []
@@ -787,6 +814,13 @@ class Service:
                 raise HostNotFound(name)
             self._cache.put(loaded)
         return loaded
+
+    def _begin(self, source: Source) -> _Source:
+        if isinstance(source, ForkOf):
+            return self._copy(source.name)
+        if isinstance(source, InState):
+            return _Made(source.name, *make_state(source.name, source.spec))
+        return source
 
     def _copy(self, name: str) -> _Copy:
         host, revision = self.read(name, fork)

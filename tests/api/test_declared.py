@@ -23,6 +23,7 @@ OPEN = {
     "Touched",
     "Explanation",
     "Remedy",
+    "StateRow",
 }  # facts by kind
 
 

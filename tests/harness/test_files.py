@@ -31,7 +31,7 @@ def fuse() -> None:
 @pytest.fixture
 def other(hugepool_server: Server, tmp_path: Path) -> Iterator[SimulatedHost]:
     """A host that the test may end by itself."""
-    host = SimulatedHost(hugepool_server, SPEC, tmp_path / "other", pytest.skip)
+    host = SimulatedHost(hugepool_server, {"spec": SPEC}, tmp_path / "other", pytest.skip)
     yield host
     host.end()
 

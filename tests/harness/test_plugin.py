@@ -97,12 +97,13 @@ def test_a_marker_says_what_machine_in_fields_or_as_a_whole(run: Run) -> None:
 
 
 WRONG = {
+    "state='tired'": "*no host for the marker hugepool: state: *",
     "kernal='6.1'": "*no host for the marker hugepool: spec.kernal: is not a known field*",
     "nodes=[{'memory': '4Q'}]": "*spec.nodes[[]0].memory: '4Q' is not a size*",
     "kernel='2.4'": "*no host for the marker hugepool: *2.4*",
     "spec='6.1'": "*no host for the marker hugepool: *",
-    "spec={}, kernel='6.1'": "*the marker is hugepool(spec={...}) or *not both*",
-    "'6.1'": "*the marker is hugepool(spec={...}) or *nothing without a name",
+    "spec={}, kernel='6.1'": "*the marker is hugepool(state=...), *not both*",
+    "'6.1'": "*the marker is hugepool(state=...), *nothing without a name",
 }
 
 
@@ -217,27 +218,6 @@ def test_the_server_is_gone_after_the_run_whatever_became_of_the_tests(
     assert not is_alive(pid)
 
 
-def test_each_worker_of_xdist_has_its_own_server_and_none_is_left(
-    run: Run, pytester: pytest.Pytester
-) -> None:
-    result = run(
-        f"""{TELL_PID}
-    import pytest
-
-    @pytest.mark.parametrize("number", range(8))
-    def test_many(hugepool_host, hugepool_server, number):
-        tell(hugepool_server)
-        assert hugepool_host.client.resize(hugepool_host.name, "2048kB", number)["allocated"] == number
-    """,
-        "--numprocesses=2",
-        "--dist=each",
-    )
-    result.assert_outcomes(passed=16)
-    pids = servers(pytester.path)
-    assert len(pids) == 2
-    assert not any(map(is_alive, pids))
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_interrupted_or_killed_leaves_no_server(
     pytester: pytest.Pytester, number: signal.Signals
@@ -311,3 +291,85 @@ def test_a_run_that_uses_no_fixture_starts_nothing_and_imports_nothing(run: Run)
         def test_children():
             assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
     """).assert_outcomes(passed=2)
+
+
+def test_a_marker_names_a_state_on_its_machine_or_another(run: Run) -> None:
+    run("""
+        import pytest
+
+        @pytest.mark.hugepool(state="surplus-stuck")
+        def test_stuck(hugepool_host):
+            hugepool_host.assert_pool(nr=64, free=64, surplus=64, max_huge_pages=0)
+            hugepool_host.write("/proc/sys/vm/nr_hugepages", "3\\n")
+            hugepool_host.reset()
+            hugepool_host.assert_pool(nr=64)
+            assert hugepool_host.client.host(hugepool_host.name)["kernel"] == "5.14"
+
+        @pytest.mark.hugepool(state="surplus-stuck", kernel="6.1")
+        def test_on_the_default_machine(hugepool_host):
+            hugepool_host.assert_pool(surplus=64)
+            assert hugepool_host.client.host(hugepool_host.name)["kernel"] == "6.1"
+
+        @pytest.mark.hugepool(state="starved", spec={"nodes": [{"memory": "8G"}]})
+        def test_on_another(hugepool_host):
+            hugepool_host.assert_pool(nr=3900)
+    """).assert_outcomes(passed=3)
+
+
+def test_a_pool_that_differs_is_shown_counter_by_counter_and_the_host_is_in_the_report(run: Run) -> None:
+    result = run(f"""
+        def test_it(hugepool_host):
+            hugepool_host.write("{POOL}", "8\\n")
+            hugepool_host.client.set_fault(hugepool_host.name, "vmemmap-restore", {{"times": 2}})
+            hugepool_host.assert_pool(nr=8, free=8, node=None)
+            hugepool_host.assert_pool(nr=4, free=4, node=0)
+            hugepool_host.assert_pool(nr=9, free=8, surplus=1)
+
+        def test_misuse(hugepool_host):
+            hugepool_host.assert_pool(used=3)
+
+        def test_a_list(hugepool_host):
+            hugepool_host.exec(["ls", "-l"])
+
+        def test_gone(hugepool_host):
+            hugepool_host.client.delete_host(hugepool_host.name)
+            assert False
+    """)
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "*AssertionError: the pool 2048kB of host-1 is not as expected",
+            "E *nr_hugepages * 8   expected 9",
+            "E *free_hugepages * 8",
+            "E *surplus_hugepages * 0   expected 1",
+            "*hugepool_host host-1*",
+            "kernel 6.12, revision *",
+            "2048kB nr_hugepages=8 free_hugepages=8 *",
+            "fault vmemmap-restore is armed",
+            "*TypeError: a pool has no counter used; it has *",
+            "*TypeError: exec takes the program and its arguments one by one*",
+            "is not to be seen any more: *no host 'host-4'",
+        ]
+    )
+
+
+def test_all_workers_of_a_run_share_one_service_that_ends_with_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(f"""{TELL_PID}
+    import pytest
+
+    @pytest.mark.parametrize("number", range(8))
+    def test_it(hugepool_host, hugepool_server, number, worker_id):
+        Path(f"name-{{hugepool_host.name}}").write_text("")
+        assert hugepool_host.name.startswith(f"host-{{worker_id}}-")
+        hugepool_host.write("{POOL}", str(number))
+        tell(hugepool_server)
+        hugepool_host.assert_pool(nr=number)
+    """)
+    result = pytester.runpytest_subprocess(*ARGUMENTS, "-n", "3", timeout=PATIENCE_SECONDS)
+    result.assert_outcomes(passed=8)
+    (server,) = servers(pytester.path)
+    assert len(list(pytester.path.glob("name-*"))) == 8
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while is_alive(server):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -56,6 +56,11 @@ EVERY: dict[str, tuple[list[Json], Json, Json]] = {
         {"file": {"path": "/dev/hugepages/f", "op": "fallocate", "count": 3}},
         {"allocated": 3, "count": 3},
     ),
+    "thin": (
+        [{"task": {"kind": "anon", "memory": "1M"}, "label": "agent"}],
+        {"thin": {"pid": "agent", "keep_of_256": 16}},
+        {"pages": 240},
+    ),
     "resize": ([], {"resize": {"size": "2048kB", "count": 5, "node": 0}}, {"allocated": 5}),
     "overcommit": ([], {"overcommit": {"count": 5}}, {"requested": 5}),
     "demote": ([{"resize": {"size": "1048576kB", "count": 1}}], {"demote": {"count": 1}}, {"demoted": 1}),

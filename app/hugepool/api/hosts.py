@@ -25,7 +25,7 @@ from hugepool.mm.boot.spec import HostSpec
 from hugepool.mm.machine import state
 from hugepool.mm.views import host_view
 from hugepool.mm.views.host_view import Host, HostRow, Identity
-from hugepool.service import Filter, ForkOf, Reply
+from hugepool.service import Filter, ForkOf, InState, Reply
 
 router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts", tags=["hosts"])
 Name = Annotated[str, Query(description="Name of the new host.", examples=["prod-17"])]
@@ -123,7 +123,9 @@ def delete_host(request: Request, host: HostInPath, conditions: Changing) -> Res
     return Response(status_code=204, headers=headers)
 
 
-def _source(body: HostBody) -> HostSpec | MachineImage | ForkOf:
+def _source(body: HostBody) -> HostSpec | MachineImage | ForkOf | InState:
+    if body.state is not None:
+        return InState(body.state, body.spec)
     if body.files is not None:
         return read_machine(body.files, body.kernel)
     if body.spec is not None:

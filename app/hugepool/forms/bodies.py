@@ -100,7 +100,17 @@ class SpecBody(Body):
         )
 
 
-ORIGINS = ("spec", "files", "fork_of")
+StateName = Literal[
+    "deferred-queue",
+    "fragmented",
+    "offline-refused",
+    "page-cache-full",
+    "starved",
+    "surplus-stuck",
+    "underflow",
+    "uneven-nodes",
+]
+ORIGINS = ("spec", "files", "fork_of", "state")
 
 
 def one_of(schema: dict[str, Any], *names: str) -> None:
@@ -115,11 +125,17 @@ def one_of(schema: dict[str, Any], *names: str) -> None:
 
 def _one_origin(schema: dict[str, Any]) -> None:
     one_of(schema, *ORIGINS)
+    *others, in_state = schema["oneOf"]
+    for other in others:
+        other["not"] = {"required": ["state"]}
+    in_state["not"] = {
+        "anyOf": [{"required": ["files"]}, {"required": ["fork_of"]}]
+    }  # spec may be next to it
     schema["anyOf"] = [{"required": ["files"]}, {"properties": {"kernel": {"type": "null"}}}]
 
 
 class HostBody(Body):
-    """A new host: booted from `spec`, read from the `files` of a real machine, or a copy (`fork_of`)."""
+    """A new host: booted from `spec`, read from a real machine's `files`, a copy (`fork_of`), or in a `state`."""
 
     model_config = ConfigDict(json_schema_extra=_one_origin)
 
@@ -127,15 +143,18 @@ class HostBody(Body):
     spec: SpecBody | None = None
     files: Files | None = None
     fork_of: HostName | None = None
+    state: StateName | None = Field(
+        None, description="Made by the steps that `/v1/states` lists; with `spec` on that machine."
+    )
     kernel: Kernel | None = Field(None, description="With `files`: the rule set, else guessed from them.")
     labels: Labels = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "HostBody":
         given = [origin for origin in ORIGINS if getattr(self, origin) is not None]
-        if len(given) != 1:
+        if len(given) != 1 and given != ["spec", "state"]:
             found = " and ".join(given) or "none"
-            raise refuse("origin", f"must have exactly one of spec, files and fork_of, not {found}")
+            raise refuse("origin", f"must have exactly one of spec, files, fork_of and state, not {found}")
         if self.kernel is not None and self.files is None:
             raise refuse("origin", "may have kernel only with files; with spec it is spec.kernel")
         return self

@@ -1,18 +1,23 @@
-"""A ``hugepool`` command as a child process.  It ends with its parent, however the parent ends.
+"""A ``hugepool`` command as a child process.  It ends with its parent, or with another process, however that ends.
 
 The child's standard input is a pipe from its parent, through which nothing ever comes.  When the other end is gone,
-by a crash or SIGKILL as well, the child stops as it does on SIGTERM.
+by a crash or SIGKILL as well, the child stops as it does on SIGTERM.  A child that several processes share watches the
+process that these belong to instead.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 STOP_SECONDS = 15.0
+OF_PARENT = 0  # in place of a process id
 PREFIX = "HUGEPOOL_"
 TOLD_BYTES = 4000  # of what a child said, the last of it
 
@@ -21,8 +26,12 @@ class ChildFailed(Exception):
     """A command did not come up, or would not end; says what it printed."""
 
 
-def start(*arguments: str, log: Path, settings: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+def start(
+    *arguments: str, log: Path, settings: Mapping[str, str] | None = None, owner: int | None = None
+) -> "subprocess.Popen[bytes]":
     """Start ``hugepool ARGUMENT...``.  What it prints goes to ``log``; its folder is that of the log.
+
+    ``owner``: the process that it ends with, in place of this one.
 
     ``HUGEPOOL_*`` variables of the environment are the user's, and not handed on; ``settings`` are set in their place.
     """
@@ -30,10 +39,10 @@ def start(*arguments: str, log: Path, settings: Mapping[str, str] | None = None)
     env |= settings or {}
     with log.open("wb") as stream:
         return subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-P", "-m", "hugepool.harness.child", *arguments],
+            [sys.executable, "-P", "-m", "hugepool.harness.child", str(owner or OF_PARENT), *arguments],
             cwd=log.parent,
             env=env,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if owner else subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
@@ -64,11 +73,19 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _end_with(owner: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended already
+        select.select([os.pidfd_open(owner)], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line of this process, behind the id of the process that it ends with."""
     from hugepool.__main__ import main as command_line  # noqa: PLC0415 - the parent does not need it
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    owner = int(sys.argv.pop(1))
+    ends = _end_with_parent if owner == OF_PARENT else partial(_end_with, owner)
+    threading.Thread(target=ends, daemon=True).start()
     command_line()
 
 

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hugepool.client import Client, Json, Refused
 from hugepool.harness.mount import Mount
@@ -23,24 +23,27 @@ if TYPE_CHECKING:
     from hugepool import documents
 
 EXEC_SECONDS = 60.0
+CONSOLE_LINES = 20  # of a report
+LONG_NAMES = {name: f"{name}_hugepages" for name in ("nr", "free", "resv", "surplus", "nr_overcommit")}
+REPORTED = ("nr_hugepages", "free_hugepages", "resv_hugepages", "surplus_hugepages", "max_huge_pages")
 ENDS_WITHIN_SECONDS = 5.0
 
 
 class SimulatedHost:
-    """A host of a running service, as it is after its boot; ``end`` it.
+    """A host of a running service, as it was made; ``end`` it.
 
     Attributes:
         name: of the host.
         client: speaks with the service.  A refusal is ``hugepool.client.Refused``, with its errno.
 
     Raises:
-        Refused: there can be no machine of that spec.
+        Refused: there can be no such machine; ``origin`` is that of ``Server.booted``.
     """
 
-    def __init__(self, server: Server, spec: Json, folder: Path, skip: Callable[[str], NoReturn]) -> None:
+    def __init__(self, server: Server, origin: Json, folder: Path, skip: Callable[[str], NoReturn]) -> None:
         self.name = server.new_name()
         self.client: Client = server.client
-        self._origin = server.booted(spec)
+        self._origin = server.booted(origin)
         self._folder, self._skip = folder, skip
         self._mounts: list[Mount] = []
         self._ends = ExitStack()
@@ -63,7 +66,7 @@ class SimulatedHost:
         self._ends.close()
 
     def reset(self) -> None:
-        """Back to the state after the boot.  What was mounted is mounted again, on the same folders."""
+        """Back to the state in which it was made.  What was mounted is mounted again, on the same folders."""
         folders = [mount.folder for mount in self._mounts]
         self.end()
         self._boot()
@@ -92,6 +95,37 @@ class SimulatedHost:
     def pool(self, size: str = "2048kB") -> "documents.HugePages":
         """The counters of a pool."""
         return self.client.hugepages(self.name, size)
+
+    def assert_pool(self, size: str = "2048kB", *, node: int | None = None, **wanted: int) -> None:
+        """Assert counters of a pool, or of its part on a node: ``nr``, ``free``, ``resv``, ``surplus`` and others.
+
+        Raises:
+            AssertionError: with every counter that was named, and what it is.
+            TypeError: a pool has no counter of that name.
+        """
+        whole: dict[str, Any] = {**self.pool(size)}
+        found = whole if node is None else next(part for part in whole["nodes"] if part["node"] == node)
+        counters = {LONG_NAMES.get(name, name): value for name, value in wanted.items()}
+        unknown = counters.keys() - {name for name, value in found.items() if isinstance(value, int)}
+        if unknown:
+            raise TypeError(f"a pool has no counter {', '.join(sorted(unknown))}; it has {', '.join(found)}")
+        if any(found[name] != value for name, value in counters.items()):
+            where = f"the pool {size} of {self.name}" + ("" if node is None else f" on node {node}")
+            raise AssertionError("\n".join([f"{where} is not as expected", *_compared(counters, found)]))
+
+    def report(self) -> str:
+        """The host in a few lines: what is attached to the report of a test that fails."""
+        shown = self.client.host(self.name)
+        pools = [
+            " ".join([pool["size"], *(f"{name}={pool[name]}" for name in REPORTED)])  # type: ignore[literal-required]
+            for pool in shown["hugepages"]
+        ]
+        armed = [f"fault {fault['point']} is armed" for fault in shown["faults"]]
+        memory = f"{shown['memory']['free_bytes'] >> 20} of {shown['memory']['total_bytes'] >> 20} MiB free"
+        console = self.client.dmesg(self.name)[-CONSOLE_LINES:]
+        return "\n".join(
+            [f"kernel {shown['kernel']}, revision {shown['revision']}, {memory}", *pools, *armed, *console]
+        )
 
     def export(self, folder: Path | None = None) -> Path:
         """Write all files as a plain tree, and give back its folder: by default one in the test's ``tmp_path``.
@@ -125,7 +159,10 @@ class SimulatedHost:
 
         Raises:
             subprocess.TimeoutExpired: the program was ended.
+            TypeError: the program came as a list.
         """
+        if not program or not all(isinstance(word, str) for word in program):
+            raise TypeError('exec takes the program and its arguments one by one: exec("lsmem", "--all")')
         self._need_fuse()
         # -P: the folder of the test may hold modules of any name.
         hugepool = [sys.executable, "-P", "-m", "hugepool"]
@@ -152,6 +189,15 @@ class SimulatedHost:
             available()
         except CannotMount as error:
             self._skip(str(error))
+
+
+def _compared(wanted: Mapping[str, int], found: Mapping[str, Any]) -> list[str]:
+    """A line for each counter, those that differ marked."""
+    width = max(map(len, wanted))
+    return [
+        f"  {name:{width}}  {found[name]}" + ("" if found[name] == value else f"   expected {value}")
+        for name, value in wanted.items()
+    ]
 
 
 def _end_with_all(process: "subprocess.Popen[str]") -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fcntl import LOCK_EX, flock
+from hashlib import sha256
 from pathlib import Path
 
 from hugepool.client import Client, Json, Refused, Unreachable
@@ -14,6 +16,7 @@ from hugepool.harness.child import ChildFailed, said, start, stop
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
+DIGITS = 12  # of the names of hosts that are copied
 POLL_SECONDS = 0.05
 LISTENS = re.compile(r"running on (http://\S+) ")
 
@@ -27,32 +30,83 @@ class Server:
         pid: of its process.
         client: speaks with it.
         log: what it prints.
+        stem: what the names of new hosts begin with: another one in each process that uses the service.
     """
 
     url: str
     pid: int
     client: Client
     log: Path
+    stem: str = "host"
     _booted: dict[str, str] = field(default_factory=dict)
     _names: int = 0
 
-    def booted(self, spec: Json) -> str:
-        """The name of a host in the state after its boot, to be copied and never changed; one for each spec.
+    def booted(self, origin: Json) -> str:
+        """The name of a host that is as it was made, to be copied and never changed; one for each origin.
+
+        Args:
+            origin: the body of a new host without its name: ``{"spec": ...}``, ``{"state": ...}`` or both.
 
         Raises:
             Refused: there can be no such machine.
         """
-        key = json.dumps(spec, sort_keys=True)
+        key = json.dumps(origin, sort_keys=True)
         if key not in self._booted:
-            name = f"booted-{len(self._booted) + 1}"
-            self.client.create_host(name, spec)
+            name = f"booted-{sha256(key.encode()).hexdigest()[:DIGITS]}"
+            try:
+                self.client.change("POST", "hosts", {**origin, "name": name})
+            except Refused as refused:
+                if refused.errno != "EEXIST":  # another process has made it
+                    raise
             self._booted[key] = name
         return self._booted[key]
 
     def new_name(self) -> str:
         """A name that no host has had yet."""
         self._names += 1
-        return f"host-{self._names}"
+        return f"{self.stem}-{self._names}"
+
+
+@contextmanager
+def shared(folder: Path, owner: int, stem: str) -> Iterator[Server]:
+    """A service that several processes use: the first starts it, the others join.  It ends with the process ``owner``.
+
+    Args:
+        folder: one for all of them.
+        stem: see ``Server``.
+
+    Raises:
+        ChildFailed: it did not come up; with what it printed.
+    """
+    folder.mkdir(exist_ok=True)
+    known = folder / "service.json"
+    with (folder / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)  # until it is closed
+        if not known.exists():
+            known.write_text(json.dumps(_start_shared(folder, owner)))
+        found = json.loads(known.read_text())
+    with Client(found["url"], token="") as client:
+        yield Server(found["url"], found["pid"], client, folder / "service.log", stem)
+
+
+def _start_shared(folder: Path, owner: int) -> Json:
+    process = _start(folder, 0, None, owner)
+    try:
+        with Client(_address(process, folder / "service.log"), token="") as client:
+            _await_ready(client, process, folder / "service.log")
+            process.returncode = 0  # nobody here waits for it: it ends with its owner
+            return {"url": client.url, "pid": process.pid}
+    except BaseException:
+        stop(process)
+        raise
+
+
+def _start(
+    folder: Path, port: int, settings: Mapping[str, str] | None, owner: int | None
+) -> "subprocess.Popen[bytes]":
+    database = f"sqlite:///{folder / 'hugepool.db'}"
+    arguments = ("--host", LOOPBACK, "--port", str(port), "--database-url", database)
+    return start("serve", *arguments, log=folder / "service.log", settings=settings, owner=owner)
 
 
 @contextmanager
@@ -71,9 +125,7 @@ def serving(
         ChildFailed: it did not come up; with what it printed.
     """
     log = folder / "service.log"
-    database = f"sqlite:///{folder / 'hugepool.db'}"
-    arguments = ("--host", LOOPBACK, "--port", str(port), "--database-url", database)
-    process = start("serve", *arguments, log=log, settings=settings)
+    process = _start(folder, port, settings, None)
     try:
         with Client(_address(process, log), token=token) as client:
             _await_ready(client, process, log)

@@ -140,6 +140,13 @@ class PagesStep(groups.WriteBody):
     pid: Reference
 
 
+class ThinStep(Body):
+    """What a task keeps of every 256 of its pages; it gives the others back, and memory is fragmented."""
+
+    pid: Reference
+    keep_of_256: Annotated[Whole, Field(ge=0, le=256)]
+
+
 class UnmapStep(groups.UnmapBody):
     """Which pages of a task's mapping are unmapped."""
 
@@ -295,6 +302,7 @@ _KINDS = (
     _of_task("touch", TouchStep, lambda v, pid: v.command(pid)),
     _of_task("write_pages", PagesStep, lambda v, pid: v.command(pid)),
     _of_task("read_pages", PagesStep, lambda v, pid: v.command(pid, read=True)),
+    _of_task("thin", ThinStep, lambda v, pid: c.ShrinkTask(pid, keep_of_256=v.keep_of_256)),
     _of_task("unmap", UnmapStep, lambda v, pid: v.command(pid)),
     _of_task("fork", ForkStep, lambda _v, pid: c.ForkTask(pid)),
     _of_task("pin", PinStep, lambda _v, pid: c.PinTask(pid)),
