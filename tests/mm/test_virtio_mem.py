@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hugepool.mm.boot.boot import boot
@@ -10,6 +11,8 @@ from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
+from hugepool.mm.machine.mmzone import BlockFlag
+from hugepool.mm.machine.rmap import from_runs
 from hugepool.mm.machine.state import Call, Host
 from tests.mm.hosts import (
     GIB,
@@ -195,6 +198,23 @@ def test_without_memory_for_a_replacement_it_ends_at_once_and_the_timer_runs() -
     assert (answer["errno"], answer["reason"]) == ("ENOMEM", "no-contiguous-memory")
     assert (answer["plugged_bytes"], answer["retry"]) == (128 << 20, {"due": 50, "attempt": 0})
     assert row(host) == (61, 61, 0, 0, 61)
+
+
+def test_single_pages_below_a_huge_page_that_ends_it_have_moved_to_the_other_node() -> None:
+    # As recorded on 5.14: the pages of a process left the block that had to stay.
+    spec = HostSpec((NodeSpec(2 * GIB), NodeSpec(0)), "5.14", f"{ON} memhp_default_state=online_movable")
+    host = boot(spec, Call())
+    do(host, c.AddVirtioMem("vm0", 1, G, 512, 32768))
+    pid = do(host, c.StartTask("process"))["pid"]
+    do(host, c.GrowTask(pid, "anon", 600, node=1))
+    resize(host, 40, nid=1)
+    first_huge = int(np.flatnonzero(host.mem.flags & BlockFlag.HEAD)[0])
+    below = [pfn for pfn in from_runs(host.tasks[pid].runs).tolist() if 32 * 64 <= pfn // 512 < first_huge]
+    assert below
+    answer = request(host, 0)
+    assert (answer["errno"], answer["migrated_pages"]) == ("ENOMEM", len(below))
+    assert not np.isin(from_runs(host.tasks[pid].runs), below).any()
+    assert row(host) == (40, 40, 0, 0, 40)
 
 
 def test_the_timer_doubles_up_to_five_minutes_and_starts_anew_after_success() -> None:

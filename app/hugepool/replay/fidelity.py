@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hugepool.mm.machine.profile import PROFILES
+from hugepool.replay.compare import CALLS, RULES
 from hugepool.replay.run import replay
 from hugepool.replay.trace import load
 
@@ -108,6 +109,8 @@ def render(measured: Sequence[Measured]) -> str:
     parts = [
         "# How close the model is\n",
         _introduction(measured),
+        "## What is compared\n",
+        _rules(),
         "## Kernels\n",
         _table("kernel", _groups(measured, lambda m: m.kernel, PROFILES)),
         "## Kinds\n",
@@ -129,10 +132,15 @@ def _introduction(measured: Sequence[Measured]) -> str:
     return f"""`make fidelity` wrote this page from {len(measured)} recordings of real kernels. `TRACES=folder`
 names others than those of `tests/data/traces`. In {clean} of them nothing is off, and every step has a rule.{lost}
 
-A counter is *exact* if both values are equal, *within a rule* if a tolerance that `replay/compare.py` states with its
-reason covers the difference, else *off*. *No rule* are steps that the replay cannot play, *failed* are replays that
-ended in an error. [testing.md](testing.md#recordings) says how a replay compares.
+A counter is *exact* if both values are equal, *within a rule* if a tolerance covers the difference, else *off*:
+`replay/allowances.py` states each tolerance with its reason. *No rule* are steps that the replay cannot play, *failed*
+are replays that ended in an error. [testing.md](testing.md#recordings) says how a replay compares.
 """
+
+
+def _rules() -> str:
+    lines = [_row("counter", "how closely"), _row("---", "---")]
+    return "\n".join([*lines, *(_row(rule.counters, rule.closely) for rule in (*CALLS, *RULES))]) + "\n"
 
 
 def _groups(

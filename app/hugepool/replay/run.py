@@ -14,12 +14,13 @@ from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import KB_PER_PAGE
 from hugepool.mm.views.vmstat import counters
 from hugepool.replay.cache_steps import hold_slab
-from hugepool.replay.compare import MAPPING_STEPS, PROCESS_STEPS, Comparator, Row
+from hugepool.replay.compare import Comparator, Row
 from hugepool.replay.group_steps import mount_as_the_agent
 from hugepool.replay.played import NotModelledError, Played
 from hugepool.replay.player import Player
 from hugepool.replay.plug import plug
 from hugepool.replay.processors import find_nodes
+from hugepool.replay.reading import MAPPING_STEPS, PROCESS_STEPS
 from hugepool.replay.trace import Step, Trace, load
 
 
@@ -68,7 +69,7 @@ def replay_trace(trace: Trace) -> Report:
     mount_as_the_agent(player)
     _settle(host)
     sections = int((host.mem.section_state == SectionState.ONLINE).sum())
-    comparator = Comparator(trace, sections, counters(host), trace.boot, report.rows)
+    comparator = Comparator(trace, sections, counters(host), trace.boot, rows=report.rows)
     for step in trace.steps:
         report.steps += 1
         _look_ahead(trace, step)
