@@ -140,6 +140,8 @@ def place_vmemmap(host: Host, budgets: list[Budget], placed: list[Placed]) -> No
         freed = _freed_frames(host, placed, node.nid)
         early = _from_reserved(mem, mine, early, freed)
         left = _from_buddy(host, kernel_zones(budgets, node.nid), np.concatenate((early, added)))
+        later = _from_buddy(host, budgets, left[mem.hot_added[left]])  # a node without kernel zones
+        left = np.concatenate((left[~mem.hot_added[left]], later))
         left = _from_reserved(mem, budgets, left, 0)
         left = _from_buddy(host, budgets, left)
         if left.size:
