@@ -142,3 +142,11 @@ def test_what_new_memory_does_is_remembered(host: HostApi) -> None:
     assert write(host, f"{MEMORY}/auto_online_blocks", b"online_movable\n").status_code == 204
     assert text(host, f"{MEMORY}/auto_online_blocks") == "online_movable\n"
     assert host.get("events")["items"][-1]["type"] == "AutoOnlineSet"
+
+
+def test_what_is_set_of_transparent_huge_pages_is_a_revision_that_is_stored(host: HostApi) -> None:
+    path = "fs/sys/kernel/mm/transparent_hugepage/enabled"
+    assert host.ask("PUT", path, content=b"never\n").status_code == 204
+    assert host.ask("GET", path).text == "always madvise [never]\n"
+    assert host.get("events")["items"][-1]["type"] == "TransparentHugepageSet"
+    assert host.get("audit")["ok"]  # the rows hold the same as the memory

@@ -166,14 +166,3 @@ def _hugetlbfs(host: Host, mount: Mount) -> str:
     options = "".join(f",{name}={pages * size}" for name, pages in limits if pages != -1)
     path = mount.path.translate(ESCAPED)
     return f"hugetlbfs {path} hugetlbfs rw,relatime,pagesize={size >> 20}M{options} 0 0\n"
-
-
-def transparent_hugepage(host: Host) -> str:
-    """/sys/kernel/mm/transparent_hugepage/enabled, as the command line set it."""
-    chosen = "always"
-    for word in host.cmdline.split():
-        name, _, value = word.partition("=")
-        if name == "transparent_hugepage" and value in {"always", "madvise", "never"}:
-            chosen = value
-    words = [f"[{word}]" if word == chosen else word for word in ("always", "madvise", "never")]
-    return " ".join(words) + "\n"

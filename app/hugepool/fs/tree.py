@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from hugepool.fs import cgroup_show, cpu_show, proc_show, sys_show, zone_show
+from hugepool.fs import cgroup_show, cpu_show, proc_show, sys_show, thp, zone_show
 from hugepool.mm.machine.errors import NotFound
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import ORDER_1G, order_of, size_name
@@ -175,7 +175,11 @@ FILES: dict[str, File] = {
         for name in ("base_pfn", "count", "order_per_bit", "used", "maxchunk")
     },
     f"{AREA}/ranges/0/base_pfn": File(READ, _of_area("base_pfn"), _has_ranges),
-    "/sys/kernel/mm/transparent_hugepage/enabled": File(READ, _of_host(proc_show.transparent_hugepage)),
+    **{
+        f"{thp.FOLDER}/{name}": File(mode, _of_host(partial(thp.shown, name=name)))
+        for mode, names in ((WRITABLE, thp.WRITABLE), (READ, thp.FIXED))
+        for name in names
+    },
     **{
         f"/sys/devices/system/node/{name}": File(READ, _of_host(partial(sys_show.node_list, name=name)))
         for name in ("has_cpu", "has_memory", "has_normal_memory", "online", "possible")

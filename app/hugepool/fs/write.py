@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hugepool.fs import cgroup_show, parse
+from hugepool.fs import cgroup_show, parse, thp
 from hugepool.fs.tree import (
     AREA,
     BLOCK,
@@ -203,6 +203,13 @@ def _compact_node(_host: Host, args: Args, data: bytes, _writer: Writer) -> Writ
     return Write(c.CompactMemory(args["node"]), len(data))
 
 
+def _thp(name: str) -> _Rule:
+    def rule(_host: Host, _args: Args, data: bytes, _writer: Writer) -> Write:
+        return Write(c.SetTransparentHugepage(name, thp.WRITABLE[name].taken(data)), len(data))
+
+    return rule
+
+
 # -- memory blocks ---------------------------------------------------------------------------------------
 
 
@@ -280,6 +287,7 @@ WRITERS: dict[str, _Rule] = {
     f"{VM}/compact_memory": _compact,
     f"{VM}/drop_caches": _drop_caches,
     f"{NODE}/compact": _compact_node,
+    **{f"{thp.FOLDER}/{name}": _thp(name) for name in thp.WRITABLE},
     f"{BLOCK}/state": _state,
     f"{BLOCK}/online": _online,
     f"{MEMORY}/auto_online_blocks": _auto_online,

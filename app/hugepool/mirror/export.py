@@ -42,7 +42,7 @@ def export(
 ) -> int:
     """Write every file, link and folder of a host, with its mode; all of one revision.
 
-    Of an export that was there before nothing remains.  A file that can only be written is there, and empty.
+    Of an export that was there before nothing remains.  A file that can only be written is left out: it has no text.
     Nothing but ``proc``, ``sys`` and the mark in ``folder`` is written, whatever the service says.
 
     Args:
@@ -114,7 +114,7 @@ class _Copy:
             if entry.type == "directory":
                 with target.below(name) as inner:
                     self.folder(below, inner, depth + 1)
-            else:
+            elif entry.target is not None or entry.mode & 0o444:
                 self._progress(below)
                 self._put(below, name, entry, target)
                 self.files += 1
@@ -123,7 +123,7 @@ class _Copy:
         if entry.target is not None:
             target.link(name, entry.target)
             return
-        content = self._mirror.read(path) if entry.mode & 0o444 else b""
+        content = self._mirror.read(path)
         self._content_bytes += len(content)
         if self._content_bytes > self._bounds.content_bytes:
             raise CannotExport(f"the files hold more than {self._bounds.content_bytes} bytes")

@@ -36,6 +36,7 @@ from hugepool.mm.machine.outcomes import (
     MinFreeKbytes,
     OptimizeVmemmap,
     ShmGroup,
+    TransparentHugepage,
     WatermarkScaleFactor,
     WorkerMode,
     WrittenFile,
@@ -379,6 +380,17 @@ class SetShmGroup(Command[ShmGroup]):
     """Write /proc/sys/vm/hugetlb_shm_group: the group that may make huge SysV segments."""
 
     gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTransparentHugepage(Command[TransparentHugepage]):
+    """Write a file of /sys/kernel/mm/transparent_hugepage; the text was checked by who reads it.
+
+    ``file``: its path in that folder, such as ``khugepaged/defrag``.
+    """
+
+    file: str
+    value: str
 
 
 # -- control groups ---------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from hugepool.mm.machine.group_outcomes import (
     Unmounted,
 )
 from hugepool.mm.machine.mappings import HugetlbFile, Mount
-from hugepool.mm.machine.outcomes import Kept, ShmGroup, shallow, vmemmap_of
+from hugepool.mm.machine.outcomes import Kept, ShmGroup, TransparentHugepage, shallow, vmemmap_of
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import ULONG_MAX
@@ -235,6 +235,17 @@ def _check_segment(host: Host, cmd: c.MakeSegment) -> None:
     name = f"SYSV{cmd.key:08x}"
     if hugetlbfs.lookup(host, name) is not None:
         raise MMError("EEXIST", f"{name} is there already", reason=Reason.SEGMENT_EXISTS)
+
+
+@handles(c.SetTransparentHugepage)
+def set_transparent_hugepage(host: Host, call: Call, cmd: c.SetTransparentHugepage) -> TransparentHugepage:
+    """Keep what a file of transparent huge pages was set to.
+
+    Not modelled: transparent huge pages; no fault and no khugepaged makes one.
+    """
+    host.transparent_hugepage[cmd.file] = cmd.value
+    call.emit(Event.TRANSPARENT_HUGEPAGE_SET, file=cmd.file, value=cmd.value)
+    return TransparentHugepage(cmd.file, cmd.value)
 
 
 @handles(c.SetShmGroup)

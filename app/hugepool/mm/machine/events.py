@@ -59,6 +59,7 @@ class Event(StrEnum):
     POOL_RESIZED = "PoolResized"
     SEGMENT_MADE = "SegmentMade"
     SHM_GROUP_SET = "ShmGroupSet"
+    TRANSPARENT_HUGEPAGE_SET = "TransparentHugepageSet"
     SUBTREE_CONTROL_SET = "SubtreeControlSet"
     TASK_EXITED = "TaskExited"
     TASK_FORKED = "TaskForked"

@@ -176,6 +176,14 @@ class AutoOnline:
 
 
 @dataclass(frozen=True, slots=True)
+class TransparentHugepage:
+    """A file of ``/sys/kernel/mm/transparent_hugepage``, and what it has now."""
+
+    file: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShmGroup:
     """The group that may make huge SysV segments."""
 

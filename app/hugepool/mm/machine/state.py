@@ -278,6 +278,7 @@ class Host:
     next_mount_id: int = 1
     next_cgroup_id: int = 1
     hugetlb_shm_group: int = 0
+    transparent_hugepage: dict[str, str] = field(default_factory=dict)  # what was written, by file
     poisoned_pages: int = 0
     last_splat_ns: int | None = None
     cached: list[CacheShare] = field(default_factory=list)
