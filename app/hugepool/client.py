@@ -80,9 +80,9 @@ class Terms(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A path of the file mirror at a revision: the bytes of a file, or the entries of a folder."""
+    """A path of the file mirror, and the tag of its revision: the bytes of a file, or the entries of a folder."""
 
-    revision: int
+    tag: str
     content: bytes | None
     entries: list[Json] | None
 
@@ -398,29 +398,29 @@ class Client:
     # -- files and what-if ---------------------------------------------------------------------------------
 
     def look(
-        self, host: str, path: str, *, known: int | None = None, max_bytes: int = MAX_ANSWER_BYTES
+        self, host: str, path: str, *, known: str | None = None, max_bytes: int = MAX_ANSWER_BYTES
     ) -> Shown | None:
-        """What is at a path of the file mirror; None when the host is still at the revision ``known``."""
+        """What is at a path of the file mirror; None when the host still has the tag ``known``."""
         headers = {} if known is None else {"If-None-Match": f'"{known}"'}
         answer = self.request("GET", _file(host, path), headers=headers, max_bytes=max_bytes)
         if answer.status_code == HTTPStatus.NOT_MODIFIED:
             if known is None:
                 raise BadAnswer(self.url, "unchanged, to who has seen nothing")
             return None
-        revision = self._tagged(answer)
+        tag = self._tagged(answer)
         if not answer.headers.get("content-type", "").startswith("application/json"):
-            return Shown(revision, answer.content, None)
+            return Shown(tag, answer.content, None)
         entries = self._json(answer).get("entries")
         if not isinstance(entries, list):
             raise BadAnswer(self.url, f"{answer.request.url} lists nothing")
-        return Shown(revision, None, entries)
+        return Shown(tag, None, entries)
 
-    def _tagged(self, answer: httpx.Response) -> int:
-        """The revision that an answer shows."""
-        tag = re.fullmatch(r'"([0-9]{1,19})"', answer.headers.get("etag", ""))
+    def _tagged(self, answer: httpx.Response) -> str:
+        """The tag of what an answer shows."""
+        tag = re.fullmatch(r'"([0-9]{1,19}(?:-[0-9a-f]{1,32})?)"', answer.headers.get("etag", ""))
         if tag is None:
             raise BadAnswer(self.url, f"{answer.request.url} answers without a revision")
-        return int(tag[1])
+        return tag[1]
 
     def read_file(self, host: str, path: str) -> str:
         """The text of a file, as the kernel prints it.  Raises IsADirectoryError for a folder."""

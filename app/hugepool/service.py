@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 from pydantic_core import to_jsonable_python
@@ -70,6 +71,7 @@ __all__ = [
     "PreconditionFailed",
     "QuotaReached",
     "Reply",
+    "Revision",
     "Service",
     "Several",
     "StoreFailure",
@@ -91,6 +93,26 @@ ANY_HOST = ""  # who waits for it is woken by every change
 PROBE_SECONDS = (
     1.0  # a successful look at the database is good for so long: who asks for health writes nothing else
 )
+
+
+class Revision(int):
+    """A revision of a host.  ``born``: when the host was made, which tells it from a later one of its name."""
+
+    born: str
+
+    def __new__(cls, number: int, born: str = "") -> "Revision":
+        """The number, with what else it is about."""
+        made = super().__new__(cls, number)
+        made.born = born
+        return made
+
+    @property
+    def tag(self) -> str:
+        """Other text for every other revision of any host that ever had the name."""
+        number = int(self)
+        return (
+            f"{number}-{blake2b(self.born.encode(), digest_size=4).hexdigest()}" if self.born else str(number)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +168,12 @@ class Idempotency:
 class Terms:
     """How a change is to be made, and by whom.
 
-    ``dry_run`` stores nothing; ``if_match`` is the revision it must meet; the events name the ``caller``.
+    ``dry_run`` stores nothing; ``if_match`` is the revision it must meet, its number or its tag; the events name
+    the ``caller``.
     """
 
     dry_run: bool = False
-    if_match: int | None = None
+    if_match: int | str | None = None
     idempotency: Idempotency | None = None
     caller: Caller = ANYBODY
 
@@ -201,9 +224,10 @@ class QuotaReached(MMError):
 class PreconditionFailed(Exception):
     """The host is not of the revision that the caller expects; nothing changed."""
 
-    def __init__(self, expected: int, revision: int) -> None:
-        super().__init__(f"the host is at revision {revision}, not at the one that If-Match names")
-        self.facts = {"revision": revision, "expected": expected}
+    def __init__(self, expected: int | str, revision: Revision) -> None:
+        super().__init__(f"the host is at revision {revision:d}, not at the one that If-Match names")
+        self.revision = revision
+        self.facts = {"revision": int(revision), "expected": expected}
 
 
 class Forbidden(Exception):
@@ -284,9 +308,13 @@ def _is_in(member: Member, wanted: Collection[str]) -> bool:
     return not wanted or (member.figures is not None and bool(set(states(member.figures)) & set(wanted)))
 
 
-def _check_revision(revision: int, terms: Terms) -> None:
-    if terms.if_match is not None and terms.if_match != revision:
+def _check_revision(revision: Revision, terms: Terms) -> None:
+    if terms.if_match is not None and str(terms.if_match) not in {revision.tag, str(int(revision))}:
         raise PreconditionFailed(terms.if_match, revision)
+
+
+def _revision(loaded: Loaded) -> Revision:
+    return Revision(loaded.revision, loaded.created_at)
 
 
 def _check_caller(name: str, terms: Terms) -> None:
@@ -390,13 +418,13 @@ class Service:
         if self._hosts.identity(name) is None:
             return self._create(name, image, terms, view, None, taken_ns)
         before = self._current(name)
-        _check_revision(before.revision, terms)
+        _check_revision(Revision(before.revision, before.created_at), terms)
         self._cache.make_room(name, before.nbytes + _bytes_of(image))
         call = Call(now_ns=self._clock())
         host = _make(image, call)
         revision = before.revision if terms.dry_run else before.revision + 1
         identity = Identity(name, revision, before.created_at)
-        reply = Reply(view(host, identity), None, revision, call.events)
+        reply = Reply(view(host, identity), None, Revision(revision, before.created_at), call.events)
         if not terms.dry_run:
             change = self._change(reply, terms, call.now_ns)
             change.taken_ns = taken_ns
@@ -414,7 +442,7 @@ class Service:
     ) -> Reply:
         if self._hosts.identity(name) is not None:
             raise MMError("EEXIST", f"there is a host {name!r} already", host=name)
-        _check_revision(0, terms)
+        _check_revision(Revision(0), terms)
         self._hosts.check_quota(self.settings.hosts)
         self._cache.make_room(name, _bytes_of(source))
         call = Call(now_ns=self._clock())
@@ -422,7 +450,8 @@ class Service:
         identity = (
             Identity(name, 0, None) if terms.dry_run else Identity(name, 1, events.rfc3339(call.now_ns))
         )
-        reply = Reply(view(host, identity) if view else None, None, identity.revision, call.events)
+        revision = Revision(identity.revision, identity.created_at or "")
+        reply = Reply(view(host, identity) if view else None, None, revision, call.events)
         if not terms.dry_run:
             change = self._change(reply, terms, call.now_ns)
             change.labels, change.taken_ns = labels, taken_ns
@@ -483,14 +512,14 @@ class Service:
         self, name: str, command: Command[Any], terms: Terms, view: Callable[[Host, Any], Any] | None
     ) -> Reply:
         loaded = self._current(name)
-        _check_revision(loaded.revision, terms)
+        _check_revision(_revision(loaded), terms)
         now_ns = self._clock()
         host = fork(loaded.host) if terms.dry_run else loaded.host
         try:
             outcome = apply(host, command, now_ns)
             result = view(host, outcome.result) if view else outcome.result
             error = None if outcome.error is None else outcome.error.data()
-            reply = Reply(result, error, loaded.revision, outcome.events)
+            reply = Reply(result, error, _revision(loaded), outcome.events)
             if not terms.dry_run:
                 self._hosts.save(loaded, self._change(reply, terms, now_ns))
                 self._cache.put(loaded)
@@ -499,7 +528,7 @@ class Service:
             if not (terms.dry_run or refused):
                 self._cache.drop(name)
             raise
-        reply.revision = loaded.revision
+        reply.revision = _revision(loaded)
         return reply
 
     def set_labels(self, name: str, labels: Mapping[str, str], terms: Terms) -> Reply:
@@ -511,15 +540,15 @@ class Service:
 
     def _set_labels(self, name: str, labels: Mapping[str, str], terms: Terms) -> Reply:
         loaded = self._current(name)
-        _check_revision(loaded.revision, terms)
-        reply = Reply({"name": name, "labels": dict(labels)}, None, loaded.revision)
+        _check_revision(_revision(loaded), terms)
+        reply = Reply({"name": name, "labels": dict(labels)}, None, _revision(loaded))
         if terms.dry_run:
             return reply
         reply.events.append((Event.LABELS_SET, {"labels": dict(labels)}))
         change = self._change(reply, terms, self._clock())
         change.labels = labels
         self._hosts.save(loaded, change)
-        reply.revision = loaded.revision
+        reply.revision = _revision(loaded)
         return reply
 
     def delete(self, name: str, terms: Terms) -> Reply:
@@ -527,7 +556,8 @@ class Service:
         return self._again(name, terms, lambda: self._delete(name, terms))
 
     def _delete(self, name: str, terms: Terms) -> Reply:
-        host_id, revision = self._identity(name)
+        host_id, number = self._identity(name)
+        revision = Revision(number, self._hosts.born(host_id))
         _check_revision(revision, terms)
         reply = Reply(None, None, revision)
         if not terms.dry_run:
@@ -572,7 +602,7 @@ class Service:
         identity = self._identity(name, wait=wait)  # before the lock: readers wait only while others look
         with self._alone(name, wait=wait):
             loaded = self._at_hand(name, identity, wait=wait)
-            return fn(loaded.host), loaded.revision
+            return fn(loaded.host), _revision(loaded)
 
     def _at_hand(self, name: str, identity: tuple[int, int], *, wait: bool) -> Loaded:
         loaded = self._cache.get(name, *identity)
@@ -596,7 +626,7 @@ class Service:
                     raise WouldWait
                 shown = view(loaded.host, Identity(name, loaded.revision, loaded.created_at))
                 known = loaded.shown[view] = loaded.revision, shown
-            return known[1], known[0]
+            return known[1], Revision(known[0], loaded.created_at)
 
     def history(self, name: str, after: int = 0, limit: int = 100) -> list[Moment]:
         """The figures of up to ``limit`` revisions behind ``after``, oldest first."""
@@ -703,7 +733,7 @@ class Service:
         same = stored.revision != running.revision or digest(stored.host) == digest(running.host)
         findings = () if same else (f"revision {stored.revision}: digests differ",)
         laws.append(Law("the stored host equals the running one", same, findings))
-        return Audit(all(law.ok for law in laws), laws), stored.revision
+        return Audit(all(law.ok for law in laws), laws), Revision(stored.revision, stored.created_at)
 
     def ready(self) -> Parts:
         """Whether the service can do its work, by part."""
@@ -775,7 +805,9 @@ class Service:
             return None
         if found.fingerprint != terms.idempotency.fingerprint:
             raise IdempotencyMismatch(found.key)
-        return Reply(**found.reply, replayed=True)
+        kept = dict(found.reply)
+        kept["revision"] = Revision(kept["revision"], kept.pop("born", ""))
+        return Reply(**kept, replayed=True)
 
     def _change(self, reply: Reply, terms: Terms, now_ns: int) -> Change:
         if terms.idempotency is None:
@@ -783,7 +815,8 @@ class Service:
         kept = {
             "result": reply.data or None,
             "error": reply.error,
-            "revision": reply.revision,
+            "revision": int(reply.revision),
+            "born": getattr(reply.revision, "born", ""),
             "events": reply.events,
         }
         expires_ns = now_ns + int(self.settings.idempotency_hours * HOUR_NS)

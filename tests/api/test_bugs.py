@@ -21,7 +21,7 @@ def test_a_row_that_the_database_refuses_is_a_bug_with_its_cause_in_the_log(tmp_
             answer = client.put(url, json={"count": 3})
             assert (answer.status_code, answer.json()["errno"]) == (500, "EIO")
             assert "made_up" not in answer.text
-            assert client.get("/v1/hosts/lab").headers["etag"] == '"1"'
+            assert client.get("/v1/hosts/lab").headers["etag"].startswith('"1-')
             raw.execute("DROP TRIGGER broken")
             assert client.put(url, json={"count": 3}).status_code == 200
             assert client.get("/v1/hosts/lab/audit").json()["ok"]

@@ -54,7 +54,7 @@ def test_writing_a_pool_size_resizes_the_pool(host: HostApi) -> None:
     answer = write(host, POOL, b"16\n")
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer.headers["hugepool-outcome"] == "requested=16; nr_hugepages=16"
-    assert answer.headers["etag"] == '"2"'
+    assert answer.headers["etag"].startswith('"2-')
     assert host.counters()["nr_hugepages"] == 16
 
 

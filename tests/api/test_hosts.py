@@ -27,9 +27,9 @@ def test_a_host_is_booted_from_a_spec_and_shown_in_full(api: Api) -> None:
     answer = api.post("/v1/hosts", {"name": "full", "spec": spec})
     assert answer.status_code == 201
     assert answer.headers["location"] == "/v1/hosts/full"
-    assert answer.headers["etag"] == '"1"'
+    assert answer.headers["etag"].startswith('"1-')
     shown = api.get("/v1/hosts/full")
-    assert shown.headers["etag"] == '"1"'
+    assert shown.headers["etag"].startswith('"1-')
     assert shown.json() == answer.json()
     body = shown.json()
     assert body.keys() >= {
@@ -116,7 +116,7 @@ def test_later_looks_at_a_machine_become_its_history(api: Api, machine: dict[str
             "POST", "/v1/hosts/import?name=watched&series=true", content=make_archive(files, seconds(day))
         )
         assert answer.status_code == (200 if day else 201), answer.text
-        assert answer.headers["ETag"] == f'"{day + 1}"'
+        assert answer.headers["ETag"].startswith(f'"{day + 1}-')
         assert answer.json()["approximate"] is bool(day)
         assert api.get("/v1/hosts/watched").json() == answer.json()
     shown = api.get("/v1/hosts/watched/history").json()

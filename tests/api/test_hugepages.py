@@ -63,10 +63,10 @@ def test_a_shrink_that_cannot_restore_vmemmap_is_refused_and_kept(host: HostApi)
     assert body["node"] == 0
     assert body["result"]["freed"] == 10
     assert body["result"]["refused"] == 6
-    assert answer.headers["etag"] == '"4"'
+    assert answer.headers["etag"].startswith('"4-')
     shown = host.counters()
     assert (shown["nr_hugepages"], shown["surplus_hugepages"]) == (6, 6)
-    assert host.ask("GET").headers["etag"] == '"4"'
+    assert host.ask("GET").headers["etag"].startswith('"4-')
 
 
 def test_pages_in_use_stop_a_shrink_without_a_refusal(host: HostApi) -> None:
@@ -77,7 +77,7 @@ def test_pages_in_use_stop_a_shrink_without_a_refusal(host: HostApi) -> None:
     assert answer.json()["shortfall"]["reason"] == "in-use"
 
 
-@pytest.mark.parametrize("size", ["4096kB", "2048", "2M", "x" * 300])
+@pytest.mark.parametrize("size", ["4096kB", "2048", "2MB", "x" * 300])
 def test_an_unknown_size_is_not_found(host: HostApi, size: str) -> None:
     with host.nothing_changes():
         refused(host.ask("GET", f"hugepages/{size}"), 404, "ENOENT")

@@ -97,9 +97,9 @@ def test_a_path_of_the_mirror_is_read_once_for_each_revision(client: Client, hos
     first = client.look(host, POOL)
     assert first is not None
     assert (first.content, first.entries) == (b"0\n", None)
-    assert client.look(host, POOL, known=first.revision) is None
+    assert client.look(host, POOL, known=first.tag) is None
     assert client.write_file(host, POOL, "5\n") == "requested=5; nr_hugepages=5"
-    changed = client.look(host, POOL, known=first.revision)
+    changed = client.look(host, POOL, known=first.tag)
     assert changed is not None
     assert changed.content == b"5\n"
 

@@ -91,9 +91,9 @@ EXAMPLES = {
 _ALWAYS = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE)
 _BODY = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 REVISION = {
-    "description": "The host's revision, as `If-Match` and `If-None-Match` take it.",
+    "description": "The host's revision, and which host of its name it is; as `If-Match` and `If-None-Match` take it.",
     "schema": {"type": "string"},
-    "example": '"7"',
+    "example": '"7-5f0e1c2a"',
 }
 REPLAY = {
     "description": "`true` when the answer was stored for this Idempotency-Key.",

@@ -159,7 +159,7 @@ async def _other_revision(request: Request, exc: PreconditionFailed) -> Response
         str(exc),
         status=HTTPStatus.PRECONDITION_FAILED,
         facts={"revision": revision},
-        headers={"ETag": f'"{revision}"'},
+        headers={"ETag": f'"{exc.revision.tag}"'},
     )
 
 

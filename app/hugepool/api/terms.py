@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from hugepool.api.access import caller_of
 from hugepool.mm.machine.errors import BadInput
-from hugepool.service import Idempotency, Terms
+from hugepool.service import Idempotency, Revision, Terms
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
+REVISION = re.compile(r"[0-9]{1,18}(-[0-9a-f]{8})?")
 NEVER = -1  # a revision that no host has
 
 
@@ -21,7 +22,7 @@ class Conditions:
     """What the caller asked for besides the change itself."""
 
     dry_run: bool = False
-    if_match: int | None = None
+    if_match: int | str | None = None
     key: str | None = None
 
     def terms(self, request: Request, body: BaseModel | bytes | None) -> Terms:
@@ -54,8 +55,8 @@ IfMatch = Annotated[
     str | None,
     Header(
         alias="If-Match",
-        description='Only when the host has this revision, e.g. `"7"`; else 412 and nothing changes.',
-        json_schema_extra={"pattern": r'^(\*|"[0-9]{1,18}")$'},
+        description='Only when the host has this `ETag`, or this revision (`"7"`); else 412 and nothing changes.',
+        json_schema_extra={"pattern": r'^(\*|"[0-9]{1,18}(-[0-9a-f]{8})?")$'},
     ),
 ]
 IdempotencyKey = Annotated[
@@ -72,7 +73,7 @@ IfNoneMatch = Annotated[
     str | None,
     Header(
         alias="If-None-Match",
-        description='304 without a body when the host still has this revision, e.g. `"7"`; others are ignored.',
+        description="304 without a body when the host still has this `ETag`; others are ignored.",
     ),
 ]
 
@@ -91,7 +92,7 @@ Changing = Annotated[Conditions, Depends(_of_change)]
 Creating = Annotated[Conditions, Depends(_of_creation)]
 
 
-def expected_revision(header: str | None) -> int | None:
+def expected_revision(header: str | None) -> int | str | None:
     """The revision that If-Match names: None for no header and for ``*``, ``NEVER`` for a tag of no revision.
 
     Raises BadInput for what is no entity tag, or several of them.
@@ -102,8 +103,9 @@ def expected_revision(header: str | None) -> int | None:
     if tags is None or len(tags) != 1:
         raise BadInput('must be one revision in double quotes such as "7", or *', where="header If-Match")
     weak, opaque = tags[0]
-    number = revision_of(opaque)
-    return NEVER if weak or number is None else number
+    if weak or not REVISION.fullmatch(opaque):
+        return NEVER
+    return int(opaque) if opaque.isdigit() else opaque
 
 
 def entity_tags(header: str) -> list[tuple[bool, str]] | None:
@@ -113,14 +115,13 @@ def entity_tags(header: str) -> list[tuple[bool, str]] | None:
     return found if len(found) == len(matches) else None
 
 
-def revision_of(tag: str) -> int | None:
-    """The revision that an entity tag's text stands for."""
-    return int(tag) if tag.isdigit() and tag.isascii() and len(tag) <= 18 else None
-
-
 def etag(revision: int) -> str:
     """The entity tag of a revision."""
-    return f'"{revision}"'
+    return f'"{_opaque(revision)}"'
+
+
+def _opaque(revision: int) -> str:
+    return revision.tag if isinstance(revision, Revision) else str(revision)
 
 
 def unchanged(header: str | None, revision: int) -> bool:
@@ -129,4 +130,4 @@ def unchanged(header: str | None, revision: int) -> bool:
         return False
     if header.strip() == "*":
         return True
-    return any(opaque == str(revision) for _, opaque in entity_tags(header) or [])
+    return any(opaque == _opaque(revision) for _, opaque in entity_tags(header) or [])

@@ -24,14 +24,14 @@ PATH_BYTES = 200  # what an empty file weighs
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    revision: int
+    tag: str
     entries: dict[str, Entry]
     asked_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    revision: int
+    tag: str
     content: bytes
 
 
@@ -53,12 +53,12 @@ class Mirror:
         if seen is not None and self._clock() - seen.asked_at < LISTING_SECONDS:
             return seen.entries
         asked_at = self._clock()
-        known = None if seen is None else seen.revision
+        known = None if seen is None else seen.tag
         shown = self.client.look(self.host, path, known=known, max_bytes=MAX_LISTING_BYTES)
         if shown is None and seen is not None:
-            now = _Listing(seen.revision, seen.entries, asked_at)
+            now = _Listing(seen.tag, seen.entries, asked_at)
         elif shown is not None and shown.entries is not None:
-            now = _Listing(shown.revision, read_listing(self.client.url, path, shown.entries), asked_at)
+            now = _Listing(shown.tag, read_listing(self.client.url, path, shown.entries), asked_at)
         else:
             raise NotADirectoryError(path)
         self._listings.keep(path, now, 1 + len(now.entries))
@@ -77,13 +77,13 @@ class Mirror:
     def read(self, path: str) -> bytes:
         """The bytes of a file as they are now.  Raises IsADirectoryError for a folder."""
         seen = self._contents.get(path)
-        known = None if seen is None else seen.revision
+        known = None if seen is None else seen.tag
         shown = self.client.look(self.host, path, known=known, max_bytes=MAX_FILE_BYTES)
         if shown is None and seen is not None:
             return seen.content
         if shown is None or shown.content is None:
             raise IsADirectoryError(path)
-        self._contents.keep(path, _Content(shown.revision, shown.content), PATH_BYTES + len(shown.content))
+        self._contents.keep(path, _Content(shown.tag, shown.content), PATH_BYTES + len(shown.content))
         return shown.content
 
     def write(self, path: str, data: bytes, position: int = 0) -> int:

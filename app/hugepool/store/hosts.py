@@ -47,6 +47,7 @@ BYTES_A_HOST = 300_000  # measured on hosts just booted, of 1 GiB to 16 TiB
 BYTES_A_BLOCK = 24
 BYTES_A_MAPPED_PAGE = 150  # of a dictionary's or a set's entry
 _LAST_EVENT = select(t.hosts.c.last_event_id).where(t.hosts.c.name == bindparam("name"))
+_BORN = select(t.hosts.c.created_at).where(t.hosts.c.id == bindparam("host_id"))
 _IDENTITY = select(t.hosts.c.id, t.hosts.c.revision).where(t.hosts.c.name == bindparam("name"))
 _BLOCK_COLUMNS = ("host_id", "block", "state", "node", "start_pfn", "nr_pages")
 
@@ -150,6 +151,11 @@ class HostStore:
         first = self._database.first if wait else self._database.first_at_hand
         row = first(_IDENTITY, name=name)
         return None if row is None else (row[0], row[1])
+
+    def born(self, host_id: int) -> str:
+        """When a host was made; nothing for one that is gone."""
+        row = self._database.first(_BORN, host_id=host_id)
+        return "" if row is None else str(row[0])
 
     def last_event(self, name: str) -> int | None:
         """Number of the last event of a host, or None without such a host."""
