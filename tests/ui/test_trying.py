@@ -110,6 +110,8 @@ def test_a_refused_step_comes_with_what_would_help(page: Any, service: httpx.Cli
     page.goto("/ui/hosts/helped")
     tried = dry_run(page, "Huge page task", {"Pages mapped": "4", "Touched": "4"})
     expect(tried).to_contain_text("✕ refused")
+    remedies = tried.locator(".remedy p:first-child").all_inner_texts()
+    assert len(remedies) == len(set(remedies)) > 0
     tried.get_by_role("button", name="Try it").first.click()
     expect(tried).to_contain_text("▲ +4")
 

@@ -65,7 +65,7 @@ export async function showHost(root, context, name) {
 
   root.replaceChildren(h("div", { class: "between" }, h("h1", {}, name), h("span", {}, h("a", { href: `/ui/compare?host=${name}` }, "Compare"), " ", h("a", { href: `/ui/plans?host=${name}` }, "Plans"))),
     about, tiles,
-    h("div", { class: "grid" }, h("div", { class: "stack" }, part.map.element, part.chart.element), h("div", { class: "stack" }, part.why.element, attempt.element, attempt.scenario, part.nodes.element)),
+    h("div", { class: "grid" }, h("div", { class: "stack" }, part.map.element, part.nodes.element, part.chart.element), h("div", { class: "stack" }, part.why.element, attempt.element, attempt.scenario)),
     h("div", { class: "grid even" }, part.tasks.element, card("Events", events)), card("Console", console_));
   await load();
   let waiting = false;

@@ -281,7 +281,7 @@ export function memoryMap(host, tryIt) {
     return form;
   };
   const refused = (error) => { said.textContent = error.problem?.detail || error.message; };
-  const find = h("div", { class: "row" }, finder("Memory block", block, "Find block", (number) => go(number * view.blockPages, (number + 1) * view.blockPages)),
+  const find = h("div", { class: "row finders" }, finder("Memory block", block, "Find block", (number) => go(number * view.blockPages, (number + 1) * view.blockPages)),
     finder("Page number", pfn, "Find page", async (number) => {
       const start = Math.floor(number / 512) * 512;
       await go(start, start + 512);

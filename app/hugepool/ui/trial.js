@@ -72,7 +72,8 @@ export function trial(host, context, changed) {
 
   function show(steps, tried) {
     const { answers } = tried;
-    const helpful = answers.flatMap((answer) => [...answer.remedies, ...(answer.result?.shortfall?.remedies || [])]);
+    const offered = answers.flatMap((answer) => [...answer.remedies, ...(answer.result?.shortfall?.remedies || [])]);
+    const helpful = [...new Map(offered.map((each) => [each.text, each])).values()];
     const console_ = answers.flatMap((answer) => answer.console);
     const apply = h("button", { type: "button", class: "main" }, "Apply");
     const add = h("button", { type: "button" }, "Add to scenario");
