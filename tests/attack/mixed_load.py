@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from hugepool.client import Client, Refused
+from hugepool.client import Client, Refused, Unreachable
 from tests.attack.kills import SIZE, SMALL
 from tests.attack.report import Report, attack
 from tests.attack.victim import Victim, prepare
@@ -93,6 +93,9 @@ def _work(victim: Victim, seed: int, end: float, report: Report) -> None:
             except Refused as refused:
                 report.expect(refused.status in REFUSALS, f"{kind.__name__}: {refused}")
                 report.count("refused")
+            except Unreachable:  # a connection that was idle for long may be closed while it is used again
+                report.expect(victim.alive, f"{kind.__name__}: the service has ended")
+                report.count("closed connections")
 
 
 @contextmanager

@@ -51,6 +51,11 @@ class Victim:
         assert self._process.pid is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.is_alive()
+
     def start(self) -> None:
         """Begin to start it; it is not up when this returns."""
         self._process = CONTEXT.Process(
