@@ -97,7 +97,8 @@ attack: $(STAMP) ## Attack the service in every way; bounded, loopback only; ATT
 
 # The locks name no index: pip takes the files from wherever it is set up to, and the hashes hold.
 LOCK := $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --no-python-downloads --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra server --extra mount $(LOCK_ARGS)
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra server --extra mount \
+	--extra postgres $(LOCK_ARGS)
 
 .PHONY: lock
 lock: ## Write both locks from pyproject.toml; LOCK_ARGS=--upgrade takes newer versions

@@ -51,6 +51,7 @@ from hugepool.store.hosts import Change, HostStore, Loaded, NewHost, host_bytes,
 from hugepool.store.housekeeping import Housekeeping
 from hugepool.store.idempotency import Stored
 from hugepool.store.news import News
+from hugepool.store.postgresql import Notices
 from hugepool.whatif.states import make as make_state
 
 __all__ = [
@@ -89,6 +90,7 @@ ATTEMPTS = 50  # races lost in a row before a request is refused as busy
 HOUR_NS = 3600 * 1_000_000_000
 MAX_DMESG_LINES = 10_000
 PAGE_OF_MEMBERS = 1000
+LISTENING_POLL_SECONDS = 10.0
 ANY_HOST = ""  # who waits for it is woken by every change
 PROBE_SECONDS = (
     1.0  # a successful look at the database is good for so long: who asks for health writes nothing else
@@ -342,6 +344,7 @@ class Service:
         self._cache = HostCache(settings.cache_bytes, settings.host_wait_seconds)
         self._locks = HostLocks(settings.host_wait_seconds)
         self._news = News()
+        self._notices: Notices | None = None
         self._closed = False
         self._probe = threading.Lock()
         self._probed = -PROBE_SECONDS
@@ -358,11 +361,14 @@ class Service:
         migrate.upgrade(self._database)
         self._database.rebuild()
         check_store.at_start(self._database)
+        self._notices = self._database.follow(self._heard)
 
     def close(self) -> None:
         """Close the database connections; callers in ``wait_events`` look once more and return."""
         self._closed = True
         self._news.wake_all()
+        if self._notices is not None:
+            self._notices.stop()
         self._database.close()
 
     # -- changing ----------------------------------------------------------------------------------------
@@ -689,7 +695,7 @@ class Service:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closed:
                     return []
-                change.wait(min(left, self.settings.events_poll_seconds))
+                change.wait(min(left, self._poll_seconds()))
             finally:
                 self._news.forget(name, change)
 
@@ -711,7 +717,7 @@ class Service:
                 left = deadline - time.monotonic()
                 if found or left <= 0 or self._closed:
                     return found
-                change.wait(min(left, self.settings.events_poll_seconds))
+                change.wait(min(left, self._poll_seconds()))
             finally:
                 self._news.forget(ANY_HOST, change)
 
@@ -859,6 +865,19 @@ class Service:
         host, revision = self.read(name, fork)
         lines = self.console(name)
         return _Copy(name, revision, host, [(Event(line.type), line.data) for line in lines])
+
+    def _heard(self, name: str) -> None:
+        """Some process changed a host; of no name: any may have changed."""
+        if name == ANY_HOST:
+            self._news.wake_all()
+            return
+        self._news.announce(name)
+        self._news.announce(ANY_HOST)
+
+    def _poll_seconds(self) -> float:
+        """How long to wait before looking for changes of other processes: they are told of where that can be."""
+        listening = self._notices is not None and self._notices.listening.is_set()
+        return max(LISTENING_POLL_SECONDS if listening else 0.0, self.settings.events_poll_seconds)
 
     def _tell(self, name: str) -> None:
         self._news.announce(name)

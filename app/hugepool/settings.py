@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     database_url: str = Field(
-        "sqlite:///hugepool.db", description="SQLAlchemy address of the database; a SQLite file by default."
+        "sqlite:///hugepool.db",
+        description="Address of the database: a SQLite file, or `postgresql+psycopg://…` with the extra `postgres`.",
     )
     database_timeout_seconds: float = Field(
         10.0, gt=0, description="How long a write waits for other writers before it is refused as busy."
@@ -124,7 +125,7 @@ class Settings(BaseSettings):
         60.0, gt=0, description="How often old rows are deleted and the database file is kept small."
     )
     events_poll_seconds: float = Field(
-        0.5, gt=0, description="How often an open event stream looks for events of other processes."
+        0.5, gt=0, description="How often an open event stream looks for events of other processes (SQLite)."
     )
     job_workers: int = Field(0, ge=0, le=256, description="Processes that work on one job; 0: one a core.")
     job_seconds: float = Field(600.0, gt=0, description="How long a job may work before it is ended.")

@@ -15,6 +15,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hugepool.main import create_app
 from hugepool.settings import Settings
 from tests.api.closed import ClosedSchema
+from tests.conftest import NewDatabase
 
 NR = "hugepages/2048kB/nr_hugepages"
 FIXED = {"type", "title", "status", "detail", "instance", "errno", "errno_number"}
@@ -127,10 +128,10 @@ def refused(answer: httpx.Response, status: int, errno: str) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(folder: Path, **settings: Any) -> Iterator[Api]:
-    """An application that no other test uses, from start to stop."""
+def serving(folder: Path, database_url: str | None = None, **settings: Any) -> Iterator[Api]:
+    """An application that no other test uses, from start to stop; on a SQLite file unless said otherwise."""
     settings = {"what_if_wait_seconds": 120.0, **settings}  # a slow machine answers late, but with an answer
-    app = create_app(Settings(database_url=f"sqlite:///{folder}/hugepool.db", **settings))
+    app = create_app(Settings(database_url=database_url or f"sqlite:///{folder}/hugepool.db", **settings))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     with start_blocking_portal() as portal:
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
@@ -140,16 +141,17 @@ def serving(folder: Path, **settings: Any) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def api(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One application for all tests that bring their own hosts."""
-    with serving(tmp_path_factory.mktemp("api")) as found:
+    folder = tmp_path_factory.mktemp("api")
+    with serving(folder, new_database(folder)) as found:
         yield found
 
 
 @pytest.fixture
-def fresh_api(tmp_path: Path) -> Iterator[Api]:
+def fresh_api(database_url: str, tmp_path: Path) -> Iterator[Api]:
     """An application without hosts."""
-    with serving(tmp_path) as found:
+    with serving(tmp_path, database_url) as found:
         yield found
 
 

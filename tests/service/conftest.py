@@ -1,7 +1,6 @@
 """A real service on a real SQLite file, with its own clock."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -28,8 +27,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(database_url=f"sqlite:///{tmp_path / 'hugepool.db'}", worker_poll_seconds=0.1)
+def settings(database_url: str) -> Settings:
+    return Settings(database_url=database_url, worker_poll_seconds=0.1)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from hugepool.mm.machine.state import Host
 from hugepool.mm.views import host_view as view
 from hugepool.service import HostNotFound, Service, Terms, WouldWait
 
+pytestmark = pytest.mark.sqlite
+
 Make = Callable[[], Service]
 
 

@@ -363,6 +363,7 @@ def test_the_audit_compares_the_rows_with_the_running_host(service: Service) -> 
     assert broken == ["the stored host equals the running one"]
 
 
+@pytest.mark.unmigrated
 def test_readiness_names_what_is_missing(settings: Settings, clock: Any) -> None:
     service = Service(settings, clock)
     ready = service.ready()

@@ -22,6 +22,8 @@ from hugepool.store.errors import Busy, HostsFull, RowRefused, StaleRevision, St
 from hugepool.store.hosts import Change, HostStore
 from hugepool.store.migrate import upgrade
 
+pytestmark = pytest.mark.sqlite
+
 SMALL = HostSpec((NodeSpec(1 << 30),))
 
 

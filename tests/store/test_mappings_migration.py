@@ -4,6 +4,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import pytest
 from alembic import command
 from sqlalchemy import Connection, MetaData, Table, insert, select
 
@@ -34,6 +35,7 @@ def _old_map(connection: Connection, map_id: int, **values: Any) -> None:
     _old(connection, "huge_maps", host_id=1, pid=1000, map_id=map_id, page_order=9, gone=packed(), **values)
 
 
+@pytest.mark.unmigrated
 def test_pages_and_promises_move_to_files(settings: Settings) -> None:
     database = Database(settings)
     with database.migrating() as connection:

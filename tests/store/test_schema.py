@@ -17,6 +17,8 @@ from hugepool.settings import Settings
 from hugepool.store import migrate
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
+from hugepool.store.hosts import Change, HostStore
+from tests.mm.hosts import machine
 
 VERSIONS = Path(hugepool.__file__).parents[2] / "migrations" / "versions"
 NEWEST = max(file.name.split("_")[0] for file in VERSIONS.glob("*.py"))
@@ -45,6 +47,7 @@ def test_the_schema_can_be_taken_down_again(database: Database) -> None:
     engine.dispose()
 
 
+@pytest.mark.unmigrated
 def test_processes_that_start_at_once_all_succeed(settings: Settings) -> None:
     script = (
         "import sys; from hugepool.settings import Settings; from hugepool.service import Service;"
@@ -87,12 +90,17 @@ def test_every_row_of_a_host_goes_with_it() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**63 - 1, 2**63, ULONG_MAX])
-def test_unsigned_longs_fit(database: Database, value: int) -> None:
-    with database.migrating() as connection:  # no foreign keys here: the counter needs no host
+def test_unsigned_longs_fit(database: Database, store: HostStore, value: int) -> None:
+    store.create("lab", machine(), Change(0))
+    with database.writing() as connection:
         connection.execute(insert(t.counters).values(host_id=1, name="n", position=0, value=value))
-        assert connection.execute(select(t.counters.c.value)).scalar_one() == value
+        assert (
+            connection.execute(select(t.counters.c.value).where(t.counters.c.name == "n")).scalar_one()
+            == value
+        )
 
 
+@pytest.mark.sqlite
 def test_connections_are_set_up_for_a_service(database: Database) -> None:
     wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
     with database.reading() as connection:

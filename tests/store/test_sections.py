@@ -1,7 +1,5 @@
 """Sections as rows: compact, and exactly the memory they came from."""
 
-import sqlite3
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,14 +72,14 @@ def test_the_tables_are_readable_with_plain_sql(store: HostStore, database: Data
     host = machine()
     set_max_huge_pages(host, Call(), host.hstates[9], 100, None, [0])
     store.create("lab", host, Change(0))
-    with sqlite3.connect(str(database.url.database)) as plain:
+    with database.reading() as connection:
+        ask = connection.exec_driver_sql
         split = "SELECT count(*), sum(optimized_hugepages) FROM sections WHERE mapping = 'pte'"
-        assert plain.execute(split).fetchone() == (2, 100)
+        assert ask(split).fetchone() == (2, 100)
         free = "SELECT sum(free_pages) FROM sections"
         zones = "SELECT sum(nr_free) FROM zones"
-        assert plain.execute(free).fetchone() == plain.execute(zones).fetchone()
+        assert ask(free).fetchone() == ask(zones).fetchone()
         pools = "SELECT size, nr_huge_pages, nr_free_vmemmap_pages FROM hstates ORDER BY page_order"
-        assert plain.execute(pools).fetchall() == [("2048kB", 100, 6), ("1048576kB", 0, 4094)]
+        assert ask(pools).fetchall() == [("2048kB", 100, 6), ("1048576kB", 0, 4094)]
         blocks = "SELECT count(*) FROM memory_blocks WHERE state = 'online'"
-        assert plain.execute(blocks).fetchone() == (64,)
-    plain.close()
+        assert ask(blocks).fetchone() == (64,)

@@ -3,7 +3,7 @@
 SQLite, the default, is set up in ``sqlite.py``.  Its writers of this process queue at a lock of our own: SQLite's
 waiting for its write lock polls and is unfair.
 
-PostgreSQL needs a driver and ``HUGEPOOL_DATABASE_URL``; what differs is in this file.
+PostgreSQL, which servers on several machines can share, is set up in ``postgresql.py``.
 """
 
 import json
@@ -16,18 +16,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, Select, Table, create_engine, event, insert, text
+from sqlalchemy import Connection, Dialect, Engine, Select, Table, create_engine, event, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from hugepool.settings import Settings
+from hugepool.store import postgresql
 from hugepool.store.errors import Busy, Damaged, RowRefused, StaleRevision, StoreFailure, WouldWait
+from hugepool.store.postgresql import POSTGRESQL, Turn
 from hugepool.store.sqlite import WAL_BYTES, SqliteFile
 
-# What a transaction that only reads asks for, so that several SELECTs see one moment.
-_READ_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"isolation_level": "REPEATABLE READ"}}
 _WRITE_OPTION = "hugepool_write"
 _PROBE_SECONDS = 2.0
 SPARE_PAGES = 256  # left free in the file for the next rows
@@ -41,7 +41,6 @@ _DAMAGE_WORDS = (
     "malformed", "not a database", "could not decode",
     "no such table", "no such column", "has no column", "does not exist",
 )  # fmt: skip
-_MIGRATION_LOCK = {"postgresql": "SELECT pg_advisory_xact_lock(7221)"}
 
 
 class Database:
@@ -53,11 +52,14 @@ class Database:
             self.url = make_url(settings.database_url)
             sqlite = self.url.get_backend_name() == "sqlite"
             self._file = SqliteFile(self.url, settings.database_timeout_seconds) if sqlite else None
+            self._is_postgresql = self.url.get_backend_name() == POSTGRESQL
+            more = postgresql.options(settings) if self._is_postgresql else {}
             self._engine = create_engine(
                 self.url,
                 json_serializer=to_json,
                 pool_size=settings.database_pool,
                 max_overflow=settings.database_pool,
+                **more,
             )
         except (SQLAlchemyError, ImportError) as error:
             raise StoreFailure(f"the database URL cannot be used: {error}") from error
@@ -71,7 +73,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One moment of the database, for as many SELECTs as needed."""
-        options = _READ_OPTIONS.get(self.url.get_backend_name(), {})
+        options = postgresql.READING if self._is_postgresql else {}
         with (
             _translated(),
             self._engine.connect().execution_options(**options) as connection,
@@ -160,7 +162,7 @@ class Database:
         """Write a little and commit it, as any change does.  Raises StoreFailure where that does not work."""
         with _translated(), self._alone(_PROBE_SECONDS), self._transaction() as connection:
             if self._file is None:
-                connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+                postgresql.write_a_little(connection)
             else:
                 count = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
                 connection.exec_driver_sql(f"PRAGMA user_version = {(count + 1) & 0x7FFFFFFF}")
@@ -181,9 +183,22 @@ class Database:
             engine.connect().execution_options(**{_WRITE_OPTION: True}) as connection,
             connection.begin(),
         ):
-            if lock := _MIGRATION_LOCK.get(self.url.get_backend_name()):
-                connection.execute(text(lock))
+            if self._is_postgresql:
+                postgresql.take_turns(connection, Turn.MIGRATION)
             yield connection
+
+    def in_order(self, connection: Connection) -> None:
+        """Until the transaction ends, no other one writes behind all changes: their numbers come in order.
+
+        SQLite has one writer at a time anyway.  On PostgreSQL a number that is given out first may be committed
+        last, and who reads on from the newest number would miss it.
+        """
+        if self._is_postgresql:
+            postgresql.take_turns(connection, Turn.CHANGES)
+
+    def follow(self, heard: Callable[[str], None]) -> postgresql.Notices | None:
+        """Call ``heard`` with the name of every host that any process changed; None where there is only asking."""
+        return postgresql.Notices(self._engine, heard) if self._is_postgresql else None
 
     @property
     def path(self) -> Path | None:
@@ -233,7 +248,12 @@ class Database:
             if self._at_hand is not None:
                 self._at_hand.close()
                 self._at_hand = None
+        event.listen(self._engine.pool, "checkin", _close_late)  # of threads that a stop has left behind
         self._engine.dispose()
+
+
+def _close_late(_raw: Any, record: ConnectionPoolEntry) -> None:
+    record.invalidate()
 
 
 def _vacuum(raw: Any) -> int:

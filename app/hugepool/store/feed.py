@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from hugepool.store import seal
+from hugepool.store import postgresql, seal
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.events import rfc3339
@@ -28,13 +28,23 @@ class ChangeOfHost(NamedTuple):
     type: str
 
 
-def append(connection: Connection, host_id: int, name: str, revision: int, now_ns: int, cause: str) -> None:
-    """Write a change behind all others."""
+def append(
+    database: Database,
+    connection: Connection,
+    host_id: int,
+    name: str,
+    revision: int,
+    now_ns: int,
+    cause: str,
+) -> None:
+    """Write a change behind all others, and tell other servers of it once it is committed."""
+    database.in_order(connection)
     row = {"host_id": host_id, "name": name, "revision": revision, "at_ns": now_ns, "cause": cause}
     row["seal"] = seal.of_values(row[name] for name in seal.CHANGE)
     seq = connection.execute(_INSERT, row).scalar_one()
     if seq % _PRUNE_EVERY == 0:
         connection.execute(delete(t.changes).where(t.changes.c.seq <= seq - _KEPT))
+    postgresql.announce(connection, name)
 
 
 def after(database: Database, seq: int, limit: int) -> list[ChangeOfHost]:

@@ -225,6 +225,9 @@ class HostStore:
         """
         made = [_Template(entry) for entry in wanted]
         with self._database.writing() as connection:
+            self._database.in_order(
+                connection
+            )  # first, so that nobody waits here for a name while holding another
             found = [self._insert_all(connection, template, most) for template in made]
         for template in made:
             template.settle()
@@ -261,7 +264,7 @@ class HostStore:
         connection.execute(insert(t.worker_claims).values(
             host_id=host_id, claimed_until_ns=0, failures=0, retry_at_ns=0))  # fmt: skip
         self._append_history(connection, loaded, change, template.figures)
-        _write_beside(connection, loaded, change)
+        self._write_beside(connection, loaded, change)
         loaded.last_event_id, loaded.figures = len(change.events), template.figures
         return loaded
 
@@ -296,7 +299,7 @@ class HostStore:
                 _replace_sections(connection, loaded, dirty, encoded, anew=True)
                 loaded.revision = revision
                 self._append_history(connection, loaded, change, found)
-            _write_beside(connection, loaded, change)
+            self._write_beside(connection, loaded, change)
         loaded.last_event_id, loaded.figures = loaded.last_event_id + len(change.events), found
         rows.settle(present, loaded.saved)
         loaded.saved = present
@@ -323,12 +326,32 @@ class HostStore:
             _replace_sections(connection, loaded, stored, encoded, anew=False)
             loaded.revision += 1
             self._append_history(connection, loaded, change, loaded.figures)
-            _write_beside(connection, loaded, change)
+            self._write_beside(connection, loaded, change)
         loaded.last_event_id += len(change.events)
         rows.settle(saved, {})
         loaded.saved = saved
         host.mem.dirty[:] = False
         return loaded
+
+    def _write_beside(self, connection: Connection, loaded: Loaded, change: Change) -> None:
+        log.append(
+            connection,
+            loaded.host_id,
+            loaded.last_event_id,
+            change.events,
+            revision=loaded.revision,
+            now_ns=change.now_ns,
+            by=change.by,
+        )
+        cause = history.cause_of(change.events)
+        if cause:
+            feed.append(
+                self._database, connection, loaded.host_id, loaded.name, loaded.revision, change.now_ns, cause
+            )
+        if change.labels is not None:
+            fleet.set_labels(connection, loaded.host_id, change.labels)
+        if change.answer is not None:
+            idempotency.keep(connection, change.answer, change.now_ns)
 
     def _append_history(
         self, connection: Connection, loaded: Loaded, change: Change, found: Figures | None
@@ -373,7 +396,9 @@ class HostStore:
         with self._database.writing() as connection:
             if connection.execute(guarded).rowcount != 1:
                 raise StaleRevision(str(host_id))
-            feed.append(connection, host_id, name, revision, change.now_ns, Event.HOST_DELETED)
+            feed.append(
+                self._database, connection, host_id, name, revision, change.now_ns, Event.HOST_DELETED
+            )
             if change.answer is not None:
                 idempotency.keep(connection, change.answer, change.now_ns)
 
@@ -394,25 +419,6 @@ def _check_quota(connection: Connection, most: int, more: int = 1) -> None:
 def _count(connection: Connection) -> int:
     found: int = connection.execute(select(func.count()).select_from(t.hosts)).scalar_one()
     return found
-
-
-def _write_beside(connection: Connection, loaded: Loaded, change: Change) -> None:
-    log.append(
-        connection,
-        loaded.host_id,
-        loaded.last_event_id,
-        change.events,
-        revision=loaded.revision,
-        now_ns=change.now_ns,
-        by=change.by,
-    )
-    cause = history.cause_of(change.events)
-    if cause:
-        feed.append(connection, loaded.host_id, loaded.name, loaded.revision, change.now_ns, cause)
-    if change.labels is not None:
-        fleet.set_labels(connection, loaded.host_id, change.labels)
-    if change.answer is not None:
-        idempotency.keep(connection, change.answer, change.now_ns)
 
 
 def _loaded(

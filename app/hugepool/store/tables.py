@@ -65,6 +65,12 @@ class UnsignedLong(TypeDecorator[int]):
         return None if value is None else value & ULONG_MAX
 
 
+def _ordered(kind: String) -> String:
+    """Text that rows are put in order by: as SQLite does it, by its bytes, whatever the database's language is."""
+    by_bytes = type(kind)(kind.length, collation="C")
+    return kind.with_variant(by_bytes, "postgresql")
+
+
 def _whose() -> Column[Any]:
     return Column("host_id", ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True)
 
@@ -77,7 +83,7 @@ hosts = Table(
     "hosts",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", String(63), nullable=False),
+    Column("name", _ordered(String(63)), nullable=False),
     Column("kernel", String(16), nullable=False),
     Column("cmdline", Text, nullable=False),
     _count("seed"),
@@ -330,7 +336,7 @@ cgroups = Table(
     "cgroups",
     metadata,
     _whose(),
-    Column("path", Text, primary_key=True),  # the root: empty
+    Column("path", _ordered(Text()), primary_key=True),  # the root: empty
     _count("cgroup_id", Integer),  # 0: the controller is off, or the root
     Column("subtree_control", Boolean, nullable=False),
 )
@@ -398,7 +404,7 @@ virtio_mem = Table(
     "virtio_mem",
     metadata,
     _whose(),
-    Column("name", String(64), primary_key=True),
+    Column("name", _ordered(String(64)), primary_key=True),
     _count("node", Integer),
     _count("start_pfn"),
     _count("nr_pages"),
@@ -429,7 +435,7 @@ faults = Table(
     "faults",
     metadata,
     _whose(),
-    Column("point", String(32), primary_key=True),
+    Column("point", _ordered(String(32)), primary_key=True),
     _count("probability", Integer),
     _count("interval", Integer),
     _count("times", Integer),
@@ -496,7 +502,7 @@ labels = Table(
     "labels",
     metadata,
     _whose(),
-    Column("key", String(63), primary_key=True),
+    Column("key", _ordered(String(63)), primary_key=True),
     Column("value", String(63), nullable=False),
     Column("seal", BigInteger),  # sum over all labels of the host
     Index(None, "key", "value"),
