@@ -711,6 +711,7 @@ class MaxPool(TypedDict):
 
     Attributes:
         available_bytes: MemAvailable now.
+        without_reclaim: The largest pool for all nodes if no page cache were given up; null: there is none.
     """
 
     size: str
@@ -718,6 +719,7 @@ class MaxPool(TypedDict):
     available_bytes: int
     pool: LargestPool
     nodes: list[LargestPoolOfNode]
+    without_reclaim: LargestPool | None
 
 
 class ZoneSavings(TypedDict):
@@ -771,6 +773,7 @@ class HeadroomDomain(TypedDict):
     Attributes:
         needed_bytes: The least that must be left above the watermarks of the kernel zones.
         available_bytes: What is left there now.
+        reclaimable_bytes: Clean page cache of the nodes; the driver takes it, too, before less is left.
         limited_by: What stops the shrink with one page less.
     """
 
@@ -778,6 +781,7 @@ class HeadroomDomain(TypedDict):
     count: int
     needed_bytes: int
     available_bytes: int
+    reclaimable_bytes: int
     limited_by: Reason | None
     curve: list[CurvePoint]
 
@@ -864,12 +868,14 @@ class Change(TypedDict):
 
     Attributes:
         write: The per-node `nr_hugepages` files, in this order.
+        reclaimed_bytes: Page cache that goes for it, and memory that goes to swap.
     """
 
     works: bool
     write: list[NodePool]
     missing: int
     limited_by: Reason | None
+    reclaimed_bytes: int
 
 
 class Placement(TypedDict):

@@ -63,6 +63,19 @@ def test_a_page_that_does_not_move_keeps_its_pageblock(kind: str, pinned: bool) 
     assert_laws(host)
 
 
+def test_lists_of_cpus_are_drained_before_pages_move_and_that_may_do() -> None:
+    host = machine(512 * MIB)
+    most = resize(fork(host), MOST).result.allocated
+    pids = [do(host, c.CreateTask("anon", pages=9000))["pid"] for _ in range(11)]
+    for pid in pids:
+        do(host, c.ShrinkTask(pid, keep_of_256=100))
+    for pid in pids:
+        do(host, c.ExitTask(pid))
+    assert host.mem.resting_blocks.size > 10
+    assert resize(host, MOST).result.allocated >= most - 2
+    assert_laws(host)
+
+
 def test_cache_moves_as_well() -> None:
     host = riddled(keep=128)
     cached = do(host, c.CreateTask("cache", pages=20_000, clean=False))

@@ -147,6 +147,15 @@ def test_memory_of_the_kernel_and_page_cache_are_nobody_to_kill() -> None:
     assert len(host.tasks) == 2
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("feature", ["on", "off"])
+def test_a_growth_to_the_last_page_says_where_it_can_wake_the_killer(kernel: str, feature: str) -> None:
+    host = machine(kernel=kernel, cmdline=f"hugetlb_free_vmemmap={feature}")
+    shortfall = resize(host, 1 << 20).result.shortfall
+    assert shortfall is not None
+    assert ("OOM killer" in shortfall.summary) == (feature == "on" and kernel in ("6.12", "6.18"))
+
+
 # -- bad input -----------------------------------------------------------------------------------------------
 
 

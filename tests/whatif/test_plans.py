@@ -19,9 +19,10 @@ from hugepool.forms.plans import (
 from hugepool.fs.render import render
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
+from hugepool.mm.kernel import filemap
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
-from hugepool.mm.machine.mmzone import BlockFlag
+from hugepool.mm.machine.mmzone import BlockFlag, Use
 from hugepool.mm.machine.pool_outcomes import Resize
 from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.state import Host
@@ -29,7 +30,7 @@ from hugepool.mm.views.host_view import block_states
 from hugepool.whatif.plans import PLANS, Question, ask
 from hugepool.whatif.plans.headroom import headroom
 from hugepool.whatif.plans.search import attempt, largest
-from tests.mm.hosts import GIB, KERNELS, MIB, do, machine, resize
+from tests.mm.hosts import GIB, KERNELS, MIB, assert_laws, do, machine, resize
 
 ORDER = 9
 by_kernel = pytest.mark.parametrize("kernel", KERNELS)
@@ -356,7 +357,7 @@ def test_a_machine_that_fits_until_others_touch_their_memory_is_found_out() -> N
     answer = plan("placement", host, PlacementBody(memory=160 * MIB, nodes=[1]))
     assert (answer["now"]["fits"], answer["when_touched"]["fits"]) == (True, False)
     assert answer["change"] == {
-        "works": True, "write": [{"node": 1, "nr_hugepages": 140}], "missing": 0, "limited_by": None
+        "works": True, "write": [{"node": 1, "nr_hugepages": 140}], "missing": 0, "limited_by": None, "reclaimed_bytes": 0
     }  # fmt: skip
 
     trial = fork(host)
@@ -437,6 +438,48 @@ def test_percentiles_are_values_that_occurred() -> None:
     values = sorted(row["running"]["2048kB"] for row in answer["seeds"])
     spread = answer["running"]["2048kB"]
     assert (spread["p0"], spread["p50"], spread["p100"]) == (values[0], values[2], values[4])
+
+
+# -- page cache --------------------------------------------------------------------------------------------
+
+
+def under_cache() -> Host:
+    host = machine(GIB, GIB, kernel="6.1")
+    for node in (0, 1):
+        do(host, c.CreateTask("cache", pages=200_000, node=node))
+    return host
+
+
+def test_the_largest_pool_is_told_with_and_without_what_page_cache_gives_up() -> None:
+    host, keep = under_cache(), 300 * MIB
+    answer = plan("max-pool", host, MaxPoolBody(keep=keep))
+    held = fork(host)
+    filemap.hold(held)
+    without = answer["without_reclaim"]
+    assert without == plan("max-pool", held, MaxPoolBody(keep=keep))["pool"]
+    assert answer["pool"]["nr_hugepages"] > without["nr_hugepages"] + 100
+    assert plan("max-pool", machine(GIB), MaxPoolBody(keep=keep))["without_reclaim"] is None
+    assert_laws(held)
+
+
+def test_headroom_says_what_restores_could_reclaim() -> None:
+    host = under_cache()
+    resize(host, 100)
+    answer = plan("headroom", host, HeadroomBody(count=20, points=4))
+    cached = [filemap.held(host, Use.PAGE_CACHE, [nid]) * 4096 for nid in (0, 1)]
+    assert [domain["reclaimable_bytes"] for domain in answer["domains"]] == cached
+    assert all(domain["needed_bytes"] < 20 * MIB for domain in answer["domains"])
+
+
+def test_what_a_machine_needs_is_told_with_the_cache_that_goes_for_it() -> None:
+    host = under_cache()
+    change = plan("placement", host, PlacementBody(memory=600 * MIB, nodes=[1]))["change"]
+    assert (change["works"], change["write"]) == (True, [{"node": 1, "nr_hugepages": 300}])
+    assert 400 * MIB < change["reclaimed_bytes"] < 620 * MIB  # the rest was free
+    other = machine(GIB, GIB, kernel="6.1")
+    assert (
+        plan("placement", other, PlacementBody(memory=600 * MIB, nodes=[1]))["change"]["reclaimed_bytes"] == 0
+    )
 
 
 def test_every_plan_has_a_test() -> None:

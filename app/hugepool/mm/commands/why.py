@@ -16,6 +16,10 @@ from hugepool.mm.machine.state import Host, HState, Task
 from hugepool.mm.machine.units import PAGE_SIZE
 
 MOST_TASKS = 3  # tasks that a remedy names
+OOM_RISK = (
+    " On this kernel a growth to the last page can wake the OOM killer: it takes all huge pages first, and page "
+    "tables for their vmemmap last."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,17 @@ def of_pool(host: Host, hs: HState, asked: int, nid: int | None, nodes: Sequence
     first = f"{_pages(asked, hs)} were asked for{where}, and there are {have}: {off}."
     reasons = [row.reason for row in nodes]
     case = _Case(host, hs, asked, nid)
-    return Why(f"{first} {_by_node(nodes)}", _remedies(case, reasons))
+    risk = OOM_RISK if have < asked and _wants_tables_last(host, hs, reasons) else ""
+    return Why(f"{first} {_by_node(nodes)}{risk}", _remedies(case, reasons))
+
+
+def _wants_tables_last(host: Host, hs: HState, reasons: Sequence[Reason]) -> bool:
+    """Whether a growth took all memory there was for huge pages before it wanted page tables for their vmemmap.
+
+    Source: mm/hugetlb_vmemmap.c hugetlb_vmemmap_optimize_folios() (6.12).
+    """
+    exhausted = {Reason.WATERMARK, Reason.NO_CONTIGUOUS_MEMORY}.intersection(reasons)
+    return bool(exhausted) and host.profile.bulk and host.optimize_enabled and not hs.gigantic
 
 
 def _by_node(nodes: Sequence[NodeReason]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hugepool.mm.kernel.huge_blocks import count_free_blocks
 from hugepool.mm.kernel.page_alloc import COMPACT_GAP, drain_pcp, room
 from hugepool.mm.kernel.vmscan import lift, reclaimable
 from hugepool.mm.machine.mmzone import (
@@ -45,14 +46,17 @@ class Compacted:
 
 
 def compact_for_huge_page(host: Host, zones: Sequence[Zone], wanted: int) -> bool:
-    """Compact zones with enough free memory for up to ``wanted`` pages of 2 MiB; whether a pageblock came free.
+    """Compact zones with enough free memory for up to ``wanted`` pages of 2 MiB; whether there is a free pageblock.
 
+    Draining the lists of CPUs comes first, and may do.
     Source: mm/compaction.c compaction_suitable(): above low by twice the size asked for (5.14).
     """
     for zone in zones:
         if not room(zone, zone.low + COMPACT_GAP, ZONE_MOVABLE):
             continue
         host.count("compact_stall")
+        if drain_pcp(host.mem, [zone]) and count_free_blocks(host.mem, zone, 1):
+            return True
         done = compact_zone(host, zone, wanted)
         host.count("compact_success" if done.blocks else "compact_fail", max(1, done.blocks))
         if done.blocks:

@@ -210,6 +210,16 @@ def drop_owner(host: Host, pid: int) -> int:
     return sum(share.pages for share in shares)
 
 
+def hold(host: Host) -> None:
+    """Clean cache becomes cache that stays: what a host could do if nobody gave any up."""
+    for zone in host.zones:
+        take_out(host, zone, Use.PAGE_CACHE, zone.managed, Use.DIRTY_CACHE)
+    clean = [share for share in host.cached if share.kind == "clean"]
+    for share in clean:
+        lower(host, share.node, Use.PAGE_CACHE, share.pages, share.pid)
+        raise_share(host, share.pid, share.node, Use.DIRTY_CACHE, share.pages)
+
+
 def drop(host: Host, use: Use) -> int:
     """Free all pages of a kind of cache; how many."""
     return sum(give_up(host, zone, zone.managed, use) for zone in host.zones)

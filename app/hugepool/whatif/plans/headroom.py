@@ -6,6 +6,7 @@ import numpy as np
 
 from hugepool.forms.plans import HeadroomBody
 from hugepool.mm.commands.commands import GrowTask, SetMaxHugePages, StartTask
+from hugepool.mm.kernel.filemap import held
 from hugepool.mm.kernel.hugetlb import check_size, persistent
 from hugepool.mm.kernel.hugetlb_vmemmap import available_for_restore
 from hugepool.mm.machine.errors import MMError
@@ -33,6 +34,7 @@ class HeadroomDomain:
     Attributes:
         needed_bytes: the least that must be left above the watermarks of the kernel zones.
         available_bytes: what is left there now.
+        reclaimable_bytes: clean page cache of the nodes; the driver takes it, too, before less is left.
         limited_by: what stops the shrink with one page less.
     """
 
@@ -40,6 +42,7 @@ class HeadroomDomain:
     count: int
     needed_bytes: int
     available_bytes: int
+    reclaimable_bytes: int
     limited_by: Reason | None
     curve: list[CurvePoint]
 
@@ -89,6 +92,7 @@ class _Domain:
         self.host, self.write, self.nodes, self.count = host, write, nodes, count
         self.node = nodes[0] if host.profile.restore_thisnode else None
         self.now = available_for_restore(host, nodes[0])
+        self.cached = held(host, Use.PAGE_CACHE, nodes)
         self.hs = host.hstates[write.order]
         self.most = min(self.now, count * self.hs.nr_free_vmemmap_pages)
         self.known: dict[int, tuple[int, Reason | None]] = {}
@@ -104,6 +108,7 @@ class _Domain:
             count=self.count,
             needed_bytes=least * PAGE_SIZE,
             available_bytes=self.now * PAGE_SIZE,
+            reclaimable_bytes=self.cached * PAGE_SIZE,
             limited_by=self._shrunk(least - 1)[1] if least else None,
             curve=[
                 CurvePoint(left * PAGE_SIZE, self._freed(left) if left < least else self.count)

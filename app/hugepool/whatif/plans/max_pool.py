@@ -6,7 +6,10 @@ from typing import Literal
 from hugepool.forms.plans import MaxPoolBody
 from hugepool.fs.account import memory_lines
 from hugepool.mm.commands.commands import SetMaxHugePages
+from hugepool.mm.kernel import filemap
 from hugepool.mm.kernel.hugetlb import check_size, persistent
+from hugepool.mm.machine.digest import fork
+from hugepool.mm.machine.mmzone import Use
 from hugepool.mm.machine.outcomes import shallow
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
@@ -65,6 +68,7 @@ class MaxPool:
 
     Attributes:
         available_bytes: MemAvailable now.
+        without_reclaim: the largest pool for all nodes if no page cache were given up; null: there is none.
     """
 
     size: str
@@ -72,6 +76,7 @@ class MaxPool:
     available_bytes: int
     pool: LargestPool
     nodes: list[LargestPoolOfNode]
+    without_reclaim: LargestPool | None
 
 
 def max_pool(host: Host, body: MaxPoolBody, progress: Progress) -> MaxPool:
@@ -89,7 +94,17 @@ def max_pool(host: Host, body: MaxPoolBody, progress: Progress) -> MaxPool:
         largest_alone = _Search(host, order, body.keep, nid).answer()
         alone.append(LargestPoolOfNode(**shallow(largest_alone), node=nid))
         progress(i, 1 + len(nodes))
-    return MaxPool(body.size, body.keep, available(host), pool, alone)
+    return MaxPool(
+        body.size, body.keep, available(host), pool, alone, _without_reclaim(host, order, body.keep)
+    )
+
+
+def _without_reclaim(host: Host, order: int, keep: int) -> LargestPool | None:
+    if not filemap.held(host, Use.PAGE_CACHE):
+        return None
+    held = fork(host)
+    filemap.hold(held)
+    return _Search(held, order, keep, None).answer()
 
 
 def available(host: Host) -> int:

@@ -7,6 +7,7 @@ from hugepool.forms.plans import PlacementBody
 from hugepool.mm.commands.commands import CreateTask, SetMaxHugePages, TouchHugePages
 from hugepool.mm.kernel.hugetlb import check_size
 from hugepool.mm.machine.errors import BadInput
+from hugepool.mm.machine.pool_outcomes import Resize
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host, HState
 from hugepool.mm.machine.task_outcomes import StartedTask
@@ -46,12 +47,14 @@ class Change:
 
     Attributes:
         write: the per-node `nr_hugepages` files, in this order.
+        reclaimed_bytes: page cache that goes for it, and memory that goes to swap.
     """
 
     works: bool
     write: list[NodePool]
     missing: int
     limited_by: Reason | None
+    reclaimed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def _change(host: Host, hs: HState, start: CreateTask) -> Change:
     Nodes are filled up one after the other; of the last one the least number is searched for.
     """
     writes: list[SetMaxHugePages] = []
-    reason = None
+    reason, given_up = None, 0
     wanted = start.count + sum(left for _, _, left in _untouched(host))
     for nid in start.policy_nodes:
         before = host.hstates[hs.order].nr_node[nid]
@@ -137,13 +140,24 @@ def _change(host: Host, hs: HState, start: CreateTask) -> Change:
         if _starts_with(host, start, nid, most):
             spare = largest(0, most - before, partial(_starts_with_less, host, start, nid, most), 0)
             writes.append(SetMaxHugePages(hs.order, most - spare, nid))
-            return Change(works=True, write=_files(writes), missing=0, limited_by=None)
+            given_up += _reclaimed_bytes(attempt(host, writes[-1]))
+            return Change(
+                works=True, write=_files(writes), missing=0, limited_by=None, reclaimed_bytes=given_up
+            )
         if most > before:
             writes.append(SetMaxHugePages(hs.order, most, nid))
-            host = attempt(host, writes[-1]).host
+            given_up += _reclaimed_bytes(trial)
+            host = trial.host
     grown = _all_touched(host).hstates[hs.order]
     free = sum(grown.free_node[nid] for nid in start.policy_nodes)
-    return Change(works=False, write=_files(writes), missing=max(0, start.count - free), limited_by=reason)
+    missing = max(0, start.count - free)
+    return Change(
+        works=False, write=_files(writes), missing=missing, limited_by=reason, reclaimed_bytes=given_up
+    )
+
+
+def _reclaimed_bytes(trial: Trial[Resize]) -> int:
+    return 0 if trial.result is None else trial.result.reclaimed_pages * PAGE_SIZE
 
 
 def _starts_with_less(host: Host, start: CreateTask, nid: int, most: int, spare: int) -> bool:
