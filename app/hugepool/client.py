@@ -370,6 +370,16 @@ class Client:
         path = f"hosts/{_part(host)}/virtio-mem/{_part(device)}"
         return cast("documents.VirtioMemRun", self.change("PUT", path, {"requested": requested}, **terms))
 
+    def retry_virtio_mem(self, host: str, device: str, **terms: Unpack[Terms]) -> "documents.VirtioMemRun":
+        """Fire the retry timer of a device."""
+        path = f"hosts/{_part(host)}/virtio-mem/{_part(device)}/retry"
+        return cast("documents.VirtioMemRun", self.change("POST", path, **terms))
+
+    def remove_virtio_mem(self, host: str, device: str, **terms: Unpack[Terms]) -> "documents.RemovedDevice":
+        """Take a device away that the machine has no memory of."""
+        path = f"hosts/{_part(host)}/virtio-mem/{_part(device)}"
+        return cast("documents.RemovedDevice", self.change("DELETE", path, **terms))
+
     def alloc_contig(self, host: str, wanted: Json, **terms: Unpack[Terms]) -> "documents.AllocatedRange":
         """Take a range: ``{"start_pfn": a, "end_pfn": b}`` or ``{"nr_pages": n, "node": 0}``."""
         return cast(

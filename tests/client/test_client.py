@@ -66,6 +66,14 @@ def test_blocks_ranges_faults_and_the_console_are_within_reach(client: Client, h
     assert any("HugeTLB" in line for line in client.dmesg(host))
 
 
+def test_a_virtio_mem_device_is_within_reach(client: Client, host: str) -> None:
+    added = client.add_virtio_mem(host, {"id": "vm0", "node": 0, "max": "256M", "requested": "128M"})
+    assert (added["plugged_bytes"], added["errno"]) == (128 << 20, None)
+    assert client.request_virtio_mem(host, "vm0", 0)["plugged_bytes"] == 0
+    assert client.retry_virtio_mem(host, "vm0")["steps"] == []
+    assert client.remove_virtio_mem(host, "vm0") == {"id": "vm0"}
+
+
 def test_a_refusal_carries_errno_reason_facts_and_what_was_kept(client: Client, host: str) -> None:
     client.resize(host, "2048kB", 4)
     client.set_fault(host, "vmemmap-restore", {"probability": 100, "times": -1})
