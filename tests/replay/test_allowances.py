@@ -36,13 +36,13 @@ def within(trace: Trace, step: int) -> set[str]:
 def test_a_process_that_the_guest_killed_is_an_input() -> None:
     report = replay_trace(recording("x_random2-6.18-HVOoff"))
     assert report.first_off is None
-    assert dict(report.inputs) == {"the OOM killer ended a process": 1}
+    assert report.inputs["the OOM killer ended a process"] == 1
 
 
 def test_how_far_the_worker_got_before_an_offline_is_an_input() -> None:
     report = replay_trace(recording("x_migrate_twice-6.18-HVOon"))
     assert report.first_off is None
-    assert dict(report.inputs) == {"the deferred-free worker kept up": 1}
+    assert report.inputs["the deferred-free worker kept up"] == 1
 
 
 def test_the_model_s_refusal_is_off_where_the_recording_has_another_one() -> None:

@@ -50,6 +50,8 @@ def grow(player: "Player", op: Op) -> Played:
         command = c.GrowTask(pid, kind, pages, partial=True)
     else:
         at_most = min(until["at_most"], op.get("observed", until["at_most"]))
+        if "observed" in op:
+            player.inputs["where a balloon came to rest"] += 1
         command = c.GrowTask(pid, kind, left or 0, node=until.get("node"), at_most=at_most,
                              zone_type=until["allocatable_for_zone_index"], until_node=until.get("node"),
                              partial=True)  # fmt: skip

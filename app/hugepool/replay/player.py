@@ -248,6 +248,7 @@ class Player:
         if op.get("what") == "allocatable" and op["zone_index"] == ZONE_NORMAL and self.exhausted:
             nodes = self.host.nodes if op["node"] is None else [self.host.nodes[op["node"]]]
             zones = [z for n in nodes for z in n.zones[: ZONE_NORMAL + 1] if z.present]
+            self.inputs["what lists of CPUs left allocatable after a growth to exhaustion"] += 1
             for zone in reversed(zones):
                 surplus = allocatable(zones, ZONE_NORMAL) - int(op["pages"])
                 zone.nr_cached += max(-zone.nr_cached, min(surplus, allocatable([zone], ZONE_NORMAL)))
