@@ -102,6 +102,7 @@ def serve(
     """Migrate the database and serve the HTTP interface."""
     from pydantic import ValidationError
 
+    from hugepool.initial import WrongInitFolder
     from hugepool.server import serve as run_server
     from hugepool.settings import Settings
     from hugepool.store.errors import StoreFailure
@@ -117,7 +118,7 @@ def serve(
         with suppress(KeyboardInterrupt):  # Ctrl-C is raised once more when all is closed
             if not run_server(settings):
                 raise typer.Exit(1)
-    except (StoreFailure, access.WrongTokensFile) as failure:
+    except (StoreFailure, access.WrongTokensFile, WrongInitFolder) as failure:
         raise failed(failure) from None
 
 

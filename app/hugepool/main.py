@@ -50,6 +50,7 @@ from hugepool.api.methods import HeadAndOptions
 from hugepool.api.middleware import BodyLimits, CountRequests
 from hugepool.api.routing import HostGates
 from hugepool.api.schema import DocumentedAPI
+from hugepool.initial import make_hosts
 from hugepool.jobs import Board, Limits
 from hugepool.service import Forbidden, Service
 from hugepool.settings import Settings
@@ -123,6 +124,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
         await run_sync(service.start)
+        await run_sync(make_hosts, service, settings.init_dir)
         worker, housekeeper = DeferredFreeWorker(service), Housekeeper(service)
         try:
             housekeeper.start()

@@ -8,6 +8,7 @@ import uvicorn
 
 from hugepool.api.connections import bounded
 from hugepool.api.guard import reaches_beyond
+from hugepool.initial import make_hosts
 from hugepool.main import create_app
 from hugepool.settings import Settings, unknown_variables
 
@@ -22,9 +23,11 @@ def serve(settings: Settings) -> bool:
 
     Raises:
         StoreFailure: the database cannot be used; nothing was served.  WrongTokensFile: nor the file of tokens.
+        WrongInitFolder: nor the hosts to begin with.
     """
     application = create_app(settings)
     application.state.service.start()  # what cannot be opened is said in one line
+    make_hosts(application.state.service, settings.init_dir)
     config = uvicorn.Config(
         application,
         host=settings.host,

@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     tokens_file: Path | None = Field(
         None, description="File with who may do what; without it everybody may do everything."
     )
+    init_dir: Path | None = Field(
+        None,
+        description="Folder of hosts to begin with: `*.json`, each the body of `POST /v1/hosts` or a list of them.",
+    )
     allowed_hosts: Words = Field(
         (),
         description="Names of this service that `Host` may have, separated by commas; `*.example.org` for all below. "

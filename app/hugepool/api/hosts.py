@@ -61,7 +61,7 @@ NS_PER_S = 1_000_000_000
 def create_host(request: Request, conditions: Creating, body: HostBody = examples.HOST) -> Response:
     """Boot a machine from a spec, read a real one from its files, or copy a host."""
     reply = service_of(request).create(
-        body.name, _source(body), conditions.terms(request, body), host_view.host, body.labels
+        body.name, source_of(body), conditions.terms(request, body), host_view.host, body.labels
     )
     return _created(request, body.name, reply)
 
@@ -123,7 +123,8 @@ def delete_host(request: Request, host: HostInPath, conditions: Changing) -> Res
     return Response(status_code=204, headers=headers)
 
 
-def _source(body: HostBody) -> HostSpec | MachineImage | ForkOf | InState:
+def source_of(body: HostBody) -> HostSpec | MachineImage | ForkOf | InState:
+    """What a new host is made of."""
     if body.state is not None:
         return InState(body.state, body.spec)
     if body.files is not None:
