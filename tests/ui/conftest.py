@@ -100,6 +100,7 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("chromium is missing: apt-get install chromium")
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make install")
+    driver.expect.set_options(timeout=PATIENCE_MS)
     with driver.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield opened

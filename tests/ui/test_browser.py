@@ -11,7 +11,6 @@ from tests.ui.conftest import at_three_widths, boot, free_port, picture, resize,
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make install")
 expect = sync_api.expect
-expect.set_options(timeout=30_000)
 pytestmark = pytest.mark.xdist_group("browser")
 NOT_THERE = "ERR_CONNECTION|ERR_INCOMPLETE|Failed to load resource|Failed to fetch|network error"
 LIVE_MS = 2000

@@ -21,22 +21,11 @@ BASE = ("api", "dom")
 MODULES = {  # of a page, fetched with it rather than one after the other
     "fleet": (*BASE, "fleet", "columns", "spark"),
     "host": (
-        *BASE,
-        "host",
-        "chart",
-        "map",
-        "nodes",
-        "scenario",
-        "steps",
-        "tasks",
-        "trial",
-        "try",
-        "undo",
-        "walk",
-        "why",
+        *BASE, "host", "chart", "jobs", "map", "nodes", "remedy", "scenario", "steps", "tasks", "trial", "try", "undo",
+        "walk", "why",
     ),
     "forms": BASE,
-}
+}  # fmt: skip
 INDEX = {
     "hosts": "/v1/hosts",
     "events": "/v1/events",

@@ -1,8 +1,9 @@
-// Questions that may take long: begun as a job, with its progress and a way to cancel it.
+// Questions that may take long: what is not answered soon is a job, with its progress and a way to cancel it.
 
 import { ask, get, Refused } from "./api.js";
 import { h, number } from "./dom.js";
 
+const WAIT_SECONDS = 1; // for what is answered soon
 const LOOK_MS = 250;
 
 // The answer to a question; null when it was cancelled, or when another was asked meanwhile.
@@ -16,7 +17,7 @@ export function questions(place, fail) {
     cancel();
     place.replaceChildren(h("p", { class: "quiet" }, "Asking…"));
     try {
-      const { content, status } = await ask(path, { method: "POST", body, more: { Prefer: "respond-async" } });
+      const { content, status } = await ask(path, { method: "POST", body, more: { Prefer: `respond-async, wait=${WAIT_SECONDS}` } });
       const answer = status === 202 ? await finished(content, now) : content;
       if (now === turn && answer !== null) place.replaceChildren();
       return now === turn ? answer : null;

@@ -2,6 +2,7 @@
 
 import { ask, get, Refused } from "./api.js";
 import { bytes, copyButton, fill, h, number, SIZES } from "./dom.js";
+import { questions } from "./jobs.js";
 import { remedy } from "./remedy.js";
 import { addToScenario } from "./scenario.js";
 import { asCurl, brief, request, sentence } from "./steps.js";
@@ -27,10 +28,11 @@ function comparison(before, after) {
     h("td", { class: "n" }, show(b)), h("td", { class: "n" }, a === b ? "none" : `${b > a ? "▲ +" : "▼ "}${show(b - a)}`)))));
 }
 
-async function dryRun(host, steps) {
+// Null when it was refused, which is said already, or cancelled.
+async function dryRun(asking, host, steps) {
   const seen = await ask(`/v1/hosts/${host}`);
-  const { content } = await ask("/v1/what-if", { method: "POST", body: { host, steps: [{ read: "/proc/meminfo" }, ...steps] } });
-  if (!content.steps) throw new Refused({ detail: "The host is too large to be tried while you wait." }, 202);
+  const content = await asking.put("/v1/what-if", { host, steps: [{ read: "/proc/meminfo" }, ...steps] });
+  if (content === null) return null;
   const [first, ...answers] = content.steps;
   return { etag: seen.etag, before: first.counters, after: answers.at(-1).counters, answers };
 }
@@ -54,6 +56,7 @@ async function send(host, steps, etag) {
 
 export function trial(host, context, changed) {
   const element = h("div", { class: "trial", "aria-live": "polite" });
+  const asking = questions(element, context.fail);
 
   const lines = (steps, each) => h("ul", { class: "plain" }, steps.map((step, i) => {
     const { result, problem } = each(i);
@@ -62,9 +65,9 @@ export function trial(host, context, changed) {
   }));
 
   async function run(steps) {
-    element.replaceChildren(h("p", { class: "quiet" }, "Trying on a copy…"));
     try {
-      show(steps, await dryRun(host, steps));
+      const tried = await dryRun(asking, host, steps);
+      if (tried !== null) show(steps, tried);
     } catch (error) {
       report(error);
     }
@@ -112,5 +115,6 @@ export function trial(host, context, changed) {
     }
   }
 
-  return { element, run, clear: () => element.replaceChildren() };
+  const clear = () => { asking.stop(); element.replaceChildren(); };
+  return { element, run, clear };
 }
