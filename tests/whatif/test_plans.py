@@ -357,7 +357,8 @@ def test_a_machine_that_fits_until_others_touch_their_memory_is_found_out() -> N
     answer = plan("placement", host, PlacementBody(memory=160 * MIB, nodes=[1]))
     assert (answer["now"]["fits"], answer["when_touched"]["fits"]) == (True, False)
     assert answer["change"] == {
-        "works": True, "write": [{"node": 1, "nr_hugepages": 140}], "missing": 0, "limited_by": None, "reclaimed_bytes": 0
+        "works": True, "write": [{"node": 1, "nr_hugepages": 140}], "missing": 0, "limited_by": None,
+        "reclaimed_bytes": 0,
     }  # fmt: skip
 
     trial = fork(host)
