@@ -23,6 +23,7 @@ from hugepool.replay.reading import (
     exhausted,
     is_hotplug,
     on_lists,
+    pageblocks_of,
     paths,
     persistent_pages,
     pool_files,
@@ -159,7 +160,7 @@ class Allowances:
         self, step: Step, kernel: Counters, model: Counters, recorded: int, modelled: int
     ) -> int:
         """Pages by which the changes of free memory may differ."""
-        changed = max(abs(all_pools(kernel) - all_pools(self.kernel)), self._first_time(kernel))
+        changed = max(self._made_anew(kernel), self._first_time(kernel))
         slack = self._noise(step, abs(recorded)) + self._tables(changed)
         slack += PAGEBLOCK_PAGES * abs(self.pool_gap(kernel, model) - self.pool_gap(self.kernel, self.model))
         slack += PAGEBLOCK_PAGES * self.given_up(kernel, model)
@@ -198,6 +199,14 @@ class Allowances:
         """Whether a process that ended before this snapshot was still giving its stack and page tables back."""
         before, now = self.kernel["meminfo_kb"], (step.after or self.kernel)["meminfo_kb"]
         return any(now.get(word, 0) < before.get(word, 0) for word in ("KernelStack", "PageTables"))
+
+    def _made_anew(self, kernel: Counters) -> int:
+        """Pageblocks that went into a pool or out of one: a demotion takes them from one pool into another."""
+        moved = (
+            abs(pageblocks_of(kernel, size) - pageblocks_of(self.kernel, size))
+            for size in kernel["hugepages"]
+        )
+        return max(abs(all_pools(kernel) - all_pools(self.kernel)), *moved)
 
     def _first_time(self, kernel: Counters) -> int:
         """Huge pages that were optimised for the first time, as MemTotal tells: pages that were replaced, too."""

@@ -12,6 +12,7 @@ MAPPING_STEPS = (*TOUCHING_STEPS, "huge-map", "huge-unmap", "huge-file-allocate"
                  "hugetlbfs-mount", "umount", "cgroup", "cgroup-write", "cgroup-move")  # fmt: skip
 EXHAUSTION = 0.01
 SIZE = "2048kB"
+GIGANTIC = "1048576kB"
 HIGH_FRACTION = "/percpu_pagelist_high_fraction"
 SWITCH = "/hugetlb_optimize_vmemmap"
 BLOCK_DIR = "/sys/devices/system/memory/memory"
@@ -85,12 +86,14 @@ def pool_size(counters: dict[str, Any], size: str, node: str | None) -> int:
     return int(counters["node_hugepages"][node][size]["nr_hugepages"])
 
 
+def pageblocks_of(counters: dict[str, Any], size: str) -> int:
+    """Pages of a pool in units of 2 MiB."""
+    return pool_size(counters, size, None) * (BLOCKS_PER_1G if size == GIGANTIC else 1)
+
+
 def all_pools(counters: dict[str, Any]) -> int:
     """Pages of all pools in units of 2 MiB."""
-    sizes = counters["hugepages"]
-    return int(sizes["2048kB"]["nr_hugepages"]) + BLOCKS_PER_1G * int(
-        sizes.get("1048576kB", {}).get("nr_hugepages", 0)
-    )
+    return sum(pageblocks_of(counters, size) for size in counters["hugepages"])
 
 
 def surplus_of(counters: dict[str, Any]) -> dict[str, int]:
