@@ -44,18 +44,18 @@ def run(tool: str, *arguments: str | Path, cwd: Path = ROOT) -> "subprocess.Comp
     )
 
 
-def test_redocly_finds_nothing() -> None:
+def test_redocly_finds_no_error() -> None:
     done = run("redocly", "lint", DOCUMENT, f"--config={FILES / 'redocly.yaml'}", "--format=json")
     found = json.loads(done.stdout[done.stdout.index("{") :])
-    assert found["problems"] == []
+    assert [problem for problem in found["problems"] if problem["severity"] == "error"] == []
     assert done.returncode == 0
 
 
-def test_spectral_finds_nothing() -> None:
+def test_spectral_finds_no_error() -> None:
     done = run(
         "spectral", "lint", DOCUMENT, f"--ruleset={FILES / 'spectral.yaml'}", "--format=json", "--quiet"
     )
-    assert json.loads(done.stdout) == []
+    assert [problem for problem in json.loads(done.stdout) if problem["severity"] == 0] == []
     assert done.returncode == 0
 
 
