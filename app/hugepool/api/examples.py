@@ -261,6 +261,7 @@ STARTED = {
     "reclaimed_pages": 0,
     "compacted_blocks": 0,
     "oom": [],
+    "swapped_pages": 0,
     "policy": {"mode": "bind", "nodes": [0]},
     "node": None,
     "mlock": False,
