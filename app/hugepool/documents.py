@@ -893,7 +893,7 @@ class Placement(TypedDict):
     change: Change | None
 
 
-class Row(TypedDict):
+class FleetRow(TypedDict):
     """The answer for one host.
 
     Attributes:
@@ -908,7 +908,7 @@ class Row(TypedDict):
     error: dict[str, Any] | None
 
 
-class Fleet(TypedDict):
+class FleetAnswer(TypedDict):
     """A plan over many hosts.
 
     Attributes:
@@ -917,7 +917,7 @@ class Fleet(TypedDict):
 
     plan: str
     totals: dict[str, int]
-    hosts: list[Row]
+    hosts: list[FleetRow]
 
 
 class History(TypedDict):

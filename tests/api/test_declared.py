@@ -19,6 +19,7 @@ OPEN = {
     "EventRow",
     "StepAnswer",
     "VariantRow",
+    "FleetRow",
     "StartedTask",
     "Touched",
     "Explanation",

@@ -115,7 +115,7 @@ for _word in PLANS:
         f"/plans/{_word}",
         _endpoint(_word, _body(_word), _asked.example),
         methods=["POST"],
-        response_model=fleet.Fleet,
+        response_model=fleet.FleetAnswer,
         responses=answered(),
         description=f"{_asked.description} Asked of all hosts of a filter; `totals` has {', '.join(TOTALS[_word])}.",
     )

@@ -32,7 +32,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FleetRow:
     """The answer for one host.
 
     Attributes:
@@ -48,7 +48,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetAnswer:
     """A plan over many hosts.
 
     Attributes:
@@ -57,27 +57,27 @@ class Fleet:
 
     plan: str
     totals: dict[str, int]
-    hosts: list[Row]
+    hosts: list[FleetRow]
 
 
-def work(asked: Asked, subject: Subject, progress: Progress) -> Row:
+def work(asked: Asked, subject: Subject, progress: Progress) -> FleetRow:
     """A host's row."""
     del progress  # hosts are counted
     if subject.host is None:
-        return Row(subject.name, 0, None, subject.error)
+        return FleetRow(subject.name, 0, None, subject.error)
     try:
         answer = ask(Question(asked.plan, subject.host, asked.body))
     except MMError as error:
-        return Row(subject.name, subject.revision, None, error.data())
-    return Row(subject.name, subject.revision, answer, None)
+        return FleetRow(subject.name, subject.revision, None, error.data())
+    return FleetRow(subject.name, subject.revision, answer, None)
 
 
-def finish(plan: str, rows: Sequence[Row]) -> Fleet:
+def finish(plan: str, rows: Sequence[FleetRow]) -> FleetAnswer:
     """The answer of a job: a row for each host, and totals over those that have an answer."""
     answers = [row.answer for row in rows if row.answer is not None]
     totals = {name: sum(figure(answer) for answer in answers) for name, figure in TOTALS[plan].items()}
     counted = {"hosts": len(rows), "answered": len(answers), "refused": len(rows) - len(answers)}
-    return Fleet(plan, {**counted, **totals}, list(rows))
+    return FleetAnswer(plan, {**counted, **totals}, list(rows))
 
 
 def _of(path: str) -> Figure:
