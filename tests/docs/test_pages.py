@@ -83,7 +83,7 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
 @by_name
 def test_code_that_a_page_names_is_there(page: Path) -> None:
     for module, *name in CALL.findall(page.read_text()):
-        places = [folder / f"{module}.py" for folder in (*MM, APP)]
+        places = [folder / f"{module}.py" for folder in (*MM, APP, APP / "service")]
         file = next((place for place in places if place.exists()), None)
         assert file is not None, module
         assert names_in(file).issuperset(filter(None, name)), f"{file}: {name}"

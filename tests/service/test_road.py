@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from hugepool import service as module
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
@@ -22,6 +21,7 @@ from hugepool.service import (
     StoreFailure,
     Terms,
 )
+from hugepool.service import service as module
 from hugepool.settings import Settings
 
 HOUR_NS = 3600 * 10**9

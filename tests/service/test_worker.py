@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from hugepool import service as module
 from hugepool import worker as worker_module
 from hugepool.mm.commands import commands as c
-from hugepool.service import ForkOf, Service, Terms
+from hugepool.service import ForkOf, Service, StoreFailure, Terms
 from hugepool.store.health import FailingHost
 from hugepool.worker import DeferredFreeWorker
 
@@ -181,7 +180,7 @@ def test_an_unreachable_database_does_not_end_the_worker(
     def fails_once() -> list[str]:
         if not failed:
             failed.append("once")
-            raise module.StoreFailure("gone")
+            raise StoreFailure("gone")
         return due()
 
     monkeypatch.setattr(service.work, "due", fails_once)
