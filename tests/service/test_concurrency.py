@@ -9,10 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from hugepool.mm.boot.spec import HostSpec, NodeSpec
 from hugepool.mm.commands import commands as c
 from hugepool.mm.machine.digest import digest
-from hugepool.service import Idempotency, Reply, Service, Terms
+from hugepool.mm.machine.state import Host
+from hugepool.service import Idempotency, Reply, Service, Terms, WouldWait, reading
 from hugepool.settings import Settings
 
 Make = Callable[[], Service]
@@ -146,3 +149,21 @@ def test_the_same_commands_give_the_same_machine_in_another_process(
             run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
         )
         assert out.stdout.strip() == here
+
+
+def test_an_audit_looks_at_the_running_host_while_nobody_changes_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = service.read("lab", lambda host: host)[0]
+    refused = []
+
+    def watched(host: Host) -> str:
+        if host is running:
+            with ThreadPoolExecutor(1) as pool:
+                look = pool.submit(lambda: service.read("lab", lambda _: None, wait=False))
+            refused.append(type(look.exception()))
+        return digest(host)
+
+    monkeypatch.setattr(reading, "digest", watched)
+    assert service.audit("lab")[0].ok
+    assert refused == [WouldWait]

@@ -248,13 +248,14 @@ class Reader:
 
     def audit(self, name: str) -> tuple[Audit, int]:
         """Every law held against the host as its rows say it, and that the one in memory is the same."""
-        with self._alone(name):
+        with self._alone(name):  # others change the running host afterwards
             running = self._current(name)
+            revision, running_digest = running.revision, digest(running.host)
             stored = self._hosts.load(name)
         if stored is None:
             raise HostNotFound(name)
         laws = check.check(stored.host)
-        same = stored.revision != running.revision or digest(stored.host) == digest(running.host)
+        same = stored.revision != revision or digest(stored.host) == running_digest
         findings = () if same else (f"revision {stored.revision}: digests differ",)
         laws.append(Law("the stored host equals the running one", same, findings))
         return Audit(all(law.ok for law in laws), laws), Revision(stored.revision, stored.created_at)
