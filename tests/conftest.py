@@ -18,6 +18,7 @@ SOME = {
     "tests/store/test_schema.py",
     "tests/service/test_concurrency.py",
     "tests/service/test_road.py",
+    "tests/service/test_snapshots.py",
     "tests/service/test_worker.py",
 }
 

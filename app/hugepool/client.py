@@ -264,6 +264,23 @@ class Client:
         """Forget a host."""
         self.change("DELETE", f"hosts/{_part(name)}", **terms)
 
+    def keep_snapshot(self, host: str, name: str, **terms: Unpack[Terms]) -> "documents.Snapshot":
+        """Keep a host as it is now, in place of an earlier snapshot of that name."""
+        return cast("documents.Snapshot", self.change("PUT", _snapshot(host, name), **terms))
+
+    def snapshots(self, host: str) -> "list[documents.Snapshot]":
+        """All snapshots of a host, by name."""
+        found = cast("documents.SnapshotList", self.get(f"hosts/{_part(host)}/snapshots"))
+        return found["items"]
+
+    def delete_snapshot(self, host: str, name: str, **terms: Unpack[Terms]) -> None:
+        """Forget a snapshot."""
+        self.change("DELETE", _snapshot(host, name), **terms)
+
+    def reset(self, host: str, to: str, **terms: Unpack[Terms]) -> "documents.Host":
+        """Make a host what it was in a snapshot, as its next revision."""
+        return cast("documents.Host", self.change("POST", f"hosts/{_part(host)}/reset", {"to": to}, **terms))
+
     def audit(self, host: str) -> "documents.Audit":
         """The laws, recounted: ``ok``, and one row for each."""
         return cast("documents.Audit", self.get(f"hosts/{_part(host)}/audit"))
@@ -544,6 +561,11 @@ def _plain(text: str) -> str:
 
 def _part(name: str) -> str:
     return quote(name, safe="")
+
+
+def _snapshot(host: str, name: str) -> str:
+    """Where a snapshot is."""
+    return f"hosts/{_part(host)}/snapshots/{_part(name)}"
 
 
 def _pool(host: str, size: str) -> str:

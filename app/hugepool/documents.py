@@ -2072,6 +2072,27 @@ class Section(TypedDict):
     runs: list[PteRun]
 
 
+class Snapshot(TypedDict):
+    """A machine as it was, which its host can be reset to.
+
+    Attributes:
+        revision: The revision of the host whose state it is.
+        taken_at: RFC 3339, in UTC.
+        stored_bytes: What it takes in the database.
+    """
+
+    name: str
+    revision: int
+    taken_at: str
+    stored_bytes: int
+
+
+class SnapshotList(TypedDict):
+    """All snapshots of a host, by name."""
+
+    items: list[Snapshot]
+
+
 class StateRow(TypedDict):
     """A state: what it is, the machine that it is shown on, and the steps that make it.
 

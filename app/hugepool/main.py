@@ -34,6 +34,7 @@ from hugepool.api import (
     operations,
     plans,
     problem_pages,
+    snapshots,
     states,
     tasks,
     ui,
@@ -65,6 +66,7 @@ to change only what you have seen.  Refusals are `application/problem+json` with
 ROUTERS = (  # an address is looked for in this order: what is asked most comes first
     hugepages,
     hosts,
+    snapshots,
     states,
     files,
     fleet,

@@ -60,6 +60,7 @@ class Settings(BaseSettings):
         description="Memory for loaded hosts, in bytes. Those in use count: others wait until there is room.",
     )
     hosts: int = Field(10_000, ge=1, description="Most hosts kept; more are refused with 507.")
+    snapshots: int = Field(16, ge=0, description="Most snapshots of one host; more are refused with 507.")
     host_wait_seconds: float = Field(
         10.0,
         gt=0,

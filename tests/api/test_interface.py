@@ -207,7 +207,7 @@ BODIES: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("operation", [*BODIES, "create_host", "fork_task"])
+@pytest.mark.parametrize("operation", [*BODIES, "create_host", "fork_task", "keep_snapshot"])
 def test_links_lead_from_what_is_made_to_what_reads_and_deletes_it(
     api: Api, host: HostApi, served: Schema, operation: str
 ) -> None:
@@ -216,6 +216,8 @@ def test_links_lead_from_what_is_made_to_what_reads_and_deletes_it(
     elif operation == "fork_task":
         pid = host.post("tasks", {"kind": "anon", "memory": "2M"}).json()["pid"]
         made = host.post(f"tasks/{pid}/fork")
+    elif operation == "keep_snapshot":
+        made = host.ask("PUT", "snapshots/ready")
     else:
         made = host.post(*BODIES[operation])
     assert made.status_code == 201, made.text

@@ -74,6 +74,15 @@ def test_a_virtio_mem_device_is_within_reach(client: Client, host: str) -> None:
     assert client.remove_virtio_mem(host, "vm0") == {"id": "vm0"}
 
 
+def test_snapshots_are_within_reach(client: Client, host: str) -> None:
+    assert client.keep_snapshot(host, "ready")["name"] == "ready"
+    client.resize(host, "2048kB", 8)
+    assert client.reset(host, "ready")["hugepages"][0]["nr_hugepages"] == 0
+    assert [kept["name"] for kept in client.snapshots(host)] == ["ready"]
+    client.delete_snapshot(host, "ready")
+    assert client.snapshots(host) == []
+
+
 def test_a_refusal_carries_errno_reason_facts_and_what_was_kept(client: Client, host: str) -> None:
     client.resize(host, "2048kB", 4)
     client.set_fault(host, "vmemmap-restore", {"probability": 100, "times": -1})

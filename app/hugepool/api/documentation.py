@@ -17,6 +17,7 @@ TAGS = [
         "name": "hosts",
         "description": "Simulated machines: booted from a spec, read from a real one, or copied.",
     },
+    {"name": "snapshots", "description": "A host kept as it is, and back to what it was."},
     {"name": "fleet", "description": "Many hosts in one request: making them, and plans over all of them."},
     {"name": "huge pages", "description": "Pools by size, and resizing them."},
     {"name": "memory blocks", "description": "Memory as hotplug sees it."},

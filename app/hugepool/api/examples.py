@@ -142,6 +142,7 @@ WHAT_IF: Any = _body(
     ),
 )
 
+RESET: Any = _body(ready=("Back to a snapshot", {"to": "ready"}))
 LABELS: Any = _body(rack=("Where it stands", {"labels": {"rack": "7", "role": "database"}}))
 FLEET: Any = _body(
     racks=(

@@ -37,6 +37,11 @@ MADE: dict[str, tuple[int, tuple[str, ...], dict[str, str]]] = {
         ("get_contig_range", "free_contig_range"),
         {**OF_HOST, "range_id": "$response.body#/id"},
     ),
+    "keep_snapshot": (
+        201,
+        ("get_snapshot", "delete_snapshot"),
+        {**OF_HOST, "snapshot": "$response.body#/name"},
+    ),
     "create_mount": (201, ("get_mount", "delete_mount"), {**OF_HOST, "path": "$response.body#/path"}),
     "add_memory": (
         201,

@@ -160,6 +160,12 @@ class HostBody(Body):
         return self
 
 
+class ResetBody(Body):
+    """What a host is to become again."""
+
+    to: HostName
+
+
 class LabelsBody(Body):
     """The labels of a host, in place of those it had."""
 

@@ -24,6 +24,7 @@ from hugepool.store.feed import ChangeOfHost
 from hugepool.store.fleet import Filter, Member
 from hugepool.store.health import Parts
 from hugepool.store.history import Moment
+from hugepool.store.snapshots import Snapshot
 
 __all__ = [
     "MAX_DMESG_LINES",
@@ -47,6 +48,7 @@ __all__ = [
     "Revision",
     "Service",
     "Several",
+    "Snapshot",
     "StoreFailure",
     "Terms",
     "WouldWait",

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, inspect, select
 
 from hugepool.mm.views import check as laws
 from hugepool.settings import Settings
-from hugepool.store import events, feed, fleet, history, migrate, seal
+from hugepool.store import events, feed, fleet, history, migrate, seal, snapshots
 from hugepool.store import tables as t
 from hugepool.store.engine import Database
 from hugepool.store.errors import Damaged, StoreFailure
@@ -145,6 +145,16 @@ def _host(database: Database, host_id: int, name: str) -> Iterator[str]:
             yield f"host {name!r}: law {law.law}: {'; '.join(law.findings[:5])}"
     yield from _guarded(f"host {name!r}", _events(database, host_id))
     yield from _guarded(f"host {name!r}", _shown(database, host_id))
+    for kept in snapshots.listed(database, host_id):
+        yield from _guarded(f"host {name!r}", _snapshot(database, host_id, kept.name))
+
+
+def _snapshot(database: Database, host_id: int, name: str) -> Iterator[str]:
+    """A snapshot; that it is not what was written is raised as Damaged."""
+    found = snapshots.find(database, host_id, name)
+    for law in laws.check(found[1]) if found is not None else ():
+        if not law.ok:
+            yield f"snapshot {name!r}: law {law.law}: {'; '.join(law.findings[:5])}"
 
 
 def _events(database: Database, host_id: int) -> Iterator[str]:

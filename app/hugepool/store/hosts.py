@@ -1,6 +1,6 @@
 """Hosts in the database: create, load, save what changed, delete, list."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -98,7 +98,7 @@ class Change:
     """What is to be written with a host: when it happened, its events, who did it, the answer to keep for a key.
 
     ``labels``: those it has from now on; None leaves them as they are.  ``taken_ns``: when what it shows was so, for
-    the history; None for now.
+    the history; None for now.  ``beside``: writes what else belongs to the host of a number.
     """
 
     now_ns: int
@@ -107,6 +107,7 @@ class Change:
     answer: Stored | None = None
     labels: Mapping[str, str] | None = None
     taken_ns: int | None = None
+    beside: Callable[[Connection, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ class HostStore:
                 return None
             seal.check_head(head._mapping)  # noqa: SLF001 - so named that no column can have the name
             found = loading.sections(connection, head.id)
-            host = loading.load(connection, head, found)
+            host = loading.load(loading.stored(connection, head.id), head, found)
             saved, newest = rows.snapshot(host), history.newest(connection, head.id)
         loaded = _loaded(head, host, saved, found)
         loaded.figures = newest
@@ -350,6 +351,8 @@ class HostStore:
             )
         if change.labels is not None:
             fleet.set_labels(connection, loaded.host_id, change.labels)
+        if change.beside is not None:
+            change.beside(connection, loaded.host_id)
         if change.answer is not None:
             idempotency.keep(connection, change.answer, change.now_ns)
 

@@ -6,7 +6,7 @@ search hints start at 0 and find their place with the first search.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sqlalchemy import Connection, Row, Table, select
@@ -47,67 +47,74 @@ def sections(connection: Connection, host_id: int) -> Sequence[Row[Any]]:
     return connection.execute(query.order_by(t.sections.c.section)).all()
 
 
-def load(connection: Connection, head: Row[Any], found: Sequence[Row[Any]]) -> Host:
-    """The host of a row of ``hosts`` and its ``sections``, in a transaction that sees one moment."""
-    host_id = int(head.id)
+class Rows(Protocol):
+    """Where the rows of a host are."""
+
+    def __call__(self, table: Table, *order: str) -> Sequence[Any]:
+        """Those of a table, in order of some columns; columns are attributes."""
+
+
+def stored(connection: Connection, host_id: int) -> Rows:
+    """The rows of a host in the database."""
+
+    def rows(table: Table, *order: str) -> Sequence[Row[Any]]:
+        query = select(table).where(table.c.host_id == host_id).order_by(*(table.c[name] for name in order))
+        return connection.execute(query).all()
+
+    return rows
+
+
+def load(rows: Rows, head: Any, found: Sequence[Sequence[Any]]) -> Host:
+    """The host of a row of ``hosts``, of its ``sections`` and of all its other rows, which are of one moment."""
     profile = profile_of(head.kernel)
     mem = MemoryMap(head.nr_sections, profile.reserved_vmemmap_pages)
-    nodes = _nodes(connection, host_id, mem)
+    nodes = _nodes(rows, mem)
     host = Host(head.kernel, head.cmdline, profile, head.seed, nodes, mem, head.memory_block_pages)
     for name in HOST_COLUMNS:
         setattr(host, name, getattr(head, name))
     for name, value in head.more_state.items():
         setattr(host, name, value)
     decode(mem, found)
-    host.carried = _rows(connection, t.carried, host_id)[0].carried
-    host.counters = {row.name: row.value for row in _rows(connection, t.counters, host_id, "position")}
-    host.hstates = _hstates(connection, host_id, host)
-    host.tasks = _tasks(connection, host_id)
+    host.carried = rows(t.carried)[0].carried
+    host.counters = {row.name: row.value for row in rows(t.counters, "position")}
+    host.hstates = _hstates(rows, host)
+    host.tasks = _tasks(rows)
     host.cached = [
-        CacheShare(row.pid, row.node, row.kind, row.pages)
-        for row in _rows(connection, t.page_cache, host_id, "position")
+        CacheShare(row.pid, row.node, row.kind, row.pages) for row in rows(t.page_cache, "position")
     ]
-    _load_huge(connection, host_id, host)
+    _load_huge(rows, host)
     host.contig_ranges = {
         row.range_id: ContigRange(row.range_id, row.start_pfn, row.end_pfn)
-        for row in _rows(connection, t.contig_ranges, host_id, "range_id")
+        for row in rows(t.contig_ranges, "range_id")
     }
-    host.cma_areas = [
-        CmaArea(row.name, row.base_pfn, row.nr_pages)
-        for row in _rows(connection, t.cma_areas, host_id, "base_pfn")
-    ]
-    host.virtio_mem = _virtio_mem(connection, host_id)
+    host.cma_areas = [CmaArea(row.name, row.base_pfn, row.nr_pages) for row in rows(t.cma_areas, "base_pfn")]
+    host.virtio_mem = _virtio_mem(rows)
     host.deferred = [
         QueuedFree(row.pfn // PAGEBLOCK_PAGES, row.page_order, row.stamp)
-        for row in _rows(connection, t.deferred_frees, host_id, "stamp")
+        for row in rows(t.deferred_frees, "stamp")
     ]
-    faults = _rows(connection, t.faults, host_id, "point")
+    faults = rows(t.faults, "point")
     host.faults = {row.point: FaultAttr(**_pick(row, FAULT_FIELDS)) for row in faults}
     return host
-
-
-def _rows(connection: Connection, table: Table, host_id: int, *order: str) -> Sequence[Row[Any]]:
-    query = select(table).where(table.c.host_id == host_id).order_by(*(table.c[name] for name in order))
-    return connection.execute(query).all()
 
 
 def _pick(row: Row[Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
-def _nodes(connection: Connection, host_id: int, mem: MemoryMap) -> list[Node]:
-    for row in _rows(connection, t.zones, host_id, "zone"):
+def _nodes(rows: Rows, mem: MemoryMap) -> list[Node]:
+    for row in rows(t.zones, "zone"):
         mem.add_zone(Zone(row.zone, row.node, **_pick(row, ZONE_FIELDS)))
     return [
         Node(row.node, row.cpus, [zone for zone in mem.zones if zone.nid == row.node], row.distance)
-        for row in _rows(connection, t.nodes, host_id, "node")
+        for row in rows(t.nodes, "node")
     ]
 
 
-def _hstates(connection: Connection, host_id: int, host: Host) -> dict[int, HState]:
+def _hstates(rows: Rows, host: Host) -> dict[int, HState]:
     found: dict[int, HState] = {}
-    per_node = _rows(connection, t.hstate_nodes, host_id, "page_order", "node")
-    for row in _rows(connection, t.hstates, host_id, "position"):
+    per_node = rows(t.hstate_nodes, "page_order", "node")
+    for row in rows(t.hstates, "position"):
         mine = [node for node in per_node if node.page_order == row.page_order]
         found[row.page_order] = HState(
             order=row.page_order,
@@ -132,38 +139,38 @@ def _free_lists(host: Host, order: int, nr_nodes: int) -> list[FreeList]:
     return [FreeList(heads[nids == nid]) for nid in range(nr_nodes)]
 
 
-def _tasks(connection: Connection, host_id: int) -> dict[int, Task]:
+def _tasks(rows: Rows) -> dict[int, Task]:
     tasks: dict[int, Task] = {}
-    for row in _rows(connection, t.tasks, host_id, "pid"):
+    for row in rows(t.tasks, "pid"):
         runs = [(first, count) for first, count in unpack(row.runs).tolist()]
         tasks[row.pid] = Task(row.pid, runs=runs, **_pick(row, TASK_FIELDS))
     return tasks
 
 
-def _virtio_mem(connection: Connection, host_id: int) -> dict[str, VirtioMem]:
+def _virtio_mem(rows: Rows) -> dict[str, VirtioMem]:
     devices = {
         row.name: VirtioMem(row.name, row.node, **_pick(row, VIRTIO_MEM_FIELDS))
-        for row in _rows(connection, t.virtio_mem, host_id, "name")
+        for row in rows(t.virtio_mem, "name")
     }
-    for row in _rows(connection, t.virtio_mem_blocks, host_id, "block"):
+    for row in rows(t.virtio_mem_blocks, "block"):
         devices[row.name].plugged[row.block] = int(row.plugged, 16)
     return devices
 
 
-def _load_huge(connection: Connection, host_id: int, host: Host) -> None:
+def _load_huge(rows: Rows, host: Host) -> None:
     """Mappings of huge pages, hugetlbfs, cgroups, and what follows from them: which pages are shared."""
-    for row in _rows(connection, t.huge_maps, host_id, "pid", "map_id"):
+    for row in rows(t.huge_maps, "pid", "map_id"):
         host.tasks[row.pid].maps[row.map_id] = huge_rows.huge_map_of(row)
-    mounts = _rows(connection, t.hugetlbfs_mounts, host_id, "mount_id")
+    mounts = rows(t.hugetlbfs_mounts, "mount_id")
     host.mounts = [huge_rows.mount_of(row) for row in mounts]
-    files = _rows(connection, t.hugetlbfs_files, host_id, "file_id")
+    files = rows(t.hugetlbfs_files, "file_id")
     host.files = {row.file_id: huge_rows.file_of(row) for row in files}
-    cgroups = _rows(connection, t.cgroups, host_id, "path")
+    cgroups = rows(t.cgroups, "path")
     host.cgroups = {row.path: Cgroup(row.path, row.cgroup_id, row.subtree_control) for row in cgroups}
     host.hugetlb_cgroups = huge_rows.hugetlb_cgroups_of(
-        _rows(connection, t.hugetlb_cgroups, host_id, "cgroup_id"),
-        _rows(connection, t.hugetlb_cgroup_sizes, host_id, "cgroup_id", "page_order"),
+        rows(t.hugetlb_cgroups, "cgroup_id"),
+        rows(t.hugetlb_cgroup_sizes, "cgroup_id", "page_order"),
     )
-    host.page_charges = huge_rows.page_charges_of(_rows(connection, t.page_charges, host_id))
+    host.page_charges = huge_rows.page_charges_of(rows(t.page_charges))
     heads = Counter(h for task in host.tasks.values() for m in task.maps.values() for h in m.pages.values())
     host.mapcounts = {head: mapped for head, mapped in heads.items() if mapped > 1}

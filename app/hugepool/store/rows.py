@@ -220,12 +220,12 @@ def save_changes(connection: Connection, host_id: int, saved: Snapshot, present:
     for small in SMALL_TABLES:
         before, now = saved.get(small.table.name, {}), present[small.table.name]
         fresh = [
-            {"host_id": host_id, **dict(zip(small.keys, key, strict=True)), **_stored(row)}
+            {"host_id": host_id, **dict(zip(small.keys, key, strict=True)), **stored_row(row)}
             for key, row in now.items()
             if key not in before
         ]
         changed = [
-            {**_bound(small, host_id, key), **_stored(row)}
+            {**_bound(small, host_id, key), **stored_row(row)}
             for key, row in now.items()
             if key in before and before[key] != row
         ]
@@ -242,5 +242,6 @@ def _bound(small: _Small, host_id: int, key: Key) -> Row:
     }
 
 
-def _stored(row: Row) -> Row:
+def stored_row(row: Row) -> Row:
+    """A row as the database holds it."""
     return {name: value.blob() if isinstance(value, Packed) else value for name, value in row.items()}

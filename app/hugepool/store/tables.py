@@ -509,6 +509,19 @@ labels = Table(
     **BY_KEY,
 )
 
+# A host as it was, packed by ``portable.py``; one that is replaced or deleted is gone.
+snapshots = Table(
+    "snapshots",
+    metadata,
+    _whose(),
+    Column("name", _ordered(String(63)), primary_key=True),
+    _count("revision"),  # the one whose state it is
+    _count("taken_ns"),
+    _count("nr_bytes", Integer),
+    Column("machine", LargeBinary, nullable=False),
+    _count("seal"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

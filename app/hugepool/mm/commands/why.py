@@ -326,5 +326,5 @@ HELP: dict[Reason, tuple[Help, ...]] = {
     Reason.CGROUP_POPULATED: (_words("Move the tasks out and remove the cgroups below first."),),
     Reason.MOUNT_FULL: (_words("Remove files of the mount, or mount it with a larger size=."),),
     Reason.MOUNT_BUSY: (_words("End the tasks that map files of the mount, or remove the files."),),
-    Reason.QUOTA: (_words("Delete hosts that nobody needs, or raise the limit."),),
+    Reason.QUOTA: (_words("Delete what nobody needs, or raise the limit."),),
 }
