@@ -20,8 +20,9 @@ CALLERS = {
     "admin": Caller("admin", Role.ADMIN),
 }
 # An address that is new and changes something is for admins, until it is put here on purpose.
-FOR_READERS = re.compile(r"/v1/what-if|/v1/hosts/db/plans/[a-z-]+|/v1/jobs/1")
-ROAD_DECIDES = {"/v1/hosts", "/v1/hosts/import"}  # they name the host elsewhere
+FOR_READERS = re.compile(r"/v1/what-if|/v1/(?:hosts/db|fleet)/plans/[a-z-]+|/v1/jobs/1")
+FOR_WRITERS = ("/v1/hosts", "/v1/fleet")
+ROAD_DECIDES = {"/v1/hosts", "/v1/hosts/import", "/v1/fleet"}  # they name hosts elsewhere
 
 
 class Guarded:
@@ -105,9 +106,10 @@ def test_what_changes_something_is_refused_to_readers_and_to_who_may_not_change_
     for method, path in operations(guarded):
         if method == "GET" or FOR_READERS.fullmatch(path):
             continue
-        forbidden(guarded.ask("reader", method, path), "write" if path.startswith("/v1/hosts") else "admin")
+        needed = "write" if path.startswith(FOR_WRITERS) else "admin"
+        forbidden(guarded.ask("reader", method, path), needed)
         if path not in ROAD_DECIDES:
-            forbidden(guarded.ask("web", method, path), "write" if path.startswith("/v1/hosts") else "admin")
+            forbidden(guarded.ask("web", method, path), needed)
             seen += 1
     assert seen > 15
     assert guarded.ask("reader", "GET", "/v1/hosts/db").json() == before

@@ -210,7 +210,7 @@ def test_every_list_and_every_open_object_of_a_body_has_a_limit(api: Api) -> Non
         for method, operation in methods.items():
             content = operation.get("requestBody", {}).get("content", {})
             for part in parts_of([media.get("schema", {}) for media in content.values()], known, seen):
-                list_without = part.get("type") == "array" and "items" in part and "maxItems" not in part
+                list_without = part.get("type") == "array" and part.get("items") and "maxItems" not in part
                 open_object = (
                     isinstance(part.get("additionalProperties"), dict) and "maxProperties" not in part
                 )

@@ -54,10 +54,10 @@ def test_nothing_is_at_an_unknown_address(api: Api) -> None:
 
 def test_another_method_is_refused_with_those_there_are(api: Api) -> None:
     for method, path, allow in (
-        ("PATCH", "/v1/hosts", "DELETE, GET, POST"),
-        ("PUT", "/v1/hosts/a", "DELETE, GET, PATCH"),
-        ("POST", "/v1/hosts/a/faults/x", "DELETE, GET, PUT"),
-        ("BREW", "/version", "GET"),
+        ("PATCH", "/v1/hosts", "DELETE, GET, HEAD, OPTIONS, POST"),
+        ("PUT", "/v1/hosts/a", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("POST", "/v1/hosts/a/faults/x", "DELETE, GET, HEAD, OPTIONS, PUT"),
+        ("BREW", "/version", "GET, HEAD, OPTIONS"),
     ):
         answer = api.ask(method, path)
         refused(answer, 405, "EOPNOTSUPP")
