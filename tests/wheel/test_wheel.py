@@ -75,7 +75,7 @@ def test_the_wheel_says_what_it_is_and_under_which_license(wheel: Path) -> None:
     assert found["Keywords"]
     assert found["Requires-Python"] == ">=3.11"
     assert "Typing :: Typed" in found.get_all("Classifier", [])
-    assert found.get_all("Provides-Extra") == ["mount", "server"]
+    assert found.get_all("Provides-Extra") == ["mount", "postgres", "server"]
 
 
 def test_a_wheel_from_the_source_archive_holds_the_same_files(wheel: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ Prefer = Annotated[
     str | None,
     Header(
         description="`respond-async`: answer with a job at once; `wait=N`: wait up to N seconds first (RFC 7240).",
-        examples=[ASYNC, "wait=10"],
+        examples=[ASYNC, "wait=2"],
     ),
 ]
 Wait = Annotated[
@@ -20,7 +20,7 @@ Wait = Annotated[
     Header(
         alias="Prefer",
         description=f"`wait=N`: wait up to N seconds, at most {MAX_WAIT_SECONDS}, for the end (RFC 7240).",
-        examples=["wait=10"],
+        examples=["wait=2"],
     ),
 ]
 

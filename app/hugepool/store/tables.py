@@ -117,6 +117,7 @@ hosts = Table(
     Column("swap_pages", BigInteger, nullable=False, server_default="0"),
     Column("oom", String(16), nullable=False, server_default="refuse"),
     Column("last_splat_ns", BigInteger),
+    Column("transparent_hugepage", JSON, nullable=False, server_default="{}"),
     Column("more_state", JSON, nullable=False),  # plain fields of the engine's Host without a column here
     Column(
         "state_seal", String(32)

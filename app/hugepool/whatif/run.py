@@ -134,7 +134,7 @@ def _answer(state: _State, step: Step, now_ns: int) -> StepAnswer:
         reason=trouble.reason if trouble else None,
         detail=error.detail if error else None,
         summary=trouble.summary if trouble else None,
-        remedies=trouble.remedies if trouble else [],
+        remedies=[Remedy(**remedy) for remedy in trouble.remedies] if trouble else [],
         facts=error.facts if error else {},
         signal=(done.result or {}).get("signal"),
         drained=drained,
