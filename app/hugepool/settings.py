@@ -28,7 +28,7 @@ class Settings(BaseSettings):
 
     database_url: str = Field(
         "sqlite:///hugepool.db",
-        description="Address of the database: a SQLite file, or `postgresql+psycopg://USER@HOST/NAME` with the extra `postgres`.",
+        description="Address of the database: a SQLite file, or (extra `postgres`) `postgresql+psycopg://USER@HOST/NAME`.",
     )
     database_timeout_seconds: float = Field(
         10.0, gt=0, description="How long a write waits for other writers before it is refused as busy."
