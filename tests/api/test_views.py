@@ -98,7 +98,7 @@ def test_memory_blocks_add_up_to_the_host(host: HostApi) -> None:
     assert one == body["items"][2]
     assert one.keys() == {
         "block", "phys_index", "state", "node", "zone", "valid_zones", "removable", "start_pfn", "nr_pages",
-        "free_pages", "hugepages",
+        "free_pages", "hugepages", "device",
     }  # fmt: skip
     assert (one["phys_index"], one["state"], one["zone"], one["valid_zones"]) == (
         "00000002", "online", "DMA32", "DMA32",
