@@ -223,7 +223,10 @@ def test_a_run_that_is_interrupted_or_killed_leaves_no_server(
     pytester: pytest.Pytester, number: signal.Signals
 ) -> None:
     pytester.makepyfile(f"""{TELL_PID}
+    import signal
     import time
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background ignores it
 
     def test_waits(hugepool_host, hugepool_server):
         tell(hugepool_server)
