@@ -49,8 +49,8 @@ def row(host: Host, order: int = 9) -> tuple[int, int, int, int, int]:
 
 
 def free_pages(host: Host) -> int:
-    """Free pages of all zones."""
-    return sum(zone.nr_free for zone in host.zones)
+    """Free pages of all zones, those on the lists of CPUs among them."""
+    return sum(zone.nr_free + zone.nr_pcp for zone in host.zones)
 
 
 def total_pages(host: Host) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hugepool.mm.boot.buddy_fill import Filler, FreeLists, Wanted, fill
 from hugepool.mm.boot.buddy_pack import WHOLE, Cut, cuts, fewest, regions_of
-from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
+from hugepool.mm.kernel.buddy import free_area, free_area_by_type
 from hugepool.mm.machine.mmzone import Mask, MemoryMap, Migrate, Use, Zone
 
 PAGES = 1 << 13

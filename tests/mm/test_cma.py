@@ -81,12 +81,13 @@ def test_an_area_is_free_memory_that_only_movable_pages_may_use() -> None:
     for one in (host, plain):
         pid = do(one, c.StartTask("kernel"))["pid"]
         do(one, c.GrowTask(pid, "kernel", at_most=0, partial=True))
-    assert free_pages(host) == free_pages(plain) + PAGES  # kernel memory may not have the area's
+    apart = free_pages(host) - free_pages(plain) - PAGES  # kernel memory may not have the area's
+    assert abs(apart) < 63  # a refill of a list more or less
     assert zone.nr_free_cma == PAGES
     taken = do(host, c.CreateTask("anon", pages=10_000))
     assert zone.nr_free_cma < PAGES - 5000  # more than half of what is free lies there
     do(host, c.ExitTask(taken["pid"]))
-    assert zone.nr_free_cma == PAGES
+    assert PAGES - zone.nr_pcp <= zone.nr_free_cma <= PAGES  # the others are on the lists of the CPU
     assert_laws(host)
 
 
@@ -186,19 +187,21 @@ def test_pages_of_a_freed_range_rest_on_the_list_of_the_cpu() -> None:
     zone = host.nodes[0].zones[1]
     fits = apply(fork(host), c.SetMaxHugePages(9, 100_000)).result.allocated
     do(host, c.AllocCma("reserved", PAGES))
-    assert zone.nr_cached == 0
+    assert zone.nr_pcp == 0
     do(host, c.FreeCma("reserved", PAGES))
-    assert zone.nr_cached == zone.low
+    rest = zone.nr_pcp
+    assert (
+        zone.low * 3 // 4 < rest < zone.low
+    )  # of a full list more and more goes back, until something is taken
     fewer = apply(fork(host), c.SetMaxHugePages(9, 100_000)).result.allocated
-    assert fits - fewer in (zone.low // 512, zone.low // 512 + 1)
+    assert fits - fewer in (rest // 512, rest // 512 + 1)
     pid = do(host, c.StartTask("balloon"))["pid"]
     do(host, c.GrowTask(pid, "kernel", 100))
-    assert zone.nr_cached == zone.low  # on the movable list
-    before = zone.nr_cached
+    assert zone.nr_pcp == rest + 2 * 63 - 100  # those that rest are movable
     do(host, c.GrowTask(pid, "anon", 100))
-    assert zone.nr_cached == before - 100
+    assert zone.nr_pcp in (rest + 2 * 63 - 200, rest + 2 * 63 - 201)  # with the page of their page table
     do(host, c.AllocCma("reserved", PAGES))
-    assert zone.nr_cached == 0
+    assert zone.nr_pcp < 63  # all was drained; where 100 pages of the task went to is new
     assert_laws(host)
 
 
@@ -218,7 +221,8 @@ def test_gigantic_pages_come_from_the_area_first() -> None:
     assert row(host, 18)[0] == 3
     resize(host, 0, order=18)
     assert not taken_pages(host, area).any()
-    assert host.zones[2].nr_free_cma == 2 << 18
+    rest = host.zones[2].nr_pcp  # on the lists of the CPU
+    assert (2 << 18) - rest <= host.zones[2].nr_free_cma <= 2 << 18
     assert_laws(host)
 
 

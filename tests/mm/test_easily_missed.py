@@ -212,8 +212,8 @@ def test_a_page_that_fails_again_is_counted_as_surplus_again(kernel: str) -> Non
     # c_numa_uneven: 1600 -> 1200, 800, 600, 100, 0 with a full node 1 (passes today).
     host = machine(3 * GIB, 1 * GIB, kernel=kernel)
     resize(host, 1600)
-    for zone in host.nodes[1].zones:
-        zone.nr_cached += max(0, zone.nr_free - zone.nr_cached - zone.min)
+    pid = do(host, c.StartTask())["pid"]
+    do(host, c.GrowTask(pid, "kernel", node=1, at_most=0, partial=True))
     seen = []
     for count in (1200, 800, 600, 100, 0):
         resize(host, count)

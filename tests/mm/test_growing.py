@@ -146,7 +146,8 @@ def test_a_zone_stops_at_its_watermark_to_the_page() -> None:
     for zone in host.zones:
         if zone.present:
             limit = zone.min + zone.lowmem_reserve[3]
-            assert zone.nr_free - 511 <= limit < zone.nr_free + 512 - 511
+            taken = zone.nr_free + zone.nr_pcp  # a request passes, then its list is filled with two at once
+            assert zone.nr_free - 511 <= limit < taken + 512 - 511
 
 
 @pytest.mark.parametrize("kernel", ["5.14", "6.1"])
@@ -205,7 +206,7 @@ def test_the_walk_of_an_optimised_page_ends_at_the_shared_tail_read_only() -> No
     frames = [p.pfn for p in pages if p]
     assert frames[1] == frames[0] + 1
     assert set(frames[2:]) == {frames[1]}
-    assert host.mem.page_use(frames[1] + 1) == Use.BUDDY
+    assert host.mem.page_use(frames[1] + 1) in (Use.BUDDY, Use.PCP)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hugepool.mm.kernel.buddy import listed_blocks, take_pages, take_unmovable_blocks
 from hugepool.mm.kernel.huge_blocks import find_huge_blocks
-from hugepool.mm.kernel.page_alloc import listed_blocks, take_pages, take_unmovable_block
 from hugepool.mm.machine.mmzone import MemoryMap, Migrate, Use, Zone
 from tests.mm.hosts import machine
 
@@ -15,9 +15,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 5), st.booleans(
 def looked_up(mem: MemoryMap, zone: Zone, count: int, freed: list[int]) -> list[int]:
     """The same, block by block; ``freed``: pageblocks in the order they were freed, the last one is the newest."""
     span = mem.blocks_of(zone)
-    free = {
-        b for b in range(span.start, span.stop) if mem.use[b] == Use.BUDDY and mem.zone[b] == zone.index + 1
-    }
+    free = {b for b in range(span.start, span.stop) if mem.use[b] == Use.BUDDY and mem.zone[b] == zone.id}
     age = {block: at + 1 for at, block in enumerate(freed)}
     pairs = {b & ~1 for b in free if b ^ 1 in free}
     by_pair = sorted(pairs, key=lambda low: (-max(age.get(low, 0), age.get(low + 1, 0)), low))
@@ -60,14 +58,14 @@ def test_a_block_for_unmovable_memory_is_one_of_theirs_or_steals_the_pair_freed_
     host = machine()
     mem, zone = host.mem, max(host.zones, key=lambda z: z.managed)
     own = listed_blocks(mem, zone, mem.nr_blocks, (Migrate.UNMOVABLE,))
-    taken = [int(take_unmovable_block(mem, zone, Use.VMEMMAP)[0]) for _ in own]
+    taken = [int(take_unmovable_blocks(mem, zone, 1, Use.VMEMMAP)[0]) for _ in own]
     assert taken == own.tolist()
     pair = mem.blocks_of(zone).start + 41 & ~1
     mem.assign_blocks(np.array([pair, pair + 1]), Use.HUGETLB)
     mem.assign_blocks(np.array([pair, pair + 1]), Use.BUDDY)
-    assert take_unmovable_block(mem, zone, Use.VMEMMAP).tolist() == [pair]
+    assert take_unmovable_blocks(mem, zone, 1, Use.VMEMMAP).tolist() == [pair]
     assert mem.mt[pair : pair + 2].tolist() == [Migrate.UNMOVABLE] * 2
-    assert take_unmovable_block(mem, zone, Use.VMEMMAP).tolist() == [pair + 1]
+    assert take_unmovable_blocks(mem, zone, 1, Use.VMEMMAP).tolist() == [pair + 1]
 
 
 def test_single_pages_take_a_lone_block_of_an_area_before_a_pair() -> None:

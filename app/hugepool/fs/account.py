@@ -8,7 +8,7 @@ import numpy as np
 
 from hugepool.fs.bare_system import BARE_SYSTEM_KB, BARE_SYSTEM_STATS, BARE_SYSTEM_ZONE_STATS
 from hugepool.fs.formulas import Marks, dirty_thresholds, si_mem_available, vm_commit_limit
-from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
+from hugepool.mm.kernel.buddy import free_area, free_area_by_type
 from hugepool.mm.machine.file_lines import FileLines
 from hugepool.mm.machine.mmzone import Migrate, Zone
 from hugepool.mm.machine.profile import KernelProfile

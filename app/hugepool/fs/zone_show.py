@@ -13,8 +13,8 @@ import numpy.typing as npt
 from hugepool.fs import account
 from hugepool.fs.pagetypeinfo import CAP, MIGRATE_NAMES
 from hugepool.mm.boot.pageblock_types import counted
-from hugepool.mm.kernel.page_alloc import free_area, free_area_by_type
-from hugepool.mm.kernel.pcp import batch_size, pcp_high
+from hugepool.mm.kernel.buddy import free_area, free_area_by_type
+from hugepool.mm.kernel.pcp_sizes import batch_size, pcp_high
 from hugepool.mm.machine.mmzone import ZONE_NAMES, Zone
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import NR_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES

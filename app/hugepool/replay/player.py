@@ -12,18 +12,21 @@ from hugepool.fs import write as fs_write
 from hugepool.mm.commands import commands as c
 from hugepool.mm.commands.apply import Outcome, apply
 from hugepool.mm.commands.registry import Answer
-from hugepool.mm.kernel.page_alloc import allocatable
+from hugepool.mm.kernel.pcp_sizes import set_limits
 from hugepool.mm.machine.errors import MMError, NotFound
 from hugepool.mm.machine.fault_inject import FaultAttr, FaultPoint
-from hugepool.mm.machine.mmzone import ZONE_NORMAL, BlockFlag
+from hugepool.mm.machine.mmzone import BlockFlag
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES, order_of
 from hugepool.replay import group_steps
+from hugepool.replay.environment import settle_lists, settle_zones
 from hugepool.replay.played import NotModelledError, Played
 from hugepool.replay.trace import Step, Trace
 
-STEP_NS = 60_000_000_000  # recorded steps are far apart
+STEP_NS = 1_000_000_000  # between two recorded steps, the snapshot included
+PAGE_NS = 75_000  # a single page that a process touches or gives back, in an emulated machine
+HUGE_PAGE_NS = 30_000_000  # the same for a huge page
 AGENT_TABLES = 9  # page-table pages of one process of the recording agent
 REQUESTS_OF_ONE_PAGE = (
     FaultPoint.VMEMMAP_RESTORE,
@@ -56,6 +59,7 @@ class Player:
     adopting: bool = False
     exhausted: bool = False
     now_ns: int = 0
+    passed_ns: int = STEP_NS
     pids: dict[int, int] = field(default_factory=dict)
     maps: dict[tuple[int, int], int] = field(default_factory=dict)
     pool: dict[str, int] = field(default_factory=dict)
@@ -73,7 +77,8 @@ class Player:
         handler = _HANDLERS.get(step.do)
         if handler is None:
             raise NotModelledError(step.do)
-        self.now_ns += STEP_NS
+        self.now_ns += self.passed_ns
+        self.passed_ns = STEP_NS + _duration(step)
         if step.errno == KILLED:
             return self._killed(step)
         try:
@@ -89,6 +94,8 @@ class Player:
         if self.host.deferred and self.host.deferred_mode == "auto":
             played.released = sum(1 << q.order for q in self.host.deferred)
             self.apply(c.RunFreeHpageWork())
+        if step.after is not None and step.do == "write" and self.exhausted:
+            settle_lists(self.host, step.after["zones"])
         if step.after is not None:
             self.pool = {
                 size: files["free_hugepages"] - files["resv_hugepages"]
@@ -135,6 +142,7 @@ class Player:
             return Played(len(data))
         if path == HIGH_FRACTION:
             self.host.percpu_pagelist_high_fraction = int(data)
+            set_limits(self.host.zones)
             return Played(len(data))
         if path.startswith(QUIET_PATHS):
             return Played(len(data))
@@ -226,19 +234,9 @@ class Player:
         self.places |= {pfn: head * PAGEBLOCK_PAGES for pfn, head in zip(recorded, mine, strict=False)}
 
     def observe(self, op: dict[str, Any]) -> Played:
-        """A probe.  After a growth to exhaustion it says how much the guest's per-CPU lists left allocatable.
-
-        The model has no such lists, and which side of a restore's threshold the guest came to rest on is chance
-        (one recording shows 0, 53 and 1058 in a row): the model is put in the recorded condition.
-        """
+        """A probe: where the recording has its huge pages says where the model has them."""
         if op.get("what") in ("hugepage-heads", "pfns-of-map"):
             self._note_places(op)
-        if op.get("what") == "allocatable" and op["zone_index"] == ZONE_NORMAL and self.exhausted:
-            nodes = self.host.nodes if op["node"] is None else [self.host.nodes[op["node"]]]
-            zones = [z for n in nodes for z in n.zones[: ZONE_NORMAL + 1] if z.present]
-            for zone in reversed(zones):
-                surplus = allocatable(zones, ZONE_NORMAL) - int(op["pages"])
-                zone.nr_cached += max(-zone.nr_cached, min(surplus, allocatable([zone], ZONE_NORMAL)))
         return Played(None)
 
     # -- processes ---------------------------------------------------------------------------------------
@@ -301,7 +299,10 @@ class Player:
             command = c.GrowTask(pid, kind, node=until.get("node"), at_most=at_most,
                                  zone_type=until["allocatable_for_zone_index"], until_node=until.get("node"),
                                  partial=True)  # fmt: skip
-        return Played(self.apply(command).result.pages)
+        taken = self.apply(command).result.pages
+        if until is not None and "zones" in op:
+            taken += settle_zones(self.host, pid, kind, op["zones"])
+        return Played(taken)
 
     def shrink(self, op: dict[str, Any]) -> Played:
         """A process gives single pages back."""
@@ -389,6 +390,16 @@ class Player:
         if (op["task"], op["map"]) not in self.maps:
             raise NotModelledError("a mapping that was not recorded")
         return self.maps[op["task"], op["map"]]
+
+
+def _duration(step: Step) -> int:
+    """How long a recorded step took: recordings have no times, but emulation has its price for each page."""
+    if step.do == "wait":
+        return int(step.op.get("ms", 0)) * 1_000_000
+    pages = max(0, step.result or 0)
+    if step.do in ("anon-grow", "anon-shrink", "kernel-grow", "kernel-shrink"):
+        return pages * PAGE_NS
+    return pages * HUGE_PAGE_NS if step.do == "huge-touch" else 0
 
 
 Handler = Callable[[Player, dict[str, Any]], Played]

@@ -91,7 +91,9 @@ def replay_trace(trace: Trace) -> Report:
 
 
 def _look_ahead(trace: Trace, step: Step) -> None:
-    """A balloon overshoots by the real allocator's batches: the next probe says where it came to rest."""
+    """A balloon overshoots by the real allocator's batches: the snapshot says where it came to rest."""
+    if "until" in step.op and step.after is not None:
+        step.op["zones"] = step.after["zones"]
     if "until" not in step.op or step.index + 1 >= len(trace.steps):
         return
     probe = trace.steps[step.index + 1].op

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, Table, select
 
+from hugepool.mm.kernel.pcp import adopt_lists
 from hugepool.mm.machine.cgroups import Cgroup
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import BlockFlag, MemoryMap, Node, Zone
+from hugepool.mm.machine.pcp_lists import PageList, PerCpuPages
 from hugepool.mm.machine.profile import profile_of
 from hugepool.mm.machine.state import CmaArea, ContigRange, FreeList, Host, HState, QueuedFree, Task
 from hugepool.mm.machine.units import ORDER_1G, PAGEBLOCK_PAGES
@@ -21,6 +23,7 @@ from hugepool.store import huge_rows
 from hugepool.store import tables as t
 from hugepool.store.packing import unpack
 from hugepool.store.rows import (
+    CPU_FIELDS,
     FAULT_FIELDS,
     HOST_COLUMNS,
     HSTATE_FIELDS,
@@ -48,6 +51,7 @@ def load(connection: Connection, head: Row[Any], found: Sequence[Row[Any]]) -> H
     for name, value in head.more_state.items():
         setattr(host, name, value)
     decode(mem, found)
+    _cpu_lists(connection, host_id, host)
     host.carried = _rows(connection, t.carried, host_id)[0].carried
     host.counters = {row.name: row.value for row in _rows(connection, t.counters, host_id, "position")}
     host.hstates = _hstates(connection, host_id, host)
@@ -86,6 +90,18 @@ def _nodes(connection: Connection, host_id: int, mem: MemoryMap) -> list[Node]:
         Node(row.node, row.cpus, [zone for zone in mem.zones if zone.nid == row.node], row.distance)
         for row in _rows(connection, t.nodes, host_id, "node")
     ]
+
+
+def _cpu_lists(connection: Connection, host_id: int, host: Host) -> None:
+    """The lists of CPUs; where none are stored, pages that lie on some are put on those of the first CPU."""
+    zones = {zone.index: zone for zone in host.zones}
+    for row in _rows(connection, t.cpu_pages, host_id, "zone", "cpu"):
+        zones[row.zone].pcp[row.cpu] = PerCpuPages(**_pick(row, CPU_FIELDS))
+    for row in _rows(connection, t.cpu_lists, host_id, "zone", "cpu", "list"):
+        zones[row.zone].pcp[row.cpu].lists[row.list] = PageList(unpack(row.pfns, 1)[:, 0])
+    for zone in host.zones:
+        if zone.nr_pcp and not zone.pcp:
+            adopt_lists(host, zone)
 
 
 def _hstates(connection: Connection, host_id: int, host: Host) -> dict[int, HState]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, updat
 
 from hugepool.mm.machine.fault_inject import FaultAttr
 from hugepool.mm.machine.mmzone import Zone
+from hugepool.mm.machine.pcp_lists import PerCpuPages
 from hugepool.mm.machine.state import Host, HState, Task
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 from hugepool.store import huge_rows
@@ -47,6 +48,7 @@ _ELSEWHERE = frozenset(
         "counters",
         "contig_ranges",
         "cma_areas",
+        "cpu",
     )
 )
 HOST_FIELDS = tuple(f.name for f in fields(Host) if f.name not in _ELSEWHERE)
@@ -54,6 +56,7 @@ HOST_COLUMNS = _shared(Host, t.hosts)
 MORE_STATE = tuple(name for name in HOST_FIELDS if name not in t.hosts.c)
 ZONE_FIELDS = _shared(Zone, t.zones)
 HSTATE_FIELDS = _shared(HState, t.hstates)
+CPU_FIELDS = _shared(PerCpuPages, t.cpu_pages)
 TASK_FIELDS = tuple(name for name in _shared(Task, t.tasks) if name not in ("pid", "runs"))
 FAULT_FIELDS = _shared(FaultAttr, t.faults)
 
@@ -89,6 +92,21 @@ def _nodes(host: Host) -> Iterator[tuple[Key, Row]]:
 def _zones(host: Host) -> Iterator[tuple[Key, Row]]:
     for zone in host.zones:
         yield (zone.index,), {"node": zone.nid, "name": zone.name, **_pick(zone, ZONE_FIELDS)}
+
+
+def _cpu_pages(host: Host) -> Iterator[tuple[Key, Row]]:
+    for zone in host.zones:
+        for cpu, pcp in zone.pcp.items():
+            yield (zone.index, cpu), _pick(pcp, CPU_FIELDS)
+
+
+def _cpu_lists(host: Host) -> Iterator[tuple[Key, Row]]:
+    for zone in host.zones:
+        for cpu, pcp in zone.pcp.items():
+            for number, listed in pcp.lists.items():
+                if listed.size:
+                    pfns = Packed(listed.items()[:, None].copy())
+                    yield (zone.index, cpu, number), {"nr_blocks": listed.size, "pfns": pfns}
 
 
 def _hstates(host: Host) -> Iterator[tuple[Key, Row]]:
@@ -148,6 +166,8 @@ SMALL_TABLES = (
     _Small(t.counters, ("name",), _counters),
     _Small(t.nodes, ("node",), _nodes),
     _Small(t.zones, ("zone",), _zones),
+    _Small(t.cpu_pages, ("zone", "cpu"), _cpu_pages),
+    _Small(t.cpu_lists, ("zone", "cpu", "list"), _cpu_lists),
     _Small(t.hstates, ("page_order",), _hstates),
     _Small(t.hstate_nodes, ("page_order", "node"), _hstate_nodes),
     _Small(t.tasks, ("pid",), _tasks),

@@ -28,6 +28,7 @@ from hugepool.store.packing import LEVEL, extern, intern
 Sections = npt.NDArray[np.int64]
 STATES = {int(s): s.name.lower() for s in SectionState}
 STATE_OF = {name: value for value, name in STATES.items()}
+KNOWN_FLAGS = np.uint8(127)  # 128 was kept for pageblocks with pages on a list, before the lists were
 COLUMNS = (
     "host_id", "section", "state", "node", "zone", "mapping", "hot_added", "free_pages",
     "optimized_hugepages", "vmemmap_pfn", "page_table_pfn", "blocks", "pages", "page_table", "first_stamp",
@@ -196,7 +197,6 @@ def decode(mem: MemoryMap, rows: Sequence[Sequence[Any]]) -> None:
     _decode_stamps(mem, sections, column["first_stamp"], column["stamps"])
     _decode_order(mem, sections, column["first_free_stamp"], column["free_stamps"])
     mem.cma_blocks = np.flatnonzero(mem.mt == Migrate.CMA)
-    mem.resting_blocks = np.flatnonzero(mem.flags & BlockFlag.RESTING)
     mem.count_free_cma()
     mem.dirty[:] = False
 
@@ -220,6 +220,7 @@ def _decode_blocks(
     if present:
         rows[where] = extern(present, "u1", _DEFAULT.size)
     use, mt, flags, packed = np.split(rows, [64, 128, 192], axis=1)
+    flags = flags & KNOWN_FLAGS
     zone = np.ascontiguousarray(packed).view("<i2").astype(np.int16)
     for array, values in ((mem.use, use), (mem.mt, mt), (mem.flags, flags)):
         array.reshape(-1, BLOCKS_PER_SECTION)[sections] = values

@@ -156,7 +156,7 @@ zones = Table(
             "managed",
             "nr_free",
             "nr_pcp",
-            "nr_cached",
+            "pageset_pages",
             "min",
             "low",
             "high",
@@ -164,6 +164,29 @@ zones = Table(
     ),
     Column("lowmem_reserve", JSON, nullable=False),
     _count("cma"),
+    Column("below_high", Boolean, nullable=False),
+)
+
+# The lists of one CPU for one zone: what they hold together, and what the kernel remembers of their use.
+cpu_pages = Table(
+    "cpu_pages",
+    metadata,
+    _whose(),
+    Column("zone", Integer, primary_key=True),
+    Column("cpu", Integer, primary_key=True),
+    *(_count(c) for c in ("count", "free_factor", "free_count", "alloc_factor", "high")),
+)
+
+# One list: the first pages of its free blocks, the head last.
+cpu_lists = Table(
+    "cpu_lists",
+    metadata,
+    _whose(),
+    Column("zone", Integer, primary_key=True),
+    Column("cpu", Integer, primary_key=True),
+    Column("list", Integer, primary_key=True),
+    _count("nr_blocks", Integer),
+    Column("pfns", LargeBinary, nullable=False),
 )
 
 sections = Table(

@@ -62,6 +62,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     nodes = layout.build_nodes(layouts, mem)
     layout.populate(layouts, nodes, mem)
     host = Host(spec.kernel, spec.cmdline, profile, spec.seed, nodes, mem, _block_pages(spec, end))
+    host.last_tick_ns = call.now_ns
     host.movable_node, host.memmap_on_memory, host.thp = (
         params.movable_node,
         params.memmap_on_memory,
@@ -78,7 +79,7 @@ def boot(spec: HostSpec, call: Call) -> Host:
     _settle_watermarks(host, thp=False)  # khugepaged raises them only after the pools are filled
     mem.order.reset()
     zones = zonelist(nodes, 0, ZONE_NORMAL)
-    alloc_pages(mem, zones, SYSTEM_PAGES, Migrate.UNMOVABLE, ZONE_NORMAL, Use.SYSTEM)
+    alloc_pages(host, zones, SYSTEM_PAGES, Migrate.UNMOVABLE, ZONE_NORMAL, Use.SYSTEM)
     for zone in (zone for zone in host.zones if zone.type != ZONE_MOVABLE):
         type_lone_blocks(host.mem, zone, 0)
     _register_hstates(host, params, call)

@@ -8,7 +8,7 @@ from hugepool.mm.boot.buddy_fill import PAIR_PAGES, Filler, FreeLists, Wanted, f
 from hugepool.mm.boot.import_zones import Budget
 from hugepool.mm.boot.layout import KERNEL_START
 from hugepool.mm.boot.pageblock_types import counted, set_type, without
-from hugepool.mm.kernel.page_alloc import free_area_by_type
+from hugepool.mm.kernel.buddy import free_area_by_type
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Use
 from hugepool.mm.machine.state import Host

@@ -16,6 +16,8 @@ from hugepool.mm.boot.layout import type_boot_memory
 from hugepool.mm.boot.sketch import host_like
 from hugepool.mm.kernel import hugetlbfs
 from hugepool.mm.kernel.memory_hotplug import zone_of_block
+from hugepool.mm.kernel.pcp import adopt_lists
+from hugepool.mm.kernel.pcp_sizes import set_limits
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.mmzone import ZONE_NAMES, MemoryMap, Node, Use
 from hugepool.mm.machine.profile import profile_of
@@ -37,6 +39,7 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     mem = MemoryMap(nr_sections(image), profile.reserved_vmemmap_pages)
     nodes = build_nodes(image, mem)
     host = Host(image.kernel, image.cmdline, profile, 0, nodes, mem, image.block_pages or SECTION_PAGES)
+    host.last_tick_ns = call.now_ns
     params = parse_cmdline(image.cmdline, profile, default_on=False)
     _take_over_tunables(host, image, params)
     budgets = claim_memory(image, mem, nodes)
@@ -48,6 +51,10 @@ def restore_machine(image: MachineImage, call: Call) -> Host:
     optimize_imported(host, budgets, placed)
     for budget in budgets:
         fill_zone(host, budget)
+    set_limits(host.zones)
+    for zone in host.zones:
+        if zone.nr_pcp:
+            adopt_lists(host, zone)
     adopt_pools(host, placed)
     _take_over_watermarks(image, nodes)
     mem.order.reset()

@@ -11,8 +11,8 @@ from hugepool.mm.boot.import_hugepages import IMPORTED_PID, own
 from hugepool.mm.boot.pageblock_types import set_type
 from hugepool.mm.boot.spec import HostSpec
 from hugepool.mm.kernel import hugetlb
+from hugepool.mm.kernel.buddy import find_free_blocks, take_pages
 from hugepool.mm.kernel.hugetlb_page import dequeue
-from hugepool.mm.kernel.page_alloc import find_free_blocks, take_pages
 from hugepool.mm.machine.mmzone import NO_BLOCKS, ZONE_DMA, ZONE_MOVABLE, Migrate, Use
 from hugepool.mm.machine.state import Call, Host, HState, Task
 from hugepool.mm.machine.units import KB_PER_PAGE, PAGE_SIZE, PAGEBLOCK_PAGES, size_name

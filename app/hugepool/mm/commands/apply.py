@@ -26,7 +26,7 @@ from hugepool.mm.commands import (  # noqa: F401 - each enters its handlers when
 )
 from hugepool.mm.commands.commands import Command
 from hugepool.mm.commands.registry import HANDLERS, Answer
-from hugepool.mm.kernel import pcp
+from hugepool.mm.kernel.pcp import vmstat_update
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Occurrence
 from hugepool.mm.machine.state import Call, Host
@@ -55,16 +55,17 @@ def apply(host: Host, command: Command[Answer], now_ns: int = 0) -> Outcome[Answ
     """
     newest_pid = host.next_pid - 1
     call = Call(comm=getattr(command, "comm", "hugepool"), now_ns=now_ns)
+    caller = host.tasks.get(getattr(command, "pid", -1))
+    host.cpu = 0 if caller is None else caller.cpu
+    vmstat_update(host, now_ns)
     try:
         result: Any = HANDLERS[type(command)](host, call, command)
     except MMError as error:
         error.why = why.of_refusal(host, command, error, newest_pid)
         if error.result is None:
             raise
-        pcp.settle(host, call)
         kept: Any = _marked(call, error.result)
         return Outcome(kept, error, call.events)
-    pcp.settle(host, call)
     return Outcome(_marked(call, result), None, call.events)
 
 

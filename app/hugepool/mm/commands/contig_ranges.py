@@ -5,8 +5,6 @@ Source: mm/page_alloc.c alloc_contig_range(), alloc_contig_pages(), free_contig_
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from hugepool.mm.commands.commands import (
     AllocCma,
     AllocContigPages,
@@ -19,17 +17,15 @@ from hugepool.mm.kernel.cma import area_of, cma_alloc, failure_lines
 from hugepool.mm.kernel.contig import (
     alloc_contig_pages,
     alloc_contig_range,
-    assign_range,
-    one_zone,
 )
 from hugepool.mm.kernel.page_alloc import node_zonelist
-from hugepool.mm.kernel.pcp import cache_freed
+from hugepool.mm.kernel.pcp import free_range
 from hugepool.mm.kernel.replace_hugepages import ContigProgress
 from hugepool.mm.machine import memory_outcomes as outcomes
 from hugepool.mm.machine.errors import ERRNO_NUMBER, BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.memory_outcomes import AllocatedRange, FreedPages, Moved
-from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate, Use
+from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Migrate
 from hugepool.mm.machine.outcomes import Counters, counters, shallow, vmemmap_of
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, CmaArea, ContigRange, Host
@@ -125,8 +121,7 @@ def untake(host: Host, call: Call, kept: ContigRange, pages: int) -> int:
     """Free up to ``pages`` of a range from its start, one by one; how many.  An empty range is gone."""
     end = min(kept.end_pfn, kept.start_pfn + pages)
     freed = end - kept.start_pfn
-    assign_range(host.mem, kept.start_pfn, end, Use.BUDDY)
-    cache_freed(host, one_zone(host, np.array([kept.start_pfn // PAGEBLOCK_PAGES])), freed)
+    free_range(host, kept.start_pfn, end)
     kept.start_pfn = end
     if kept.start_pfn == kept.end_pfn:
         del host.contig_ranges[kept.range_id]

@@ -11,7 +11,7 @@ from hugepool.mm.kernel.hugetlb_reserve import policy_of
 from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
-from hugepool.mm.kernel.pcp import free_movable_pages
+from hugepool.mm.kernel.pcp import free_pages
 from hugepool.mm.machine import task_outcomes as outcomes
 from hugepool.mm.machine.errors import BadInput, MMError, NotFound
 from hugepool.mm.machine.events import Event
@@ -122,12 +122,12 @@ def _take(host: Host, task: Task, kind: str, pages: int, node: int | None) -> in
         return 0
     use, mt, highest = KINDS[kind]
     zones = _zones(host, task, node, highest)
-    pfns = alloc_pages(host.mem, zones, pages, mt, highest, use)
+    pfns = alloc_pages(host, zones, pages, mt, highest, use)
     task.runs.extend(to_runs(pfns))
     if kind == "anon":
         tables = pfns.size // PAGEBLOCK_PAGES
         kernel_zones = _zones(host, task, None, ZONE_NORMAL)
-        got = alloc_pages(host.mem, kernel_zones, tables, Migrate.UNMOVABLE, ZONE_NORMAL, Use.KERNEL)
+        got = alloc_pages(host, kernel_zones, tables, Migrate.UNMOVABLE, ZONE_NORMAL, Use.KERNEL)
         task.runs[:0] = to_runs(got)
     return int(pfns.size)
 
@@ -181,8 +181,8 @@ def _empty_page_tables(host: Host, pfns: Pfns, keep: Mask) -> int:
 def give_back(host: Host, pfns: Pfns) -> None:
     """Free single pages of a task."""
     movable = host.mem.uses_of(pfns) == Use.ANON
-    host.mem.assign_pages(pfns[~movable], Use.BUDDY)
-    free_movable_pages(host, pfns[movable])
+    free_pages(host, pfns[~movable])
+    free_pages(host, pfns[movable])
 
 
 @handles(c.AdoptPages)

@@ -8,18 +8,14 @@ import numpy as np
 
 from hugepool.mm.kernel.hugetlb_page import run_free_hpage_work
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
-from hugepool.mm.kernel.migrate import (
-    held_by_mount,
-    migrate_huge_page,
-    migrate_single_pages,
-    movable_huge_pages,
-)
+from hugepool.mm.kernel.migrate import held_by_mount, migrate_huge_page, migrate_single_pages
+from hugepool.mm.kernel.page_alloc import has_huge_page
 from hugepool.mm.kernel.page_isolation import isolate, pages_of_use, unisolate
 from hugepool.mm.kernel.replace_hugepages import ContigProgress, replace_all_free, replace_page
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.mmzone import BlockFlag, Blocks, Mask, MemoryMap, Migrate, Use, Zone
 from hugepool.mm.machine.reasons import Reason
-from hugepool.mm.machine.state import Call, Host
+from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import ORDER_2M, PAGEBLOCK_PAGES
 
 NOT_TO_BE_HAD = (Use.RESERVED, Use.BOOT_VMEMMAP, Use.EARLY_VMEMMAP, Use.BOOT_PAGE_TABLE, Use.HOLE)
@@ -81,7 +77,7 @@ def one_zone(host: Host, blocks: Blocks) -> Zone:
 
 
 def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigProgress) -> None:
-    """Replace free huge pages, migrate what is in use; gigantic pages end it."""
+    """Replace free huge pages and migrate what is in use, in the order of addresses; gigantic pages end it."""
     flags = host.mem.flags[blocks]
     if np.any(flags & BlockFlag.GIGANTIC):
         pfn = int(blocks[np.flatnonzero(flags & BlockFlag.GIGANTIC)[0]]) * PAGEBLOCK_PAGES
@@ -89,26 +85,55 @@ def _empty(host: Host, call: Call, blocks: Blocks, nid: int, progress: ContigPro
             "ENOMEM", f"page {pfn} belongs to a gigantic page", reason=Reason.GIGANTIC_PAGE, pfn=pfn
         )
     hs = host.hstates[9]
-    for head in blocks[(flags & BlockFlag.HEAD) != 0].tolist():
-        if host.mem.flags[head] & BlockFlag.FREE:
-            replace_page(host, call, hs, head, progress)
     nids = sorted(host.memory_nodes(), key=lambda n: host.nodes[nid].distance[n])
+    huge = np.flatnonzero(flags & BlockFlag.HEAD)
+    for between in np.split(blocks, huge):
+        head, first = int(between[0]) if between.size else 0, 0
+        if between.size and host.mem.flags[head] & BlockFlag.HEAD:
+            _empty_huge_page(host, call, hs, head, nids, progress)
+            first = 1
+        _empty_single_pages(host, call, between[first:], nids, progress)
+    last = int(blocks[-1])
+    if host.profile.worker_waited_by_isolation or (host.deferred_mode == "auto" and not _waits(host, last)):
+        run_free_hpage_work(host, call)
+
+
+def _empty_single_pages(
+    host: Host, call: Call, blocks: Blocks, nids: list[int], progress: ContigProgress
+) -> None:
     moved, left = migrate_single_pages(host, call, blocks, nids)
     progress.migrated_pages += moved
-    for head in movable_huge_pages(host, hs, blocks).tolist():
-        if held_by_mount(host, head):
-            raise MMError("EBUSY", f"page {head * PAGEBLOCK_PAGES} is a private copy of a file on a mount with limits",
-                          reason=Reason.NOT_MIGRATABLE, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
-        if not migrate_huge_page(host, call, hs, head, nids):
-            raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * PAGEBLOCK_PAGES} to",
-                          reason=Reason.MIGRATION_TARGET, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
-        progress.migrated_hugepages += 1
-        progress.migrated_pages += hs.pages
     if left:
         raise MMError("ENOMEM", f"no free page for {left} pages of the range", reason=Reason.MIGRATION_TARGET,
                       pages_needed=left)  # fmt: skip
-    if host.deferred_mode == "auto" or host.profile.worker_waited_by_isolation:
-        run_free_hpage_work(host, call)
+
+
+def _empty_huge_page(
+    host: Host, call: Call, hs: HState, head: int, nids: list[int], progress: ContigProgress
+) -> None:
+    """A page that was free a moment ago may have become the target of another one's migration since."""
+    if host.mem.flags[head] & BlockFlag.FREE:
+        replace_page(host, call, hs, head, progress)
+    elif not host.mem.flags[head] & (BlockFlag.QUEUED | BlockFlag.STAYS):
+        _migrate(host, call, hs, head, nids, progress)
+
+
+def _migrate(
+    host: Host, call: Call, hs: HState, head: int, nids: list[int], progress: ContigProgress
+) -> None:
+    if held_by_mount(host, head):
+        raise MMError("EBUSY", f"page {head * PAGEBLOCK_PAGES} is a private copy of a file on a mount with limits",
+                      reason=Reason.NOT_MIGRATABLE, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
+    if not migrate_huge_page(host, call, hs, head, nids):
+        raise MMError("ENOMEM", f"no free huge page and no memory for one to move page {head * PAGEBLOCK_PAGES} to",
+                      reason=Reason.MIGRATION_TARGET, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
+    progress.migrated_hugepages += 1
+    progress.migrated_pages += hs.pages
+
+
+def _waits(host: Host, block: int) -> bool:
+    """Whether the range's last pageblock was migrated just now, so that the worker has had no time to free it."""
+    return bool(host.mem.flags[block] & BlockFlag.QUEUED)
 
 
 def _check_free(mem: MemoryMap, start_pfn: int, end_pfn: int, progress: ContigProgress) -> None:
@@ -140,20 +165,20 @@ def alloc_contig_pages(
     """
     for zone in zones:
         start = _next_candidate(zone.start_pfn, pages)
-        shut = _shut_blocks(host, zone)
+        shut, hopeless = _shut_blocks(host, zone), _none(host)
         while start + pages <= zone.end_pfn:
-            behind = _behind_shut(shut, start, pages) or _behind_reserved(host, start, pages) or start + 1
+            behind = _behind_shut(shut, start, pages) or _behind_reserved(host, start, pages)
+            behind = behind or _behind_hopeless(host, hopeless, start, pages) or start + 1
             if behind == start + 1 and not _fails_without_trace(host, zone, start, pages):
+                moved = progress.migrated_pages
                 try:
                     alloc_contig_range(host, call, start, start + pages, Migrate.MOVABLE, progress)
                     return start
                 except MMError as refusal:
-                    shut = _shut_blocks(host, zone)
-                    if refusal.reason == Reason.NO_CONTIGUOUS_MEMORY:
-                        shut |= _cannot_be_replaced(host, zone)
-                    if (
-                        refusal.reason == Reason.UNMOVABLE_PAGE
-                    ):  # so will all that touch what is isolated with it
+                    shut, hopeless = _shut_blocks(host, zone), _none(host)
+                    if refusal.reason == Reason.NO_CONTIGUOUS_MEMORY and progress.migrated_pages == moved:
+                        hopeless = _cannot_be_replaced(host, zone)
+                    if refusal.reason == Reason.UNMOVABLE_PAGE:  # so will all with which it is isolated
                         pfn = refusal.facts["pfn"]
                         behind = (int(_blocks_around(host, pfn, pfn + 1)[-1]) + 1) * PAGEBLOCK_PAGES
             start = _next_candidate(max(behind, start + 1), pages)
@@ -173,11 +198,15 @@ def _shut_blocks(host: Host, zone: Zone) -> Mask:
     return shut
 
 
+def _none(host: Host) -> Mask:
+    return np.zeros(host.mem.nr_blocks, np.bool_)
+
+
 def _cannot_be_replaced(host: Host, zone: Zone) -> Mask:
     """Free huge pages that no fresh page was found for: trying them again would fail and change nothing."""
     mem = host.mem
-    if zone.nr_pcp or zone.nr_cached or mem.resting_in(zone).size:
-        return np.zeros(mem.nr_blocks, np.bool_)
+    if zone.nr_pcp or has_huge_page(host, zone.nid):
+        return _none(host)
     settled = (mem.use == Use.HUGETLB) & (mem.mt == Migrate.MOVABLE) & (mem.flags & BlockFlag.GIGANTIC == 0)
     around = host.profile.isolation_pages // PAGEBLOCK_PAGES
     settled = settled.reshape(-1, around).all(axis=1).repeat(around)
@@ -198,6 +227,17 @@ def _behind_shut(shut: Mask, start: int, pages: int) -> int:
     return last * PAGEBLOCK_PAGES
 
 
+def _behind_hopeless(host: Host, hopeless: Mask, start: int, pages: int) -> int:
+    """Where a row of pages ends that cannot be replaced, of which one begins a range; 0: it does not.
+
+    Trying a range that begins so would fail at once, and change nothing where isolating it moves no free pageblock.
+    """
+    first = start // PAGEBLOCK_PAGES
+    if not hopeless[first] or (host.mem.use[_blocks_around(host, start, start + pages)] == Use.BUDDY).any():
+        return 0
+    return (first + 1) * PAGEBLOCK_PAGES
+
+
 def _behind_reserved(host: Host, start: int, pages: int) -> int:
     """The page behind the last reserved one of a range; 0: it has none."""
     blocks = np.arange(start // PAGEBLOCK_PAGES, -(-(start + pages) // PAGEBLOCK_PAGES))
@@ -216,7 +256,7 @@ def _fails_without_trace(host: Host, zone: Zone, start: int, pages: int) -> bool
 
     Growing a pool of many such pages would else try each of them again for every new one.
     """
-    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp or zone.nr_cached:
+    if not host.mem.flags[start // PAGEBLOCK_PAGES] & BlockFlag.GIGANTIC or zone.nr_pcp:
         return False
     types = host.mem.mt[_blocks_around(host, start, start + pages)]
     return bool((types == Migrate.MOVABLE).all())

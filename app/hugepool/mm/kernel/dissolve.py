@@ -10,7 +10,6 @@ from hugepool.mm.kernel.hugetlb_page import (
     account_pages,
     dequeue_pages,
     enqueue,
-    pages_in_one_go,
     release,
 )
 from hugepool.mm.machine.errors import MMError
@@ -21,26 +20,15 @@ from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 
 def dissolve_free_huge_pages(host: Host, call: Call, hs: HState, heads: Blocks) -> tuple[int, MMError | None]:
-    """Take free huge pages of one node out of the pool, in order; how many, and what stopped it.
-
-    As many go at once as no refusal, no reservation and no surplus can come between.
-    """
+    """Take free huge pages of one node out of the pool, in order; how many, and what stopped it."""
     done = 0
-    while done < heads.size:
-        part = heads[done : done + _in_one_go(host, hs, heads[done:])]
+    for head in heads.tolist():
         try:
-            _dissolve(host, call, hs, part)
+            dissolve_free_huge_page(host, call, hs, head)
         except MMError as refusal:
             return done, refusal
-        done += int(part.size)
+        done += 1
     return done, None
-
-
-def _in_one_go(host: Host, hs: HState, heads: Blocks) -> int:
-    if host.profile.dissolve_takes_surplus and hs.surplus_node[host.node_of_block(int(heads[0]))]:
-        return 1
-    unpromised = hs.free_huge_pages - hs.resv_huge_pages
-    return max(1, min(unpromised, pages_in_one_go(host, hs, heads)))
 
 
 def dissolve_free_huge_page(host: Host, call: Call, hs: HState, head: int) -> None:

@@ -8,7 +8,7 @@ Source: mm/page_alloc.c __rmqueue_smallest(), __rmqueue_fallback() (5.14).
 
 import numpy as np
 
-from hugepool.mm.kernel.page_alloc import (
+from hugepool.mm.kernel.buddy import (
     HUGE_TYPES,
     find_free_blocks,
     listed_blocks,

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hugepool.mm.kernel.buddy import has_free_block
 from hugepool.mm.kernel.gigantic import alloc_gigantic_block
-from hugepool.mm.kernel.huge_blocks import count_free_blocks
+from hugepool.mm.kernel.growing import grow_together
 from hugepool.mm.kernel.hugetlb_page import (
     ResizeResult,
     account_pages,
     after,
     dequeue,
     enqueue,
-    huge_source,
+    fresh_huge_pages,
     ring,
     run_free_hpage_work,
-    take_huge_blocks,
     update_and_free_pages,
 )
 from hugepool.mm.kernel.hugetlb_vmemmap import per_node
@@ -27,12 +27,14 @@ from hugepool.mm.kernel.optimize import optimize
 from hugepool.mm.kernel.page_alloc import node_zonelist
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.fault_inject import FaultPoint
-from hugepool.mm.machine.mmzone import NO_BLOCKS, ZONE_MOVABLE, BlockFlag, Blocks, Zone
+from hugepool.mm.machine.mmzone import NO_BLOCKS, ZONE_MOVABLE, BlockFlag, Blocks
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import ULONG_MAX
 
 # -- resizing --------------------------------------------------------------------------------------------
+
+WINDOW = 256  # pages that are looked at before it is known whether many can be made at once
 
 
 def set_max_huge_pages(
@@ -93,8 +95,16 @@ def _grow(
     host: Host, call: Call, hs: HState, count: int, allowed: Sequence[int], result: ResizeResult
 ) -> None:
     late: list[Blocks] = []  # kernels that optimise the whole batch at the end
-    waiting = 0
+    waiting, window = 0, WINDOW
     while persistent(hs) + waiting < count:
+        if not host.profile.bulk:
+            visited = ring(allowed, hs.next_nid_to_alloc)
+            together = grow_together(host, call, hs, visited, min(count - persistent(hs), window))
+            window = 8 * window if together.size else WINDOW
+            if together.size:
+                hs.next_nid_to_alloc = visited[0]  # each node had its turn
+                _add_new_pages(host, hs, together, result)
+                continue
         heads = _alloc_fresh(host, call, hs, min(count - persistent(hs) - waiting, ULONG_MAX), allowed)
         if heads.size == 0:
             result.stopped = {nid: _why_no_page(host, call, hs, nid) for nid in allowed}
@@ -110,6 +120,10 @@ def _grow(
 
 def _prep_new_pages(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> None:
     optimize(host, call, hs, heads, batched=True)
+    _add_new_pages(host, hs, heads, result)
+
+
+def _add_new_pages(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
     account_pages(host, hs, heads, +1)
     enqueue(host, hs, heads)
     result.allocated += int(heads.size)
@@ -182,39 +196,48 @@ def _remove_pool_pages(host: Host, hs: HState, wanted: int, allowed: Sequence[in
 def _alloc_fresh(host: Host, call: Call, hs: HState, wanted: int, allowed: Sequence[int]) -> Blocks:
     """Fresh huge pages in the order a page-by-page loop would get them; at least one unless no node has any.
 
-    As many pages are taken at once as no watermark and no free list can change the choice of zone for.
+    Where each page frees its vmemmap before the next one is taken, they come one by one.
     """
     if hs.gigantic:
         return _alloc_fresh_gigantic(host, call, hs, allowed)
     visited = ring(allowed, hs.next_nid_to_alloc)
     fault = host.faults.get(FaultPoint.HUGEPAGE_ALLOC)
-    one_by_one = fault is not None and fault.armed
-    sources: dict[int, tuple[Zone, int]] = {}
+    one_by_one = (fault is not None and fault.armed) or (host.optimize_enabled and not host.profile.bulk)
+    rounds = 1 if one_by_one else max(1, min(wanted, host.mem.nr_blocks) // len(visited))
+    columns: dict[int, Blocks] = {}
     for nid in visited:
         if _injected(host, call, hs, nid):
             continue
-        source = huge_source(host, nid, len(allowed), wanted)
-        if source is not None:
-            sources[nid] = source
-            if one_by_one:
-                break
-    if not sources:
-        host.count("htlb_buddy_alloc_fail", len(visited))
+        columns[nid] = fresh_huge_pages(host, nid, rounds)
+        if (one_by_one and columns[nid].size) or sum(column.size for column in columns.values()) == wanted:
+            break
+    heads = _in_turn(list(columns.values()))
+    _count_allocations(host, call, visited, columns)
+    if heads.size == 0:
         hs.next_nid_to_alloc = visited[0]
-        call.full_nodes.update(visited)
-        return NO_BLOCKS
-    order = [nid for nid in visited if nid in sources]
-    rounds = 1 if one_by_one else max(1, min(wanted // len(order), min(k for _, k in sources.values())))
-    order = order[: min(wanted, len(order))]
-    in_vain = [nid for nid in visited if nid not in sources]
-    call.full_nodes.update(in_vain)
-    before_last = sum(1 for nid in visited[: visited.index(order[-1])] if nid in in_vain)
-    host.count("htlb_buddy_alloc_fail", len(in_vain) * (rounds - 1) + before_last)
-    columns = [take_huge_blocks(host, sources[nid][0], rounds) for nid in order]
-    hs.next_nid_to_alloc = after(allowed, order[-1])
-    heads = np.stack(columns, axis=1).ravel()
-    host.count("htlb_buddy_alloc_success", int(heads.size))
+        return heads
+    hs.next_nid_to_alloc = after(allowed, host.node_of_block(int(heads[-1])))
     return heads
+
+
+def _in_turn(columns: list[Blocks]) -> Blocks:
+    """One page of each column after the other, round by round; short columns run out."""
+    if not columns:
+        return NO_BLOCKS
+    place = np.concatenate([np.arange(column.size) for column in columns])
+    heads: Blocks = np.concatenate(columns)[np.argsort(place, kind="stable")]
+    return heads
+
+
+def _count_allocations(host: Host, call: Call, visited: list[int], columns: dict[int, Blocks]) -> None:
+    """A node that has fewer pages than another one was asked in vain for the rest."""
+    most = max((int(column.size) for column in columns.values()), default=0)
+    for nid in visited[: len(columns) or None]:
+        have = int(columns[nid].size) if nid in columns else 0
+        if have < max(1, most):
+            call.full_nodes.add(nid)
+            host.count("htlb_buddy_alloc_fail", max(1, most) - have)
+    host.count("htlb_buddy_alloc_success", sum(int(column.size) for column in columns.values()))
 
 
 def _injected(host: Host, call: Call, hs: HState, nid: int) -> bool:
@@ -247,7 +270,7 @@ def _why_no_page(host: Host, call: Call, hs: HState, nid: int) -> Reason:
     if hs.gigantic:
         return Reason.NO_CONTIGUOUS_MEMORY
     zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
-    blocked = any(count_free_blocks(host.mem, zone, 1) for zone in zones)
+    blocked = any(has_free_block(host.mem, zone, movable=True) for zone in zones)
     return Reason.WATERMARK if blocked else Reason.NO_CONTIGUOUS_MEMORY
 
 

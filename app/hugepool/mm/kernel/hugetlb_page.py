@@ -10,34 +10,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hugepool.mm.kernel import hugetlb_vmemmap
-from hugepool.mm.kernel.huge_blocks import count_free_blocks, find_huge_blocks
 from hugepool.mm.kernel.hugetlb_vmemmap import VmemmapRestoreFailed, leading, nids_of, per_node
-from hugepool.mm.kernel.page_alloc import direct_reclaim, huge_room, node_zonelist, room, take_pages
-from hugepool.mm.kernel.release_order import ReleasePlan, plan_release
-from hugepool.mm.machine import sparse_vmemmap
+from hugepool.mm.kernel.page_alloc import alloc_huge_pages, node_zonelist
+from hugepool.mm.kernel.pcp import free_pages, free_range
+from hugepool.mm.kernel.releasing import release_together
 from hugepool.mm.machine.events import Event
-from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import (
     NO_BLOCKS,
     ZONE_MOVABLE,
-    ZONE_NORMAL,
     BlockFlag,
     Blocks,
-    Migrate,
-    Pfns,
     Use,
-    Zone,
-    pages_in,
-    pairs_of,
 )
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.state import Call, FreeList, Host, HState, QueuedFree
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 WORKER = "kworker/0:1"
-WINDOW = (
-    1024  # huge pages whose release one by one is planned together; twice as many after all could be done
-)
+
+
+WINDOW = 64  # pages that are looked at before it is known whether many can be given back at once
 
 
 @dataclass(slots=True)
@@ -92,51 +84,12 @@ def after(allowed: Sequence[int], nid: int) -> int:
 # -- finding one ---------------------------------------------------------------------------------------------
 
 
-def huge_source(host: Host, nid: int, nr_nodes: int, wanted: int) -> tuple[Zone, int] | None:
-    """The zone a 2 MiB request of a node is served from, and how many pages in a row surely are.
+def fresh_huge_pages(host: Host, nid: int, count: int) -> Blocks:
+    """Up to ``count`` fresh pages of 2 MiB of a node, which no pool counts yet; first pageblocks in the order taken.
 
-    Fast path: the first zone above its low watermark; slow path: above min, at last once more with what direct
-    reclaim got off the lists of CPUs.  ``k`` counts no gains, and stops before gains could lift a zone over its low
-    mark again.
-    Source: mm/page_alloc.c get_page_from_freelist(), __alloc_pages_slowpath() (5.14).
+    Source: mm/hugetlb.c alloc_buddy_huge_page() (5.14).
     """
-    zones = node_zonelist(host.nodes[nid], ZONE_MOVABLE)
-    cost = PAGEBLOCK_PAGES + nr_nodes
-    wanted = min(wanted, host.mem.nr_blocks)
-    for mark in ("low", "min", "reclaimed"):
-        if mark == "reclaimed" and not direct_reclaim(host.mem, zones, host.zones):
-            return None
-        for passed, zone in enumerate(zones):
-            k = huge_room(zone, zone.low if mark == "low" else zone.min, ZONE_MOVABLE, cost)
-            k = min(k, count_free_blocks(host.mem, zone, min(k, wanted)))
-            if k:
-                return zone, min(k, _pages_before_low(host, zones[:passed] if mark == "low" else zones))
-    return None
-
-
-def take_huge_blocks(host: Host, zone: Zone, count: int) -> Blocks:
-    """Take ``count`` free 2 MiB blocks of a zone as huge pages that no pool counts yet."""
-    return take_blocks(host, find_huge_blocks(host.mem, zone, count))
-
-
-def take_blocks(host: Host, heads: Blocks) -> Blocks:
-    """Take free pageblocks as huge pages that no pool counts yet."""
-    host.mem.assign_blocks(heads, Use.HUGETLB)
-    host.mem.flags[heads] = BlockFlag.HEAD
-    host.mem.split_off(heads)
-    return heads
-
-
-def _pages_before_low(host: Host, zones: Sequence[Zone]) -> int:
-    """Pages that may be made before the frames they free could lift one of the zones over its low mark.
-
-    Frames on the freeing CPU's list lift nothing; at most 8 more of each page do.
-    """
-    if not host.optimize_enabled:
-        return host.mem.nr_blocks
-    marks = [(zone, zone.low + zone.lowmem_reserve[ZONE_MOVABLE] + PAGEBLOCK_PAGES - 1) for zone in zones]
-    gaps = [gap for zone, mark in marks if (gap := mark - (zone.nr_free - zone.nr_cached)) >= 0]
-    return max(1, min(gaps) // 8) if gaps else host.mem.nr_blocks
+    return alloc_huge_pages(host, node_zonelist(host.nodes[nid], ZONE_MOVABLE), count)
 
 
 # -- counters and free lists ------------------------------------------------------------------------------
@@ -233,188 +186,111 @@ def release(
     Returns those whose vmemmap could not be restored, in order, still allocated and in no counter.
     """
     parts = []
-    while heads.size and _restore_fault_armed(host):
-        take = _release_injected_batch if batched else _release_injected
-        refused, heads = take(host, call, hs, heads, result)
-        parts.append(refused)
-    if not host.profile.restore_thisnode or len(host.nodes) == 1:
-        parts.append(_release_in_order(host, call, hs, heads, result, batched=batched))
-    elif heads.size:
-        nids = nids_of(host, heads)
-        gone = [
-            _release_in_order(host, call, hs, heads[nids == n], result, batched=batched)
-            for n in np.unique(nids)
-        ]
-        parts.append(heads[np.isin(heads, np.concatenate(gone))])
-    refused = np.concatenate(parts) if parts else NO_BLOCKS
+    for apart in [heads] if batched else _independent(host, heads):
+        step = _release_batch if batched else _release_in_turn
+        parts += step(host, call, hs, apart, result)
+    refused = np.concatenate((NO_BLOCKS, *parts))
+    if refused.size and not batched:
+        refused = heads[np.isin(heads, refused)]
     result.refused += int(refused.size)
     for nid, n in per_node(host, refused):
         result.node(nid).refused += n
     return refused
 
 
-def _restore_fault_armed(host: Host) -> bool:
-    fault = host.faults.get(FaultPoint.VMEMMAP_RESTORE)
-    return fault is not None and fault.armed
+def _independent(host: Host, heads: Blocks) -> list[Blocks]:
+    """Huge pages by node, where each node pays for its own and nothing counts them together."""
+    if not host.profile.restore_thisnode or any(fault.armed for fault in host.faults.values()):
+        return [heads]
+    nids = nids_of(host, heads)
+    return [heads[nids == nid] for nid in np.unique(nids)]
 
 
-def _release_injected(
-    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult
-) -> tuple[Blocks, Blocks]:
-    """One page under fault injection: (refused, still to do)."""
-    one = heads[:1]
-    if not restore_one(host, call, hs, one, result):
-        return one, heads[1:]
-    _free_to_buddy(host, hs, one, result)
-    return NO_BLOCKS, heads[1:]
+def _release_in_turn(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> list[Blocks]:
+    """One page after the other; many at once where that is the same.  Those refused."""
+    refused, window = [], WINDOW
+    while heads.size:
+        done = _release_many(host, call, hs, heads[:window], result)
+        window = 4 * window if done else WINDOW
+        if done == 0:
+            failed = _walk(host, call, hs, heads, result)
+            free_huge_pages(host, hs, heads[failed : failed + 1], result)
+            refused.append(heads[:failed])
+            done = failed + 1
+        heads = heads[done:]
+    return refused
 
 
-def _release_injected_batch(
-    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult
-) -> tuple[Blocks, Blocks]:
-    """A batch under fault injection: restore up to the first error, free those, try the rest again.
+def _release_many(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> int:
+    """Leading pages that need no frames, or are restored and freed all at once; how many."""
+    optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
+    if not optimized[0]:
+        done = leading(~optimized)
+        free_huge_pages(host, hs, heads[:done], result)
+        return done
+    heads = heads[: leading(optimized)]
+    done = 0 if hs.gigantic else release_together(host, call, hs, heads)
+    for nid, n in per_node(host, heads[:done]):
+        result.node(nid).freed += n
+    return done
+
+
+def _release_batch(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> list[Blocks]:
+    """Restore up to the first error, free those, and try the rest again.  Those refused.
 
     Where nothing could be restored, pages are walked one by one until the first success.
-    Source: mm/hugetlb.c bulk_vmemmap_restore_error() (6.12).
+    Source: mm/hugetlb.c update_and_free_pages_bulk(), bulk_vmemmap_restore_error() (6.12).
     """
-    done = 0
-    while done < heads.size and restore_one(host, call, hs, heads[done : done + 1], result):
-        done += 1
-    _free_to_buddy(host, hs, heads[:done], result)
-    if done:
-        return NO_BLOCKS, heads[done:]
-    refused = 0
-    while refused < heads.size and not restore_one(host, call, hs, heads[refused : refused + 1], result):
-        refused += 1
-    _free_to_buddy(host, hs, heads[refused : refused + 1], result)
-    return heads[:refused], heads[refused + 1 :]
+    refused = []
+    while heads.size:
+        done = hugetlb_vmemmap.restore_many(host, call, hs, heads)
+        free_huge_pages(host, hs, heads[:done][::-1], result)  # collected on a list, head first
+        heads = heads[done:]
+        if not done:
+            failed = _walk(host, call, hs, heads, result)
+            refused.append(heads[:failed])
+            free_huge_pages(host, hs, heads[failed : failed + 1], result)
+            heads = heads[failed + 1 :]
+    return refused
+
+
+def _walk(host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult) -> int:
+    """How many pages fail one by one before the first success."""
+    failed = 0
+    while failed < heads.size and not restore_one(host, call, hs, heads[failed : failed + 1], result):
+        failed += 1
+        more = heads[failed : failed + _hopeless(host, heads[failed:])]
+        if more.size:
+            note_failure(host, call, result, more, hs.nr_free_vmemmap_pages, 0)
+        failed += int(more.size)
+    return failed
+
+
+def _hopeless(host: Host, heads: Blocks) -> int:
+    """How many leading pages fail as the one before them: the first request for a frame does, which changes nothing."""
+    if any(fault.armed for fault in host.faults.values()):
+        return 0
+    optimized = host.mem.flags[heads] & BlockFlag.OPTIMIZED != 0
+    nids = nids_of(host, heads)
+    poor = [nid for nid in np.unique(nids).tolist() if hugetlb_vmemmap.available_for_restore(host, nid) == 0]
+    return leading(optimized & np.isin(nids, poor))
 
 
 def restore_one(host: Host, call: Call, hs: HState, head: Blocks, result: ResizeResult) -> bool:
-    """Restore one page that is in no counter; False, and nothing done, when the frames are not there."""
-    if not host.mem.flags[head[0]] & BlockFlag.OPTIMIZED:
-        return True
-    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(head[0])))
-    need = hs.nr_free_vmemmap_pages
-    if hugetlb_vmemmap.injected_failure(host, call, hs) or available < need:
+    """Restore one page that is in no counter; False when the frames are not there, those taken are given back."""
+    before = call.injected
+    call.injected = False
+    done = hugetlb_vmemmap.restore_many(host, call, hs, head)
+    if not done:
+        need = hs.nr_free_vmemmap_pages
+        available = (
+            need
+            if call.injected
+            else hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(head[0])))
+        )
         note_failure(host, call, result, head, need, available)
-        return False
-    hugetlb_vmemmap.restore(host, call, hs, head)
-    return True
-
-
-def _release_in_order(
-    host: Host, call: Call, hs: HState, heads: Blocks, result: ResizeResult, *, batched: bool
-) -> Blocks:
-    need = hs.nr_free_vmemmap_pages
-    refused: list[Blocks] = []
-    window = WINDOW
-    while heads.size:
-        part = heads if batched else heads[:window]
-        optimized = (host.mem.flags[part] & BlockFlag.OPTIMIZED) != 0
-        available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(part[0])))
-        if optimized[0] and available < need:
-            k = leading(optimized)
-            refused.append(part[:k])
-            note_failure(host, call, result, part[:k], need, available)
-        else:
-            k = _next_batch(host, part, optimized * need, available, batched=batched)
-            k = _restore_and_free(host, call, hs, part[:k], optimized[:k] * need, result, batched=batched)
-        window = 2 * window if k == part.size else WINDOW
-        heads = heads[k:]
-    return np.concatenate(refused) if refused else NO_BLOCKS
-
-
-def _restore_and_free(
-    host: Host, call: Call, hs: HState, heads: Blocks, needs: Blocks, result: ResizeResult, *, batched: bool
-) -> int:
-    """Give back leading pages of some whose frames one zone has, all at once or as one after the other; how many."""
-    if batched:
-        hugetlb_vmemmap.restore(host, call, hs, heads[needs > 0])
-        _free_to_buddy(host, hs, heads[::-1], result)  # they go onto a list, the last one becomes its head
-        return int(heads.size)
-    nids = nids_of(host, heads)
-    zone = _paying_zone(host, int(nids[0]), int(needs[0]))
-    plan = ReleasePlan(1)
-    if zone is not None:
-        plan = plan_release(host.mem, zone, heads[: leading(nids == nids[0])], needs, hs.blocks)
-    heads, needs = heads[: plan.pages], needs[: plan.pages]
-    both = pairs_of(plan.stolen)
-    optimized = heads[needs > 0]
-    frames = _steal(host, hs, zone, both, plan.listed, optimized) if zone is not None and both.size else None
-    hugetlb_vmemmap.restore(host, call, hs, optimized, frames)
-    _free_to_buddy(host, hs, heads[: plan.freed_before], result, stolen=both)
-    host.mem.split_off(plan.last)
-    _free_to_buddy(host, hs, heads[plan.freed_before :], result, stolen=both)
-    return plan.pages
-
-
-def _steal(host: Host, hs: HState, zone: Zone, both: Blocks, listed: int, heads: Blocks) -> Pfns:
-    """Frames for huge pages: first some of the zone's unmovable pageblocks, then stolen pageblocks, some their own."""
-    mem = host.mem
-    taken = take_pages(mem, zone, listed, Migrate.UNMOVABLE, Use.VMEMMAP)
-    pages = pages_in(both)[: heads.size * hs.nr_free_vmemmap_pages - listed]
-    # Before the flags change that regular tables follow from.
-    sparse_vmemmap.own_tables(mem, hugetlb_vmemmap.vmemmap_sections(hs, heads))
-    mem.assign_blocks(both[mem.use[both] != Use.BUDDY], Use.BUDDY)
-    mem.flags[both] = 0
-    mem.set_type(both, Migrate.UNMOVABLE)
-    mem.assign_pages(pages, Use.VMEMMAP)
-    return np.concatenate((taken, pages))
-
-
-def _payers(host: Host, nid: int) -> list[tuple[Zone, bool, int]]:
-    """Where restores of a node look for frames, in turn: a zone, whether above its low mark, the pages it has there."""
-    zones = hugetlb_vmemmap.restore_zones(host, nid)
-    return [
-        (zone, low, room(zone, zone.low if low else zone.min, ZONE_NORMAL))
-        for low in (True, False)
-        for zone in zones
-    ]
-
-
-def _paying_zone(host: Host, nid: int, need: int) -> Zone | None:
-    """The zone that pays; none when the first one that has something pays only a part of one huge page."""
-    found = next(((zone, pages) for zone, _low, pages in _payers(host, nid) if pages), None)
-    return found[0] if found is not None and found[1] >= need else None
-
-
-def pages_in_one_go(host: Host, hs: HState, heads: Blocks) -> int:
-    """How many leading pages of one node are sure to be released together; 0: the first one will be refused."""
-    if _restore_fault_armed(host):
-        return 1
-    optimized = (host.mem.flags[heads] & BlockFlag.OPTIMIZED) != 0
-    need = hs.nr_free_vmemmap_pages
-    available = hugetlb_vmemmap.available_for_restore(host, host.node_of_block(int(heads[0])))
-    if optimized[0] and available < need:
-        return 0
-    return min(_next_batch(host, heads, optimized * need, available, batched=False), int(heads.size))
-
-
-def _next_batch(host: Host, heads: Blocks, needs: Blocks, available: int, *, batched: bool) -> int:
-    """How many leading pages can be restored before any of them is freed.
-
-    Until 6.6 pages are freed one by one, so a batch ends where a freed page could change the zone that pays; later
-    kernels restore as many as they can.
-    """
-    cost = np.cumsum(needs)
-    if batched:
-        return int(np.searchsorted(cost, available, side="right"))
-    return _batch_of_one_zone(host, heads, cost)
-
-
-def _batch_of_one_zone(host: Host, heads: Blocks, cost: Blocks) -> int:
-    """Leading pages whose restores are all paid by the zone that pays for the first one."""
-    payers = _payers(host, host.node_of_block(int(heads[0])))
-    chosen = next((i for i, (_zone, _low, pages) in enumerate(payers) if pages), None)
-    if chosen is None:
-        return 1
-    payer, low, pages = payers[chosen]
-    k = max(1, int(np.searchsorted(cost, pages, side="right")))
-    # A zone over its min may rise over its low mark by what is freed into it, the payer too.
-    earlier = [zone for zone, _low, _pages in payers[:chosen] if zone is not payer or not low]
-    changes = np.flatnonzero(np.isin(host.mem.zone[heads[:k]], [zone.id for zone in earlier]))
-    return min(k, int(changes[0]) + 1) if changes.size else k
+    call.injected |= before
+    return bool(done)
 
 
 def note_failure(
@@ -428,22 +304,30 @@ def note_failure(
         hugetlb_vmemmap.warn_alloc(host, call)
 
 
-def _free_to_buddy(
-    host: Host, hs: HState, heads: Blocks, result: ResizeResult, *, stolen: Blocks = NO_BLOCKS
-) -> None:
-    """Free huge pages, one after the other; of pageblocks that were stolen since, the frames they became stay."""
+def free_huge_pages(host: Host, hs: HState, heads: Blocks, result: ResizeResult) -> None:
+    """Free huge pages whose vmemmap is there, one after the other.
+
+    Pages of 2 MiB go onto the lists of the CPU, those of 1 GiB page by page; later kernels give them to the buddy.
+    Source: mm/hugetlb.c __update_and_free_page(), free_gigantic_page() (5.14, 6.1), hugetlb_free_folio() (6.12).
+    """
     if heads.size == 0:
         return
-    blocks = heads
-    if hs.gigantic:
-        blocks = (heads[:, None] + np.arange(hs.blocks)).ravel()
-    blocks = blocks[~np.isin(blocks, stolen)]
-    spoilt = (host.mem.flags[blocks] & BlockFlag.SPOILT) != 0
-    host.mem.flags[blocks] = 0
-    host.mem.assign_blocks(blocks[~spoilt], Use.BUDDY)
-    host.mem.assign_blocks(blocks[spoilt], Use.LOST)
+    mem = host.mem
     for nid, n in per_node(host, heads):
         result.node(nid).freed += n
+    blocks = (heads[:, None] + np.arange(hs.blocks)).ravel() if hs.gigantic else heads
+    spoilt = (mem.flags[blocks] & BlockFlag.SPOILT) != 0
+    mem.flags[blocks] = 0
+    mem.assign_blocks(blocks[spoilt], Use.LOST)
+    blocks = blocks[~spoilt]
+    if not hs.gigantic:
+        free_pages(host, blocks * PAGEBLOCK_PAGES, hs.order)
+    elif host.profile.gigantic_freed_whole:
+        mem.assign_blocks(blocks, Use.BUDDY)
+    else:
+        for run in np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1):
+            if run.size:
+                free_range(host, int(run[0]) * PAGEBLOCK_PAGES, (int(run[-1]) + 1) * PAGEBLOCK_PAGES)
 
 
 def update_and_free_page_atomic(host: Host, call: Call, hs: HState, head: int) -> None:
@@ -452,7 +336,7 @@ def update_and_free_page_atomic(host: Host, call: Call, hs: HState, head: int) -
     Source: mm/hugetlb.c update_and_free_page() (5.14).
     """
     if not host.mem.flags[head] & BlockFlag.OPTIMIZED:
-        _free_to_buddy(host, hs, np.array([head], np.int64), ResizeResult(0))
+        free_huge_pages(host, hs, np.array([head], np.int64), ResizeResult(0))
         return
     host.mem.flags[head] |= BlockFlag.QUEUED
     host.mem.mark_dirty(np.array([head], np.int64))

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hugepool.mm.kernel import hugetlb_cgroup, hugetlb_page
-from hugepool.mm.kernel.huge_blocks import find_huge_blocks
 from hugepool.mm.kernel.hugetlb_page import account_pages, after, dequeue, enqueue, ring
 from hugepool.mm.kernel.hugetlb_subpool import mount_of, put_pages
-from hugepool.mm.kernel.optimize import optimize, pages_in_a_row
+from hugepool.mm.kernel.optimize import optimize
 from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import NO_BLOCKS, BlockFlag, Blocks
 from hugepool.mm.machine.state import Call, Host, HState
@@ -143,12 +142,10 @@ def alloc_surplus_pages(host: Host, call: Call, hs: HState, policy: Policy, want
             call.injected = True
             return NO_BLOCKS
     for nid in policy.order:
-        source = hugetlb_page.huge_source(host, nid, 1, wanted)
-        if source is None:
+        together = host.profile.bulk or not host.optimize_enabled
+        heads = hugetlb_page.fresh_huge_pages(host, nid, wanted if together else 1)
+        if heads.size == 0:
             continue
-        zone, surely = source
-        heads = find_huge_blocks(host.mem, zone, min(surely, wanted))
-        heads = hugetlb_page.take_blocks(host, heads[: pages_in_a_row(host, heads)])
         host.count("htlb_buddy_alloc_success", int(heads.size))
         optimize(host, call, hs, heads)
         account_pages(host, hs, heads, +1, surplus=True)

@@ -16,7 +16,7 @@ from hugepool.mm.kernel.page_alloc import (
     setup_per_zone_lowmem_reserve,
     zonelist,
 )
-from hugepool.mm.kernel.pcp import cache_freed
+from hugepool.mm.kernel.pcp import free_pages
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.fault_inject import FaultPoint
 from hugepool.mm.machine.mmzone import (
@@ -36,7 +36,6 @@ from hugepool.mm.machine.sparse_vmemmap import PTE_RO, PTE_RW, Ptes, make_pte, p
 from hugepool.mm.machine.state import Call, Host, HState
 from hugepool.mm.machine.units import (
     BLOCKS_PER_SECTION,
-    PAGEBLOCK_PAGES,
     PTRS_PER_PTE,
     SECTIONS_PER_1G,
     VMEMMAP_PER_BLOCK,
@@ -112,13 +111,18 @@ def remap_free(host: Host, call: Call, hs: HState, heads: Blocks, fresh: Pfns | 
         return NO_PFNS
     mem = host.mem
     regular = _all_regular(mem, hs, heads) if fresh is None else np.zeros(heads.size, np.bool_)
-    lost = _free_regular(host, hs, heads[regular])
-    freed = _remap_words(host, hs, heads[~regular], fresh)
+    width = hs.nr_free_vmemmap_pages + int(fresh is not None)
+    frames = np.empty((heads.size, width), np.int64)
+    if regular.any():
+        frames[regular] = regular_frames(mem, hs, heads[regular])
+    if not regular.all():
+        frames[~regular] = _remap_words(mem, hs, heads[~regular], fresh)
     mem.flags[heads] |= BlockFlag.OPTIMIZED
     mem.mark_dirty(heads)
     hs.nr_optimized += int(heads.size)
-    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages - lost
-    return freed
+    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages
+    freed = frames.ravel()
+    return freed[freed >= 0]
 
 
 def _all_regular(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
@@ -131,42 +135,51 @@ def _all_regular(mem: MemoryMap, hs: HState, heads: Blocks) -> Mask:
     return regular
 
 
-def _free_regular(host: Host, hs: HState, heads: Blocks) -> int:
-    """Free the frames behind regular tables: whole patterns of the pageblocks that hold the vmemmap; those lost."""
-    if heads.size == 0:
-        return 0
-    mem = host.mem
-    sections = vmemmap_sections(hs, heads)
+def regular_frames(mem: MemoryMap, hs: HState, heads: Blocks) -> Pfns:
+    """The frames that optimising huge pages with regular tables frees, one row for each."""
+    sections = heads // BLOCKS_PER_SECTION
     if hs.gigantic:
-        mask = np.ones((sections.size, PTRS_PER_PTE), np.bool_)
-        mask[np.searchsorted(sections, heads // BLOCKS_PER_SECTION), : mem.kept] = False
-    else:
-        row_of = np.zeros(int(sections[-1] - sections[0]) + 1, np.int64)
-        row_of[sections - sections[0]] = np.arange(sections.size)
-        freed = np.zeros((sections.size, BLOCKS_PER_SECTION), np.bool_)
-        freed[row_of[heads // BLOCKS_PER_SECTION - sections[0]], heads % BLOCKS_PER_SECTION] = True
-        mask = freed.repeat(VMEMMAP_PER_BLOCK, axis=1)
-        mask.reshape(sections.size, BLOCKS_PER_SECTION, VMEMMAP_PER_BLOCK)[:, :, : mem.kept] = False
-    blocks = mem.vmemmap_pfn[sections] // PTRS_PER_PTE
-    lossy = host.profile.hot_added_frames_lost & mem.hot_added[sections]
-    mem.assign_masked(blocks[~lossy], mask[~lossy], Use.BUDDY)
-    mem.assign_masked(blocks[lossy], mask[lossy], Use.LOST)
-    _count_freed(host, blocks[~lossy], mask[~lossy].sum(axis=1))
-    return int(mask[lossy].sum())
+        every = mem.vmemmap_pfn[sections[:, None] + np.arange(SECTIONS_PER_1G)]
+        whole: Pfns = (every[:, :, None] + np.arange(PTRS_PER_PTE)).reshape(heads.size, -1)
+        return whole[:, mem.kept :]
+    first = mem.vmemmap_pfn[sections] + heads % BLOCKS_PER_SECTION * VMEMMAP_PER_BLOCK
+    frames: Pfns = first[:, None] + np.arange(mem.kept, VMEMMAP_PER_BLOCK)
+    return frames
 
 
-def _remap_words(host: Host, hs: HState, heads: Blocks, fresh: Pfns | None) -> Pfns:
-    """Rewrite the page-table words of huge pages; the frames that they mapped before and do not any more."""
-    if heads.size == 0:
-        return NO_PFNS
-    mem, kept = host.mem, host.mem.kept
+def pattern_of(mem: MemoryMap, hs: HState, heads: Blocks) -> tuple[Blocks, Mask]:
+    """The same frames of huge pages of 2 MiB as pageblocks and a mask of their pages."""
+    sections = vmemmap_sections(hs, heads)
+    row_of = np.zeros(int(sections[-1] - sections[0]) + 1, np.int64)
+    row_of[sections - sections[0]] = np.arange(sections.size)
+    freed = np.zeros((sections.size, BLOCKS_PER_SECTION), np.bool_)
+    freed[row_of[heads // BLOCKS_PER_SECTION - sections[0]], heads % BLOCKS_PER_SECTION] = True
+    mask: Mask = freed.repeat(VMEMMAP_PER_BLOCK, axis=1)
+    mask.reshape(sections.size, BLOCKS_PER_SECTION, VMEMMAP_PER_BLOCK)[:, :, : mem.kept] = False
+    return mem.vmemmap_pfn[sections] // PTRS_PER_PTE, mask
+
+
+def map_shared(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
+    """Huge pages with regular page tables are optimised: their frames were freed already."""
+    host.mem.flags[heads] |= BlockFlag.OPTIMIZED
+    host.mem.mark_dirty(heads)
+    hs.nr_optimized += int(heads.size)
+    call.vmemmap.pages_freed += int(heads.size) * hs.nr_free_vmemmap_pages
+
+
+def _remap_words(mem: MemoryMap, hs: HState, heads: Blocks, fresh: Pfns | None) -> Pfns:
+    """Rewrite the page-table words of huge pages; the frames that they mapped before, one row for each.
+
+    With ``fresh``, the first of a row is the old frame of the kept page, or -1 where that stays.
+    """
+    kept = mem.kept
     sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, heads))
     ptes = ptes_of(mem, hs, heads)
-    freed = pte_pfn(ptes[:, kept:]).ravel()
-    if fresh is not None:  # the head's frame goes as well, where there is another one for it
-        renewed = fresh >= 0
-        freed = np.concatenate((pte_pfn(ptes[renewed, 0]), freed))
-        ptes[renewed, 0] = make_pte(fresh[renewed], PTE_RW)
+    freed = pte_pfn(ptes[:, kept:]) if fresh is None else pte_pfn(ptes)
+    if fresh is not None:
+        new = fresh >= 0
+        ptes[new, 0] = make_pte(fresh[new], PTE_RW)
+        freed[~new, 0] = -1
     ptes[:, kept:] = make_pte(pte_pfn(ptes[:, kept - 1 : kept]), PTE_RO)
     set_ptes(mem, hs, heads, ptes)
     return freed
@@ -191,27 +204,11 @@ def release_frames(host: Host, call: Call, frames: Pfns) -> None:
         mem.assign_pages(frames[early], Use.RESERVED)
         call.vmemmap.pages_freed -= int(early.sum())
         frames = frames[~early]
-    mem.assign_pages(frames, Use.BUDDY)
-    blocks, counts = np.unique(frames // PAGEBLOCK_PAGES, return_counts=True)
-    _count_freed(host, blocks, counts)
+    free_pages(
+        host, frames[::-1] if host.profile.bulk else frames
+    )  # a list, used from its head or from its tail
     if host.profile.reserves_follow_managed:
         setup_per_zone_lowmem_reserve(host.nodes, host.lowmem_reserve_ratio)
-
-
-def _count_freed(host: Host, blocks: Blocks, counts: npt.NDArray[np.int64]) -> None:
-    """Frames rest on the CPU's list.
-
-    Pages that made a pageblock whole again have merged, and a huge page can count on them, but for kernels that
-    free a whole batch at once: there the lists still hold them.
-    """
-    mem = host.mem
-    resting = mem.use[blocks] == Use.MIXED if not host.profile.bulk else np.ones(blocks.size, np.bool_)
-    weights = counts * resting
-    by_zone = np.bincount(mem.zone[blocks], weights=weights, minlength=len(host.zones) + 1)
-    for zone in host.zones:
-        count = int(by_zone[zone.id])
-        if count:
-            cache_freed(host, zone, count)
 
 
 # -- restoring --------------------------------------------------------------------------------------------
@@ -228,37 +225,58 @@ def restore_zones(host: Host, nid: int) -> list[Zone]:
 
 
 def available_for_restore(host: Host, nid: int) -> int:
-    """Order-0 pages that restores of this node's huge pages may take now."""
+    """Order-0 pages that the buddy can give to restores of a node's huge pages above the watermarks."""
     return allocatable(restore_zones(host, nid), ZONE_NORMAL)
 
 
-def restore(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns | None = None) -> None:
-    """Restore the vmemmap of optimised huge pages; the caller has made sure that the frames are there.
+def restore_many(host: Host, call: Call, hs: HState, heads: Blocks) -> int:
+    """Restore the vmemmap of huge pages in order, until one has no frames; how many leading ones have it now.
 
-    ``frames``: which ones, taken already; all of the huge pages lie on one node then.
-    Every freed virtual page gets a frame of its own again, writable; the frames are unmovable.
-    Source: mm/hugetlb_vmemmap.c alloc_huge_page_vmemmap() (5.14).
+    Every freed virtual page gets a frame of its own again, writable; the frames are unmovable.  All or nothing for each
+    huge page: the frames of the one that fails are given back.
+    Source: mm/hugetlb_vmemmap.c alloc_huge_page_vmemmap() (5.14), hugetlb_vmemmap_restore_folios() (6.12).
     """
+    optimized = np.flatnonzero(host.mem.flags[heads] & BlockFlag.OPTIMIZED)
+    fault = host.faults.get(FaultPoint.VMEMMAP_RESTORE)
+    if fault is not None and fault.armed:
+        runs = np.split(optimized, np.arange(1, optimized.size))
+    else:
+        runs = np.split(optimized, np.flatnonzero(np.diff(nids_of(host, heads[optimized]))) + 1)
+    for run in runs:
+        if run.size == 0:
+            continue
+        if injected_failure(host, call, hs):
+            return int(run[0])
+        done = _restore_on_node(host, call, hs, heads[run])
+        if done < run.size:
+            return int(run[done])
+    return int(heads.size)
+
+
+def _restore_on_node(host: Host, call: Call, hs: HState, heads: Blocks) -> int:
+    """Restore optimised huge pages of one node, as many as there are frames for; how many."""
+    need = hs.nr_free_vmemmap_pages
+    zones = restore_zones(host, host.node_of_block(int(heads[0])))
+    frames = alloc_pages(host, zones, heads.size * need, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
+    done = int(frames.size) // need
+    rest = frames[done * need :]
+    free_pages(host, rest[::-1] if host.profile.bulk else rest)  # a list, used from its head or from its tail
+    map_frames(host, call, hs, heads[:done], frames[: done * need])
+    return done
+
+
+def map_frames(host: Host, call: Call, hs: HState, heads: Blocks, frames: Pfns) -> None:
+    """Optimised huge pages have frames of their own again, ``frames`` page by page."""
     if heads.size == 0:
         return
-    mem, kept, per_page = host.mem, host.profile.reserved_vmemmap_pages, hs.nr_free_vmemmap_pages
-    nids = nids_of(host, heads)
-    for nid in np.unique(nids):
-        mine = heads[nids == nid]
-        zones = restore_zones(host, int(nid))
-        taken = frames
-        if taken is None:
-            count = mine.size * per_page
-            taken = alloc_pages(mem, zones, count, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
-        by_zone = np.bincount(mem.zone[taken // PAGEBLOCK_PAGES]).tolist()
-        call.restored_frames.update({zone_id - 1: count for zone_id, count in enumerate(by_zone) if count})
-        sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, mine))
-        ptes = ptes_of(mem, hs, mine)
-        ptes[:, kept:] = make_pte(taken.reshape(mine.size, per_page), PTE_RW)
-        set_ptes(mem, hs, mine, ptes)
+    mem = host.mem
+    sparse_vmemmap.own_tables(mem, vmemmap_sections(hs, heads))
+    ptes = ptes_of(mem, hs, heads)
+    ptes[:, mem.kept :] = make_pte(frames.reshape(heads.size, -1), PTE_RW)
+    set_ptes(mem, hs, heads, ptes)
     mem.flags[heads] &= 255 - BlockFlag.OPTIMIZED
     hs.nr_optimized -= int(heads.size)
-    call.vmemmap.pages_restored += int(heads.size) * per_page
+    call.vmemmap.pages_restored += int(frames.size)
 
 
 def injected_failure(host: Host, call: Call, hs: HState) -> bool:

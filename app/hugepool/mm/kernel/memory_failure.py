@@ -13,6 +13,7 @@ from hugepool.mm.kernel.hugetlb_reserve import free_huge_page
 from hugepool.mm.kernel.hugetlb_resv_map import unreserve_pages
 from hugepool.mm.kernel.migrate import migrate_huge_page, migrate_pages, not_migratable
 from hugepool.mm.kernel.page_isolation import word_of
+from hugepool.mm.kernel.pcp import drain
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.memory_outcomes import Action
@@ -46,6 +47,8 @@ def poison(host: Host, call: Call, pfn: int, mode: str) -> Action:
         host.poisoned_pages += refusal.result is not None and mode == "hard"
         raise
     if action in TAKEN:
+        if host.mem.page_use(pfn) == Use.PCP:
+            drain(host, host.mem.zones_of(np.array([pfn // PAGEBLOCK_PAGES])))
         host.mem.assign_pages(np.array([pfn]), Use.POISON)
     host.poisoned_pages += action != "ignored"
     return action

@@ -18,8 +18,8 @@ from hugepool.mm.kernel.migrate import (
     other_nodes,
     used_huge_pages,
 )
-from hugepool.mm.kernel.page_alloc import drain_pcp
 from hugepool.mm.kernel.page_isolation import all_free, isolate, pages_of_use, unisolate
+from hugepool.mm.kernel.pcp import drain
 from hugepool.mm.kernel.watermarks import memory_changed
 from hugepool.mm.machine.errors import BadInput, MMError
 from hugepool.mm.machine.events import Event
@@ -54,7 +54,8 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> Offli
     blocks = blocks[host.mem.use[blocks] != Use.OWN_VMEMMAP]
     zone = _one_zone(host, block, sections, blocks)
     progress = OfflineProgress("online")
-    drain_pcp(host.mem, [zone])
+    drain(host, [zone])
+    zone.pcp_disabled = True
     try:
         types = isolate(host, blocks, report=call)
         try:
@@ -66,6 +67,8 @@ def offline_pages(host: Host, call: Call, block: int, sections: Blocks) -> Offli
         error.result = progress
         call.emit(Event.MEMORY_BLOCK_OFFLINE_FAILED, block=block, errno=error.errno, reason=error.reason)
         raise
+    finally:
+        zone.pcp_disabled = False
     _take_offline(host, sections, blocks, zone)
     progress.state = "offline"
     call.emit(Event.MEMORY_BLOCK_OFFLINE, block=block, **progress.dissolved)

@@ -12,14 +12,14 @@ from hugepool.mm.kernel.hugetlb_page import (
     account_pages,
     dequeue,
     dequeue_page,
-    huge_source,
+    fresh_huge_pages,
     run_free_hpage_work,
-    take_huge_blocks,
 )
 from hugepool.mm.kernel.hugetlb_reserve import free_huge_page, free_temporary_page
 from hugepool.mm.kernel.optimize import optimize
 from hugepool.mm.kernel.page_alloc import alloc_pages, zonelist
 from hugepool.mm.kernel.page_isolation import pages_of_use
+from hugepool.mm.kernel.pcp import free_pages
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.events import Event
 from hugepool.mm.machine.fault_inject import FaultPoint
@@ -52,9 +52,9 @@ def migrate_pages(host: Host, pfns: Pfns, use: Use, nids: Sequence[int]) -> int:
     if pfns.size == 0:
         return 0
     zones = [z for z in zonelist(host.nodes, nids[0], ZONE_MOVABLE) if z.nid in nids]
-    goal = alloc_pages(host.mem, zones, pfns.size, Migrate.MOVABLE, ZONE_MOVABLE, use)
+    goal = alloc_pages(host, zones, pfns.size, Migrate.MOVABLE, ZONE_MOVABLE, use)
     source = pfns[: goal.size]
-    host.mem.assign_pages(source, Use.BUDDY)
+    free_pages(host, source)
     move_owner(host, source, goal)
     return int(goal.size)
 
@@ -111,10 +111,13 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
     """Move one huge page in use; False when there is no target, or the page cannot move.
 
     The target is a free page of the pool while unreserved ones are left, wherever it lies, else a fresh page;
-    a fresh one leaves the source temporary, so that it is released and not pooled.
+    a fresh one leaves the source temporary, so that it is released and not pooled.  An optimised source waits for the
+    deferred-free worker, which keeps up but for the last one: it has freed those from before.
     """
     if held_by_mount(host, head):
         return False
+    if host.deferred_mode == "auto" and not host.profile.restore_waits:
+        run_free_hpage_work(host, call)
     target, fresh = _target(host, call, hs, nids)
     if target is None:
         return False
@@ -125,8 +128,6 @@ def migrate_huge_page(host: Host, call: Call, hs: HState, head: int, nids: Seque
     else:
         free_huge_page(host, call, hs, head)
     host.count("pgmigrate_success", hs.pages if host.profile.migration_counts_base_pages else 1)
-    if host.deferred_mode == "auto" and not host.profile.restore_waits:  # the worker keeps up
-        run_free_hpage_work(host, call)
     call.emit(
         Event.HUGE_PAGE_MIGRATED,
         size=hs.size,
@@ -149,9 +150,8 @@ def _target(host: Host, call: Call, hs: HState, nids: Sequence[int]) -> tuple[in
     if hs.gigantic:
         return None, False
     for nid in nids:
-        source = huge_source(host, nid, 1, 1)
-        if source is not None:
-            heads = take_huge_blocks(host, source[0], 1)
+        heads = fresh_huge_pages(host, nid, 1)
+        if heads.size:
             optimize(host, call, hs, heads)
             account_pages(host, hs, heads, +1)
             return int(heads[0]), True

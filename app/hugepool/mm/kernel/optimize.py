@@ -16,7 +16,8 @@ from hugepool.mm.kernel.hugetlb_vmemmap import (
     sections_in_turn,
     vmemmap_sections,
 )
-from hugepool.mm.kernel.page_alloc import alloc_pages, take_pages, zonelist
+from hugepool.mm.kernel.page_alloc import alloc_pages, zonelist
+from hugepool.mm.kernel.pcp import free_pages
 from hugepool.mm.kernel.sparse import on_own_memory
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.events import Event
@@ -31,10 +32,9 @@ from hugepool.mm.machine.mmzone import (
     Migrate,
     Pfns,
     Use,
-    Zone,
 )
 from hugepool.mm.machine.state import Call, Host, HState
-from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, VMEMMAP_PER_BLOCK
+from hugepool.mm.machine.units import BLOCKS_PER_SECTION
 
 Sections = npt.NDArray[np.int64]
 FAULTS = (FaultPoint.VMEMMAP_PAGE_TABLE, FaultPoint.VMEMMAP_HEAD_FRAME)
@@ -59,27 +59,10 @@ def optimize(host: Host, call: Call, hs: HState, heads: Blocks, *, batched: bool
         _optimize_in_turn(host, call, hs, heads)
 
 
-def pages_in_a_row(host: Host, heads: Blocks) -> int:
-    """How many pages can be taken before one of them makes a pageblock of vmemmap frames whole, that one included.
-
-    The next huge page may lie in it.  Frames that are kept in place (until 6.1) never let that happen.
-    """
-    if not host.optimize_enabled or not host.profile.fresh_head_frame:
-        return int(heads.size)
-    sections = heads // BLOCKS_PER_SECTION
-    free = host.mem.nfree[host.mem.vmemmap_pfn[sections] // PAGEBLOCK_PAGES].astype(np.int64)
-    needed = -(-(PAGEBLOCK_PAGES - free) // VMEMMAP_PER_BLOCK)
-    by_section = np.argsort(sections, kind="stable")
-    _, first, count = np.unique(sections[by_section], return_index=True, return_counts=True)
-    rank = np.empty(heads.size, np.int64)
-    rank[by_section] = np.arange(heads.size) - np.repeat(first, count)
-    return min(int(heads.size), leading(rank + 1 < needed) + 1)
-
-
 def _optimize_in_turn(host: Host, call: Call, hs: HState, heads: Blocks) -> None:
     """One page after the other, each freeing its frames before the next; many at once where that is the same."""
     while heads.size:
-        _split(host, call, _first_touched(hs, heads))
+        _split(host, call, first_touched(hs, heads))
         split = _are_split(host.mem, hs, heads)
         if split[0]:
             count = leading(split)
@@ -100,7 +83,7 @@ def _optimize_one(host: Host, call: Call, hs: HState, head: Blocks) -> Pfns:
         _split(host, call, np.array([section], np.int64))
         if host.mem.pte_slot[section] == 0:
             if fresh is not None:
-                host.mem.assign_pages(fresh[fresh >= 0], Use.BUDDY)
+                free_pages(host, fresh[fresh >= 0])
             return NO_PFNS
     return remap_free(host, call, hs, head, fresh)
 
@@ -113,7 +96,7 @@ def _optimize_together(host: Host, call: Call, hs: HState, heads: Blocks) -> Non
     """
     freed: list[Pfns] = []
     if heads.size:
-        _split(host, call, _first_touched(hs, heads))
+        _split(host, call, first_touched(hs, heads))
     while heads.size:
         split = _are_split(host.mem, hs, heads)
         count = leading(split)
@@ -137,7 +120,7 @@ def _optimize_together(host: Host, call: Call, hs: HState, heads: Blocks) -> Non
 # -- page tables -----------------------------------------------------------------------------------------
 
 
-def _first_touched(hs: HState, heads: Blocks) -> Sections:
+def first_touched(hs: HState, heads: Blocks) -> Sections:
     """Sections whose vmemmap describes the huge pages, in the order in which the pages come to them."""
     turn = sections_in_turn(hs, heads)
     lowest = int(turn.min())
@@ -161,10 +144,8 @@ def _split(host: Host, call: Call, sections: Sections) -> None:
     fresh = fresh[: leading(_granted(host, call, FaultPoint.VMEMMAP_PAGE_TABLE, fresh.size, stop=True))]
     if fresh.size == 0:
         return
-    zones = zonelist(host.nodes, host.memory_nodes()[0], ZONE_NORMAL)
-    tables = alloc_pages(host.mem, zones, fresh.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
-    if tables.size == 0 and host.profile.bulk:
-        tables = _just_freed(host, zones, fresh.size, Use.PAGE_TABLE)
+    zones = zonelist(host.nodes, host.running_node(), ZONE_NORMAL)
+    tables = alloc_pages(host, zones, fresh.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
     fresh = fresh[: tables.size]
     if fresh.size == 0:
         return
@@ -193,21 +174,9 @@ def _head_frames(host: Host, call: Call, heads: Blocks) -> Pfns | None:
     for nid in np.unique(nids):
         mine = np.flatnonzero((nids == nid) & granted)
         zones = restore_zones(host, int(nid))
-        got = alloc_pages(host.mem, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
-        if got.size == 0:
-            got = _just_freed(host, zones, mine.size, Use.VMEMMAP)
+        got = alloc_pages(host, zones, mine.size, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
         frames[mine[: got.size]] = got
     return frames
-
-
-def _just_freed(host: Host, zones: list[Zone], count: int, use: Use) -> Pfns:
-    """Under the watermark, frames that were given back a moment ago are used again."""
-    for zone in zones:
-        if zone.nr_cached:
-            got = take_pages(host.mem, zone, min(zone.nr_cached, count), Migrate.UNMOVABLE, use)
-            zone.nr_cached -= int(got.size)
-            return got
-    return NO_PFNS
 
 
 # -- fault injection --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Source: mm/page_isolation.c start_isolate_page_range(), mm/page_alloc.c has_unmo
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.mm.kernel.page_alloc import drain_pcp
+from hugepool.mm.kernel.pcp import drain
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import (
     IS_MANAGED,
@@ -78,7 +78,7 @@ def isolate(host: Host, blocks: Blocks, mt: Migrate = Migrate.MOVABLE, report: C
             report.printk("page dumped because: unmovable page")
         raise MMError("EBUSY", f"page {pfn} is {word} memory and cannot be moved", reason=Reason.UNMOVABLE_PAGE,
                       pfn=pfn, use=word)  # fmt: skip
-    drain_pcp(mem, mem.zones_of(blocks))
+    drain(host, mem.zones_of(blocks))
     mem.set_type(blocks, Migrate.ISOLATE)
     return types
 

@@ -12,8 +12,7 @@ from hugepool.mm.kernel.hugetlb_page import (
     account_pages,
     dequeue_page,
     enqueue,
-    huge_source,
-    take_huge_blocks,
+    fresh_huge_pages,
     update_and_free_pages,
 )
 from hugepool.mm.kernel.optimize import optimize
@@ -55,11 +54,10 @@ def replace_page(host: Host, call: Call, hs: HState, head: int, progress: Contig
 
 def _fresh_pages(host: Host, call: Call, hs: HState, head: int, wanted: int) -> Blocks:
     nid = host.node_of_block(head)
-    source = huge_source(host, nid, 1, wanted)
-    if source is None:
+    fresh = fresh_huge_pages(host, nid, wanted)
+    if fresh.size == 0:
         raise MMError("ENOMEM", f"no free 2 MiB page on node {nid} to replace the one at {head * PAGEBLOCK_PAGES}",
                       reason=Reason.NO_CONTIGUOUS_MEMORY, node=nid, pfn=head * PAGEBLOCK_PAGES)  # fmt: skip
-    fresh = take_huge_blocks(host, source[0], min(wanted, source[1]))
     optimize(host, call, hs, fresh)
     return fresh
 

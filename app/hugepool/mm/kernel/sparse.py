@@ -8,14 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hugepool.mm.kernel.page_alloc import alloc_pages, huge_room, take_unmovable_block, zonelist
+from hugepool.mm.kernel.page_alloc import alloc_pages, alloc_unmovable_block, zonelist
+from hugepool.mm.kernel.pcp import free_pages
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.mmzone import NO_PFNS, ZONE_NORMAL, Blocks, Mask, MemoryMap, Migrate, Use
 from hugepool.mm.machine.reasons import Reason
 from hugepool.mm.machine.sparse_vmemmap import PTE_RW, make_pte, pte_pfn, tables
 from hugepool.mm.machine.state import Call, Host
-from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE, SECTION_PAGES
+from hugepool.mm.machine.units import (
+    BLOCKS_PER_SECTION,
+    PAGEBLOCK_ORDER,
+    PAGEBLOCK_PAGES,
+    PTRS_PER_PTE,
+    SECTION_PAGES,
+)
 
 
 @dataclass(slots=True)
@@ -42,27 +49,20 @@ def alloc_vmemmap(host: Host, call: Call, nid: int, sections: Blocks) -> None:
 
 
 def _take_block(host: Host, nid: int, section: int) -> bool:
-    mem = host.mem
     use = Use.VMEMMAP_COMPOUND if host.profile.hot_added_frames_lost else Use.VMEMMAP
-    zones = zonelist(host.nodes, nid, ZONE_NORMAL)
-    for low in (True, False):
-        for zone in zones:
-            if not huge_room(zone, zone.low if low else zone.min, ZONE_NORMAL, PAGEBLOCK_PAGES):
-                continue
-            block = take_unmovable_block(mem, zone, use)
-            if block.size:
-                mem.vmemmap_pfn[section] = int(block[0]) * PAGEBLOCK_PAGES
-                return True
-    return False
+    block = alloc_unmovable_block(host, zonelist(host.nodes, nid, ZONE_NORMAL), use)
+    if block.size:
+        host.mem.vmemmap_pfn[section] = int(block[0]) * PAGEBLOCK_PAGES
+    return bool(block.size)
 
 
 def _take_pages(host: Host, call: Call, nid: int, section: int) -> None:
     mem = host.mem
     zones = zonelist(host.nodes, nid, ZONE_NORMAL)
-    table = alloc_pages(mem, zones, 1, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
+    table = alloc_pages(host, zones, 1, Migrate.UNMOVABLE, ZONE_NORMAL, Use.PAGE_TABLE)
     frames = NO_PFNS
     if table.size:
-        frames = alloc_pages(mem, zones, PTRS_PER_PTE, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
+        frames = alloc_pages(host, zones, PTRS_PER_PTE, Migrate.UNMOVABLE, ZONE_NORMAL, Use.VMEMMAP)
     if frames.size < PTRS_PER_PTE:
         raise MMError("ENOMEM", f"no memory for the vmemmap of the section at page {section * SECTION_PAGES}",
                       reason=Reason.VMEMMAP_POPULATE, node=nid, pages_needed=PTRS_PER_PTE + 1,
@@ -101,15 +101,18 @@ def free_vmemmap(host: Host, sections: Blocks) -> FreedVmemmap:
     for section in sections[~on_own_memory(mem, sections)].tolist():
         one = np.array([section])
         if mem.pte_slot[section] == 0:
-            frames = int(mem.vmemmap_pfn[section]) + np.arange(PTRS_PER_PTE)
-            mem.assign_pages(frames, Use.BUDDY)
+            block = mem.vmemmap_pfn[one]
+            if mem.uses_of(block)[0] == Use.BOOT_VMEMMAP:
+                free_pages(host, int(block[0]) + np.arange(PTRS_PER_PTE))
+            else:
+                free_pages(host, block, PAGEBLOCK_ORDER)
             freed.pages += PTRS_PER_PTE
             continue
         frames = np.unique(pte_pfn(tables(mem, one))[0])
         compound = _of_undivided_block(mem, section, frames)
         mem.assign_pages(frames[compound], Use.LOST)
-        mem.assign_pages(frames[~compound], Use.BUDDY)
-        mem.assign_pages(mem.pte_pfn[one], Use.BUDDY)
+        free_pages(host, frames[~compound])
+        free_pages(host, mem.pte_pfn[one])
         freed.pages += int((~compound).sum())
         freed.lost += int(compound.sum())
         freed.tables += 1

@@ -15,20 +15,22 @@ import numpy as np
 
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import MemoryMap, Node, Use, Zone
+from hugepool.mm.machine.pcp_lists import PageList, PerCpuPages
 from hugepool.mm.machine.state import FreeList, Host
 
 DERIVED: dict[type, frozenset[str]] = {
-    Host: frozenset({"profile", "mapcounts"}),  # the kernel's name stands for it; counted from the mappings
+    Host: frozenset({"profile", "mapcounts", "cpu"}),  # for it stands the kernel's name; counted; who runs
     Node: frozenset({"zones"}),  # they are the memory map's
-    Zone: frozenset({"nr_free_cma", "nr_isolated"}),  # recounted from the pages
+    Zone: frozenset({"nr_free_cma", "nr_isolated", "pcp_disabled"}),  # recounted from the pages
+    PerCpuPages: frozenset({"lists"}),  # compared without those that are empty
     MemoryMap: frozenset(
         {
             "dirty",  # what is to be saved, not what is there
             "seq",  # the free lists have this order
             "slot", "detail", "spare_slots",  # where the uses of a mixed pageblock are kept; compared by value
             "pte_slot", "pte", "nr_pte_rows",  # the same for page tables
-            "cma_blocks", "isolated_blocks", "resting_blocks",  # from migratetypes and flags
-            "block_hint", "page_hint", "lone_span",  # where a search begins
+            "cma_blocks", "isolated_blocks",  # from migratetypes and flags
+            "block_hint", "page_hint", "lone_span", "rare_span",  # where a search begins
             "order",  # compared by zone, whatever the stamps are
         }
     ),
@@ -53,8 +55,11 @@ def _feed(h: Any, value: Any) -> None:
         _feed_memory(h, value)
     elif isinstance(value, np.ndarray):
         h.update(f"{value.dtype.str}{value.shape}".encode() + value.tobytes())
-    elif isinstance(value, FreeList):
+    elif isinstance(value, (FreeList, PageList)):
         _feed(h, value.items())
+    elif isinstance(value, PerCpuPages):  # a list that is empty is as good as none
+        _feed_mapping(h, {number: listed for number, listed in value.lists.items() if listed.size})
+        _feed_list(h, [getattr(value, name) for name in stated_fields(value)])
     elif is_dataclass(value) and not isinstance(value, type):
         for name in stated_fields(value):
             h.update(name.encode())

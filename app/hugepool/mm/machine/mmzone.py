@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hugepool.mm.machine.free_order import FreeOrder
+from hugepool.mm.machine.pcp_lists import PerCpuPages
 from hugepool.mm.machine.units import BLOCKS_PER_SECTION, PAGEBLOCK_PAGES, PTRS_PER_PTE
 
 Pfns = npt.NDArray[np.int64]
@@ -94,7 +95,6 @@ class BlockFlag:
     STAYS = 8  # in use, and cannot be migrated before it is freed (6.18)
     QUEUED = 16  # waits for the deferred-free worker
     HEAD = 32  # first pageblock of a huge page
-    RESTING = 128  # free, but a page of it waits on the list of a CPU
     SPOILT = 64  # has a poisoned page in it (5.14): freeing it loses all of it
 
 
@@ -130,9 +130,11 @@ FIRST_ROWS = 64
 class Zone:
     """One zone of one node.  All sizes in 4 KiB pages; ``lowmem_reserve`` by zone type.
 
-    ``nr_cached``: free pages that a kernel would hold on the list of the CPU that freed them.  They are free in
-    every counter; only a huge page cannot count on them.  ``cma``: pages of CMA areas; ``nr_free_cma``: those of
-    them that are free, and not isolated; ``nr_isolated``: free pages of isolated pageblocks, while a range is emptied.
+    ``pageset_pages``: its managed pages when the limits of its lists were set last, as watermarks are.
+    ``nr_pcp``: pages on the lists of CPUs, which ``pcp`` has by CPU; ``pcp_disabled``: they take none while a part of
+    the zone goes offline; ``below_high``: a request found fewer free pages than the high watermark (6.7+).
+    ``cma``: pages of CMA areas; ``nr_free_cma``: those of them that are free, and not isolated; ``nr_isolated``: free
+    pages of isolated pageblocks, while a range is emptied.
     """
 
     index: int
@@ -144,7 +146,7 @@ class Zone:
     managed: int = 0
     nr_free: int = 0
     nr_pcp: int = 0
-    nr_cached: int = 0
+    pageset_pages: int = 0
     min: int = 0
     low: int = 0
     high: int = 0
@@ -152,6 +154,9 @@ class Zone:
     cma: int = 0
     nr_free_cma: int = 0
     nr_isolated: int = 0
+    pcp_disabled: bool = False
+    below_high: bool = False
+    pcp: dict[int, PerCpuPages] = field(default_factory=dict)
 
     @property
     def id(self) -> int:
@@ -203,10 +208,9 @@ class MemoryMap:
     512 vmemmap frames, -1 none), ``pte_slot`` int32 (row of ``pte``; 0 PMD-mapped; -1 split, and every entry
     still is what splitting and optimising made it), ``pte_pfn`` int64 (frame of the page-table page), all by
     section; ``cma_blocks``: pageblocks that are CMA, or isolated ones that were; ``isolated_blocks``: those isolated
-    now; ``resting_blocks``: wholly free ones that have pages on the list of a CPU, rising; ``order``: which
-    free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
-    not free lies outside; ``detail`` uint8, ``pte`` int64, of shape (rows, 512).  ``kept``: vmemmap pages that an
-    optimised huge page keeps.
+    now; ``order``: which free pageblock goes first; ``lone_span``: by zone, no free pageblock with a buddy that is
+    not free lies outside, ``rare_span``: none whose type is not movable; ``detail`` uint8, ``pte`` int64, of shape
+    (rows, 512).  ``kept``: vmemmap pages that an optimised huge page keeps.
     """
 
     def __init__(self, nr_sections: int, kept: int) -> None:
@@ -235,10 +239,10 @@ class MemoryMap:
         self.dirty = np.zeros(nr_sections, np.bool_)
         self.cma_blocks: Blocks = np.empty(0, np.int64)
         self.isolated_blocks: Blocks = np.empty(0, np.int64)
-        self.resting_blocks: Blocks = np.empty(0, np.int64)
         self.block_hint: list[int] = []
         self.page_hint: list[list[int]] = []
         self.lone_span: list[tuple[int, int]] = []
+        self.rare_span: list[tuple[int, int]] = []
         self.order = FreeOrder(blocks)
 
     # -- layout ------------------------------------------------------------------------------------------
@@ -249,6 +253,7 @@ class MemoryMap:
         self.block_hint.append(0)
         self.page_hint.append([0] * len(Migrate))
         self.lone_span.append(EVERYWHERE)
+        self.rare_span.append(EVERYWHERE)
         self.order.add_zone()
 
     def grow(self, nr_sections: int) -> None:
@@ -326,13 +331,16 @@ class MemoryMap:
         self._touched(blocks, use)
 
     def assign_pages(self, pfns: Pfns, use: Use) -> None:
-        """Give single pages (unique, any order) one use; zone counters follow."""
+        """Give single pages (unique, one after the other) one use; zone counters follow.
+
+        A pageblock that becomes free in whole is on the buddy's list from its last page on.
+        """
         if pfns.size == 0:
             return
-        block = pfns // PAGEBLOCK_PAGES
+        block, in_turn = pfns // PAGEBLOCK_PAGES, None
         if block.size > 1 and np.any(block[1:] < block[:-1]):
-            pfns = np.sort(pfns)
-            block = pfns // PAGEBLOCK_PAGES
+            in_turn = np.argsort(block, kind="stable")
+            pfns, block = pfns[in_turn], block[in_turn]
         first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
         blocks = block[first]
         self._expand(blocks)
@@ -348,6 +356,8 @@ class MemoryMap:
         )
         self.nfree[blocks] = (self.nfree[blocks].astype(np.int64) + free).astype(np.uint16)
         self._collapse(blocks)
+        if in_turn is not None:
+            blocks = blocks[np.argsort(np.maximum.reduceat(in_turn, first), kind="stable")]
         self._touched(blocks, use)
 
     def assign_masked(self, blocks: Blocks, mask: Mask, use: Use) -> None:
@@ -395,6 +405,7 @@ class MemoryMap:
         self.mt[blocks] = mt
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
         self._lower_hints(blocks)
+        self._widen_rare_span(blocks)
         if mt == Migrate.CMA:
             self.cma_blocks = np.union1d(self.cma_blocks, blocks)
         if mt == Migrate.ISOLATE:
@@ -410,34 +421,6 @@ class MemoryMap:
         """Free pageblocks go to the tail of their list, as what comes back from isolation or goes online does."""
         free = blocks[self.use[blocks] == Use.BUDDY]
         self.order.put_last(free, self.zone[free])
-
-    def rest(self, pfns: Pfns) -> None:
-        """Free pages wait on the list of a CPU: pageblocks with one of them are not whole in the buddy."""
-        blocks = np.unique(pfns // PAGEBLOCK_PAGES)
-        whole = blocks[self.use[blocks] == Use.BUDDY]
-        self.flags[whole] |= BlockFlag.RESTING
-        self.resting_blocks = np.union1d(self.resting_blocks, whole)
-        self.mark_dirty(whole)
-        self._widen_lone_span(whole)
-
-    def resting_in(self, zone: Zone) -> Blocks:
-        """The pageblocks of a zone that have pages on the list of a CPU."""
-        blocks: Blocks = self.resting_blocks[self.zone[self.resting_blocks] == zone.id]
-        return blocks
-
-    def take_up(self, zone: Zone) -> None:
-        """What waited on the list of a CPU is in the buddy again: pageblocks that it makes whole are freed last."""
-        blocks = self.resting_in(zone)
-        if blocks.size:
-            self._end_rest(blocks)
-            self.order.put_first(blocks, self.zone[blocks])
-            self._lower_hints(blocks)
-            self._widen_lone_span(blocks)
-
-    def _end_rest(self, blocks: Blocks) -> None:
-        self.flags[blocks] &= 255 - BlockFlag.RESTING
-        self.resting_blocks = np.setdiff1d(self.resting_blocks, blocks)
-        self.mark_dirty(blocks)
 
     def split_off(self, blocks: Blocks) -> None:
         """Pageblocks were taken; their buddies that stay free are blocks of their own now, freed last."""
@@ -575,8 +558,6 @@ class MemoryMap:
 
     def _touched(self, blocks: Blocks, use: Use) -> None:
         self.dirty[blocks // BLOCKS_PER_SECTION] = True
-        if self.resting_blocks.size:
-            self._end_rest(np.intersect1d(blocks, self.resting_blocks))
         self.count_free_cma()
         if self.isolated_blocks.size:
             self._count_isolated()
@@ -585,29 +566,32 @@ class MemoryMap:
         if use == Use.BUDDY:
             whole = blocks[self.use[blocks] == Use.BUDDY]
             self.order.put_first(whole, self.zone[whole])
+            self._widen_rare_span(whole)
         self._widen_lone_span(blocks)
 
     def _widen_lone_span(self, blocks: Blocks) -> None:
         near = np.concatenate((blocks, blocks ^ 1))
-        lone = near[self._whole(near) & ~self._whole(near ^ 1)]
-        zone_ids = self.zone[lone]
+        self._widen(self.lone_span, near[self._whole(near) & ~self._whole(near ^ 1)])
+
+    def _widen_rare_span(self, blocks: Blocks) -> None:
+        self._widen(self.rare_span, blocks[self.mt[blocks] != Migrate.MOVABLE])
+
+    def _widen(self, spans: list[tuple[int, int]], blocks: Blocks) -> None:
+        zone_ids = self.zone[blocks]
         for zone_id in np.unique(zone_ids[zone_ids > 0]).tolist():
-            found = lone[zone_ids == zone_id]
-            start, stop = self.lone_span[zone_id - 1]
-            self.lone_span[zone_id - 1] = (min(start, int(found.min())), max(stop, int(found.max()) + 1))
+            found = blocks[zone_ids == zone_id]
+            start, stop = spans[zone_id - 1]
+            spans[zone_id - 1] = (min(start, int(found.min())), max(stop, int(found.max()) + 1))
 
     def _whole(self, where: Blocks | slice) -> Mask:
         whole: Mask = self.use[where] == Use.BUDDY
-        if self.resting_blocks.size:
-            whole &= self.flags[where] & BlockFlag.RESTING == 0
         return whole
 
     def _lower_hints(self, blocks: Blocks) -> None:
         zone_ids = self.zone[blocks]
-        for zone_id in np.unique(zone_ids):
-            if zone_id == 0:
-                continue
-            lowest = int(blocks[zone_ids == zone_id].min())
-            index = int(zone_id) - 1
-            self.block_hint[index] = min(self.block_hint[index], lowest)
-            self.page_hint[index] = [min(hint, lowest) for hint in self.page_hint[index]]
+        for zone_id in np.unique(zone_ids[zone_ids > 0]).tolist():
+            mine, hints = blocks[zone_ids == zone_id], self.page_hint[zone_id - 1]
+            self.block_hint[zone_id - 1] = min(self.block_hint[zone_id - 1], int(mine.min()))
+            mixed = mine[self.use[mine] == Use.MIXED]
+            for mt in np.unique(self.mt[mixed]).tolist():
+                hints[mt] = min(hints[mt], int(mixed[self.mt[mixed] == mt].min()))

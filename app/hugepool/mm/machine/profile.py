@@ -64,8 +64,11 @@ class KernelProfile:
         worker_waited_by_isolation: test_pages_isolated waits for the deferred-free worker (6.12).
         device_zone: zoneinfo lists an empty Device zone, protection has five entries (Debian 6.x).
         migration_counts_base_pages: pgmigrate_success counts the base pages of a huge page (6.1), else one.
+        gigantic_freed_whole: a page of 1 GiB goes back to the buddy pageblock by pageblock (6.12), else page by page.
         pcp_flush_max_shift: a full list of a CPU gives at most this power of two of batches back; None: any (5.14).
-        pcp_flush_counts: as many as were freed in a row (6.7+); else the part doubles from time to time.
+        pcp_high_moves: a CPU's lists may grow beyond the low watermark's share while the zone has free memory, refills
+            double, and a full list gives back as many as were freed in a row (6.7+); else that part doubles.
+        pcp_round_robin: full lists are flushed in turn, fuller ones more (5.14); else the one that was freed to first.
         reserves_follow_managed: lowmem_reserve follows each page that becomes managed (6.18), else it waits for the
             next event that recomputes it.
         shrink_counts_free_surplus: free surplus pages do not keep a shrink from freeing others (6.18).
@@ -134,8 +137,10 @@ class KernelProfile:
     movable_min_clamped: bool
     device_zone: bool
     migration_counts_base_pages: bool
+    gigantic_freed_whole: bool
     pcp_flush_max_shift: int | None
-    pcp_flush_counts: bool
+    pcp_high_moves: bool
+    pcp_round_robin: bool
     restore_gfp_text: str
     reserves_follow_managed: bool
     shrink_counts_free_surplus: bool
@@ -215,8 +220,10 @@ _5_14 = KernelProfile(
     movable_min_clamped=False,
     device_zone=False,
     migration_counts_base_pages=False,
+    gigantic_freed_whole=False,
     pcp_flush_max_shift=None,
-    pcp_flush_counts=False,
+    pcp_high_moves=False,
+    pcp_round_robin=True,
     restore_gfp_text="0x210cc0(GFP_KERNEL|__GFP_NORETRY|__GFP_THISNODE)",
     reserves_follow_managed=False,
     shrink_counts_free_surplus=False,
@@ -272,6 +279,7 @@ _6_1 = replace(
     device_zone=True,
     migration_counts_base_pages=True,
     pcp_flush_max_shift=5,
+    pcp_round_robin=False,
     cma_folder="",
     kernel_image_pages=8101,
 )
@@ -293,7 +301,8 @@ _6_12 = replace(
     restore_waits=True,
     worker_waited_by_isolation=True,
     movable_min_clamped=True,
-    pcp_flush_counts=True,
+    gigantic_freed_whole=True,
+    pcp_high_moves=True,
     restore_gfp_text="0x4cc0(GFP_KERNEL|__GFP_RETRY_MAYFAIL)",
     gathers_from_lowest_node=True,
     kernel_image_pages=9400,

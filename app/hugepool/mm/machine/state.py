@@ -1,7 +1,6 @@
 """The whole state of a simulated machine as plain data, and the scratch pad of one command."""
 
 import copy
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -213,6 +212,8 @@ class Host:
         hugetlb_cma_only: gigantic pages come out of the areas for them and from nowhere else.
         carried: fields of /proc that hugepool does not model, carried from import or boot.
         counters: vmstat counters that hugepool does model; those of a node (``node_counter``) since boot or import.
+        cpu: the processor that runs the present command: its lists give and take single pages.
+        last_tick_ns: when the counters of CPUs were last updated.
         last_splat_ns: when the last allocation failure was printed (rate limit), None never.
     """
 
@@ -260,6 +261,8 @@ class Host:
     hugetlb_shm_group: int = 0
     poisoned_pages: int = 0
     last_splat_ns: int | None = None
+    last_tick_ns: int = 0
+    cpu: int = 0
 
     @property
     def zones(self) -> list[Zone]:
@@ -282,6 +285,10 @@ class Host:
     def memory_nodes(self) -> list[int]:
         """Node numbers with memory (N_MEMORY)."""
         return [node.nid for node in self.nodes if node.present]
+
+    def running_node(self) -> int:
+        """The node of the running processor, or the first one with memory where that has none."""
+        return next((n.nid for n in self.nodes if self.cpu in n.cpus and n.present), self.memory_nodes()[0])
 
     def node_of_block(self, block: int) -> int:
         """Node of a pageblock."""
@@ -327,7 +334,6 @@ class Call:
         events: (type, data) in order.  injected: some refusal was injected by a fault point;
         ``injected_nodes``: nodes whose huge page allocation was.
         full_nodes: nodes that were asked for a huge page in vain.
-        restored_frames: frames that restores took, by zone index.
     """
 
     comm: str = "hugepool"
@@ -337,7 +343,6 @@ class Call:
     injected: bool = False
     injected_nodes: set[int] = field(default_factory=set)
     full_nodes: set[int] = field(default_factory=set)
-    restored_frames: Counter[int] = field(default_factory=Counter)
 
     def emit(self, event: Event, **data: Any) -> None:
         """Record an event of the host's history."""

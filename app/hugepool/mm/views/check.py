@@ -10,10 +10,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from hugepool.mm.kernel.page_alloc import free_area
+from hugepool.mm.kernel.buddy import free_area
+from hugepool.mm.kernel.pcp_sizes import order_of_list
 from hugepool.mm.machine import sparse_vmemmap
 from hugepool.mm.machine.mmzone import (
     IS_MANAGED,
+    NO_PFNS,
     BlockFlag,
     Blocks,
     Mask,
@@ -285,12 +287,32 @@ def _deferred(host: Host) -> list[str]:
     )
 
 
+def _lists_of_cpus(host: Host) -> list[str]:
+    """What lies on the lists of CPUs is used as such, once, and counted."""
+    broken = []
+    for zone in host.zones:
+        listed = 0
+        for cpu, pcp in zone.pcp.items():
+            sizes = {number: held.size << order_of_list(number) for number, held in pcp.lists.items()}
+            listed += pcp.count
+            if sum(sizes.values()) != pcp.count:
+                broken.append(
+                    f"node {zone.nid} {zone.name}: CPU {cpu} counts {pcp.count} pages, its lists hold {sizes}"
+                )
+            every = [held.items() for held in pcp.lists.values()]
+            pfns = np.concatenate(every) if every else NO_PFNS
+            if (host.mem.uses_of(pfns) != Use.PCP).any() or np.unique(pfns).size != pfns.size:
+                broken.append(
+                    f"node {zone.nid} {zone.name}: CPU {cpu} lists pages that are not free on a list"
+                )
+        if listed != zone.nr_pcp:
+            broken.append(f"node {zone.nid} {zone.name}: {zone.nr_pcp} pages on lists, CPUs count {listed}")
+    return broken
+
+
 def _lists(host: Host) -> list[str]:
-    """What was freed or put back since the boot is on its zone's list, once, or waits on the list of a CPU."""
+    """What was freed or put back since the boot is on its zone's list, once."""
     mem, broken = host.mem, []
-    waiting = np.flatnonzero(mem.flags & BlockFlag.RESTING)
-    if not np.array_equal(waiting, mem.resting_blocks) or (mem.use[waiting] != Use.BUDDY).any():
-        broken.append("pageblocks that wait on the list of a CPU: flags, list and uses differ")
     for zone in host.zones:
         span = mem.blocks_of(zone)
         placed = np.flatnonzero(mem.free_in(zone, span) & (mem.order.stamp[span] != 0)) + span.start
@@ -354,6 +376,7 @@ LAWS: dict[str, Callable[[Host], list[str]]] = {
     "1: areas of CMA are disjoint": _areas_apart,
     "2: buddyinfo is the canonical split of the free pages": _buddy,
     "2: free pageblocks are on the lists of their zone": _lists,
+    "lists of CPUs hold what is free on them": _lists_of_cpus,
     "3: pools equal their recount": _pools,
     "3: pages in use have owners": check_hugetlb.owners,
     "3: reservations have owners": check_hugetlb.promises,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hugepool.mm.kernel.page_alloc import free_area_by_type
+from hugepool.mm.kernel.buddy import free_area_by_type
 from hugepool.mm.machine.errors import BadInput
 from hugepool.mm.machine.mmzone import MOVABLE_USES, ZONE_NAMES, Blocks, MemoryMap, Migrate, Use
 from hugepool.mm.machine.state import Host, HState
