@@ -12,6 +12,7 @@ from hugepool.mm.kernel.hugetlb_reserve import policy_of
 from hugepool.mm.kernel.hugetlb_resv_map import Asker
 from hugepool.mm.kernel.hugetlb_vmemmap import leading
 from hugepool.mm.kernel.page_alloc import alloc_pages, allocatable, node_zonelist, zonelist
+from hugepool.mm.kernel.page_isolation import pages_of_use
 from hugepool.mm.kernel.pcp import free_movable_pages
 from hugepool.mm.kernel.vmscan import make_room, reclaimable_in
 from hugepool.mm.machine import task_outcomes as outcomes
@@ -303,14 +304,7 @@ def adopt(host: Host, call: Call, cmd: c.AdoptPages) -> TaskPages:
     """Make pages that the machine had in use at import the task's own, highest pfns first."""
     task = find(host, cmd.pid)
     use = Use.SYSTEM_MOVABLE if cmd.kind == "anon" else Use.SYSTEM
-    mem = host.mem
-    whole = np.flatnonzero(mem.use == use)
-    mixed = np.flatnonzero(mem.slot)
-    row, offset = np.nonzero(mem.detail[mem.slot[mixed]] == use)
-    inside = mixed[row] * PAGEBLOCK_PAGES + offset
-    pfns = np.sort(
-        np.concatenate(((whole[:, None] * PAGEBLOCK_PAGES + np.arange(PAGEBLOCK_PAGES)).ravel(), inside))
-    )[-cmd.pages :]
+    pfns = pages_of_use(host.mem, np.arange(host.mem.nr_blocks), use)[-cmd.pages :]
     host.mem.assign_pages(pfns, KINDS[cmd.kind][0])
     task.runs.extend(to_runs(pfns))
     call.emit(Event.PAGES_ADOPTED, pid=task.pid, pages=int(pfns.size))

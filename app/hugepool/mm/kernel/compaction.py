@@ -15,6 +15,7 @@ import numpy as np
 
 from hugepool.mm.kernel.huge_blocks import count_free_blocks
 from hugepool.mm.kernel.page_alloc import COMPACT_GAP, drain_pcp, room
+from hugepool.mm.kernel.page_isolation import count_of_use, pages_of_use
 from hugepool.mm.kernel.vmscan import lift, reclaimable
 from hugepool.mm.machine.mmzone import (
     MOVABLE_USES,
@@ -30,10 +31,7 @@ from hugepool.mm.machine.rmap import move_owner
 from hugepool.mm.machine.state import Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
-CHUNK = 1 << 14  # mixed pageblocks that are looked at together
 TARGET_TYPES = (Migrate.MOVABLE, Migrate.CMA)
-IS_MOVABLE = np.zeros(256, np.bool_)
-IS_MOVABLE[list(MOVABLE_USES)] = True
 NO_SOURCE = (Migrate.ISOLATE, Migrate.HIGHATOMIC)
 
 
@@ -90,7 +88,9 @@ def compact_zone(host: Host, zone: Zone, wanted: int | None = None) -> Compacted
     if not count:
         return Compacted()
     moved = int(movable[:count].sum())
-    _migrate(host, _pages(host.mem, sources[:count], MOVABLE_USES), _top_free(host.mem, targets, moved))
+    _migrate(
+        host, pages_of_use(host.mem, sources[:count], *MOVABLE_USES), _top_free(host.mem, targets, moved)
+    )
     host.count("pgmigrate_success", moved)
     host.count("compact_isolated", 2 * moved)
     return Compacted(count, moved)
@@ -103,20 +103,10 @@ def _scan(mem: MemoryMap, zone: Zone) -> tuple[Blocks, Blocks, Blocks]:
     use = mem.use[span]
     mixed = mine & (use == Use.MIXED)
     blocks = np.flatnonzero(mine & (np.isin(use, MOVABLE_USES) | mixed)) + span.start
-    movable = _count(mem, blocks)
+    movable = count_of_use(mem, blocks, *MOVABLE_USES)
     fits = (movable + mem.nfree[blocks] == PAGEBLOCK_PAGES) & ~np.isin(mem.mt[blocks], NO_SOURCE)
     targets = np.flatnonzero(mixed & (mem.nfree[span] > 0)) + span.start
     return blocks[fits], movable[fits], targets[np.isin(mem.mt[targets], TARGET_TYPES)]
-
-
-def _count(mem: MemoryMap, blocks: Blocks) -> Blocks:
-    """Movable pages in use of each pageblock."""
-    count = np.full(blocks.size, PAGEBLOCK_PAGES)
-    mixed = np.flatnonzero(mem.use[blocks] == Use.MIXED)
-    for start in range(0, mixed.size, CHUNK):
-        part = mixed[start : start + CHUNK]
-        count[part] = IS_MOVABLE[mem.detail[mem.slot[blocks[part]]]].sum(axis=1)
-    return count
 
 
 def _until_scanners_meet(mem: MemoryMap, sources: Blocks, movable: Blocks, targets: Blocks) -> int:
@@ -134,20 +124,7 @@ def _top_free(mem: MemoryMap, targets: Blocks, count: int) -> Pfns:
     """The highest free pages of pageblocks, the highest first."""
     ends = np.cumsum(mem.nfree[targets[::-1]], dtype=np.int64)
     needed = np.sort(targets[::-1][: int(np.searchsorted(ends, count)) + 1])
-    return _pages(mem, needed, (Use.BUDDY,))[::-1][:count]
-
-
-def _pages(mem: MemoryMap, blocks: Blocks, uses: Sequence[Use]) -> Pfns:
-    """Pages of some uses in pageblocks, rising."""
-    found = []
-    for start in range(0, blocks.size, CHUNK):
-        part = blocks[start : start + CHUNK]
-        rows = np.repeat(mem.use[part][:, None], PAGEBLOCK_PAGES, axis=1)
-        mixed = np.flatnonzero(mem.use[part] == Use.MIXED)
-        rows[mixed] = mem.detail[mem.slot[part[mixed]]]
-        row, offset = np.nonzero(np.isin(rows, uses))
-        found.append(part[row] * PAGEBLOCK_PAGES + offset)
-    return np.concatenate(found)
+    return pages_of_use(mem, needed, Use.BUDDY)[::-1][:count]
 
 
 def _migrate(host: Host, source: Pfns, goal: Pfns) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hugepool.mm.kernel.page_alloc import room, take_pages
+from hugepool.mm.kernel.page_isolation import CHUNK, count_of_use, pages_of_use
 from hugepool.mm.machine.mmzone import ZONE_MOVABLE, Blocks, MemoryMap, Migrate, Pfns, Use, Zone
 from hugepool.mm.machine.state import CacheShare, Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 THE_MACHINE = 0  # owner of what was in the cache at import
-CHUNK = 1 << 14  # mixed pageblocks that are looked at together
 FILL_STEP = 1 << 20  # pages that are taken together
 KINDS = {"clean": Use.PAGE_CACHE, "dirty": Use.DIRTY_CACHE, "slab": Use.SLAB}
 
@@ -37,9 +37,7 @@ def parts_of(
     blocks = np.flatnonzero(mine) + span.start
     for start in range(0, blocks.size, CHUNK):
         part = blocks[start : start + CHUNK]
-        count = np.full(part.size, PAGEBLOCK_PAGES)
-        mixed = np.flatnonzero(mem.use[part] == Use.MIXED)
-        count[mixed] = (mem.detail[mem.slot[part[mixed]]] == use).sum(axis=1)
+        count = count_of_use(mem, part, use)
         wanted = count > 0
         if alone is not None:
             wanted &= (count + mem.nfree[part] == PAGEBLOCK_PAGES) == alone
@@ -72,7 +70,7 @@ def _take_out_of(mem: MemoryMap, blocks: Blocks, has: Blocks, use: Use, count: i
     _change_all(mem, blocks[:whole], use, new)
     done = int(ends[whole - 1]) if whole else 0
     if whole < blocks.size and done < count:
-        pfns = pages_of(mem, int(blocks[whole]), use)[: count - done]
+        pfns = pages_of_use(mem, blocks[whole : whole + 1], use)[: count - done]
         mem.assign_pages(pfns, new)
         done += int(pfns.size)
     return done
@@ -85,11 +83,6 @@ def _change_all(mem: MemoryMap, blocks: Blocks, use: Use, new: Use) -> None:
     mixed = blocks[~uniform]
     if mixed.size:
         mem.assign_masked(mixed, mem.detail[mem.slot[mixed]] == use, new)
-
-
-def pages_of(mem: MemoryMap, block: int, use: Use) -> Pfns:
-    """Pages of a use in a pageblock."""
-    return np.flatnonzero(mem.page_uses(block, 1)[0] == use) + block * PAGEBLOCK_PAGES
 
 
 # -- shares ------------------------------------------------------------------------------------------------

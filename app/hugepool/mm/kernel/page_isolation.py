@@ -3,6 +3,8 @@
 Source: mm/page_isolation.c start_isolate_page_range(), mm/page_alloc.c has_unmovable_pages() (5.14).
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,7 @@ from hugepool.mm.machine.mmzone import (
     NO_PFNS,
     ZONE_MOVABLE,
     Blocks,
+    Mask,
     MemoryMap,
     Migrate,
     Pfns,
@@ -25,6 +28,7 @@ from hugepool.mm.machine.state import Call, Host
 from hugepool.mm.machine.units import PAGEBLOCK_PAGES
 
 Types = npt.NDArray[np.uint8]
+CHUNK = 1 << 14  # mixed pageblocks that are looked at together
 MOVABLE_OR_FREE = (Use.BUDDY, Use.PCP, *MOVABLE_USES, Use.PINNED, Use.HUGETLB, Use.POISON, Use.UNPLUGGED)
 
 
@@ -100,13 +104,34 @@ def unisolate(host: Host, blocks: Blocks, types: Types) -> None:
 
 def pages_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Pfns:
     """Pfns of pages of some uses in pageblocks, rising."""
+    wanted = _among(uses)
+    found = [pages_in(blocks[wanted[mem.use[blocks]]])]
+    for part in _mixed_parts(mem, blocks):
+        row, offset = np.nonzero(wanted[mem.detail[mem.slot[blocks[part]]]])
+        found.append(blocks[part][row] * PAGEBLOCK_PAGES + offset)
+    return np.sort(np.concatenate(found))
+
+
+def count_of_use(mem: MemoryMap, blocks: Blocks, *uses: Use) -> Blocks:
+    """How many pages of some uses each pageblock has."""
+    wanted = _among(uses)
+    count: Blocks = wanted[mem.use[blocks]] * np.int64(PAGEBLOCK_PAGES)
+    for part in _mixed_parts(mem, blocks):
+        count[part] = wanted[mem.detail[mem.slot[blocks[part]]]].sum(axis=1)
+    return count
+
+
+def _among(uses: Sequence[Use]) -> Mask:
     wanted = np.zeros(256, np.bool_)
     wanted[list(uses)] = True
-    whole = blocks[wanted[mem.use[blocks]]]
-    mixed = blocks[mem.use[blocks] == Use.MIXED]
-    row, offset = np.nonzero(wanted[mem.detail[mem.slot[mixed]]])
-    inside = mixed[row] * PAGEBLOCK_PAGES + offset
-    return np.sort(np.concatenate((pages_in(whole), inside)))
+    return wanted
+
+
+def _mixed_parts(mem: MemoryMap, blocks: Blocks) -> Iterator[Blocks]:
+    """Where among some pageblocks those with pages of several uses are: as many together as little memory allows."""
+    mixed = np.flatnonzero(mem.use[blocks] == Use.MIXED)
+    for start in range(0, mixed.size, CHUNK):
+        yield mixed[start : start + CHUNK]
 
 
 def all_free(mem: MemoryMap, blocks: Blocks) -> bool:
