@@ -88,7 +88,7 @@ def _endpoint(word: str, body_type: Any, example: Any) -> Callable[..., Response
     def plan(request: Request, body: Any = example, prefer: Prefer = None) -> Response:
         service = service_of(request)
         names = list(_names(service, body.filter))
-        asked = Asked(word, ASKED[word].body.model_validate(body.model_dump(exclude={"filter"})))
+        asked = Asked(word, PLANS[word].body.model_validate(body.model_dump(exclude={"filter"})))
 
         def task() -> Task:
             return Task(fleet.work, asked, Subjects(service, names), partial(fleet.finish, word))
@@ -102,7 +102,7 @@ def _endpoint(word: str, body_type: Any, example: Any) -> Callable[..., Response
 
 def _body(word: str) -> Any:
     """The plan's body, and which hosts it is asked of."""
-    asked = ASKED[word].body
+    asked = PLANS[word].body
     which = Field(default_factory=FilterBody, description="Which hosts; all, without it.")
     return create_model(
         f"Fleet{asked.__name__}", __base__=asked, __doc__=asked.__doc__, filter=(FilterBody, which)

@@ -14,8 +14,6 @@ from hugepool.api.fields import HostInPath
 from hugepool.api.long_work import answer, answered
 from hugepool.api.preferences import Prefer
 from hugepool.api.routing import BlockingRoute
-from hugepool.forms.fields import Body
-from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
 from hugepool.jobs import Task
 from hugepool.mm.machine.digest import fork
 from hugepool.whatif.plans import PLANS, Question, finish, work
@@ -25,13 +23,12 @@ router = APIRouter(route_class=BlockingRoute, prefix="/v1/hosts/{host}/plans", t
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A plan as it is asked for: its body, and what the interface says of it.
+    """What the interface says of a plan.
 
     Attributes:
         refused: statuses with which the plan refuses a question that makes no sense on the host.
     """
 
-    body: type[Body]
     example: Any
     description: str
     refused: tuple[int, ...] = ()
@@ -39,34 +36,28 @@ class _Asked:
 
 ASKED = {
     "max-pool": _Asked(
-        MaxPoolBody,
         examples.MAX_POOL,
         "The largest pool, for all nodes and for each alone, that leaves `keep` bytes of MemAvailable.",
     ),
     "savings": _Asked(
-        SavingsBody,
         examples.SAVINGS,
         "What freeing the vmemmap of `count` more pages gives: gross, page tables, net, and in which zones.",
         (409,),
     ),
     "headroom": _Asked(
-        HeadroomBody,
         examples.HEADROOM,
         "How much kernel memory must be left, above the watermarks, so that `count` pages can be given back.",
         (409,),
     ),
     "offline": _Asked(
-        OfflineBody,
         examples.OFFLINE,
         "Which memory blocks can go offline: each alone, what stops the others, and a set that goes together.",
     ),
     "placement": _Asked(
-        PlacementBody,
         examples.PLACEMENT,
         "Whether a virtual machine finds its huge pages, now and when all that is mapped is touched; else what to do.",
     ),
     "churn": _Asked(
-        ChurnBody,
         examples.CHURN,
         "How many huge pages can still be formed after rounds of allocation and freeing, over several seeds.",
     ),
@@ -88,7 +79,7 @@ def _endpoint(word: str, asked: _Asked) -> Callable[..., Response]:
         return answer(request, prefer, word, task)
 
     plan.__name__ = f"plan_{word.replace('-', '_')}"  # the operation's id
-    plan.__annotations__["body"] = asked.body
+    plan.__annotations__["body"] = PLANS[word].body
     return plan
 
 

@@ -8,8 +8,6 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from hugepool.forms.bodies import SpecBody
-from hugepool.forms.fields import Body
-from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
 from hugepool.forms.validation import in_words
 from hugepool.jobs import Board, JobState, Limits, Refusal, Task
 from hugepool.mm.boot.boot import boot
@@ -66,26 +64,16 @@ def plan_of_file(file: Path, word: str, given: dict[str, Any]) -> Any:
         Unasked: no such file or plan, or what is in them is malformed.
         MMError: the machine cannot be booted, or the plan makes no sense on it.
     """
-    if word not in BODIES:
-        raise Unasked(f"there is no plan {word!r}; there are {', '.join(BODIES)}")
+    if word not in plans.PLANS:
+        raise Unasked(f"there is no plan {word!r}; there are {', '.join(plans.PLANS)}")
     try:
         document = yaml.safe_load(file.read_text("utf-8"))
         spec = document.get("spec", document) if isinstance(document, dict) else document
         machine = SpecBody.model_validate(spec).spec()
-        body = BODIES[word].model_validate(given)
+        body = plans.PLANS[word].body.model_validate(given)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Unasked(f"{file}: {error}") from None
     except ValidationError as error:
         mistakes = in_words(error, {}).errors
         raise Unasked("\n".join(f"{each['field']}: {each['message']}" for each in mistakes)) from None
     return to_jsonable_python(plans.ask(plans.Question(word, boot(machine, Call()), body)))
-
-
-BODIES: dict[str, type[Body]] = {
-    "max-pool": MaxPoolBody,
-    "savings": SavingsBody,
-    "headroom": HeadroomBody,
-    "offline": OfflineBody,
-    "placement": PlacementBody,
-    "churn": ChurnBody,
-}

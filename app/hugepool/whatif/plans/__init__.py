@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugepool.forms.fields import Body
+from hugepool.forms.plans import ChurnBody, HeadroomBody, MaxPoolBody, OfflineBody, PlacementBody, SavingsBody
 from hugepool.jobs import Refusal
 from hugepool.mm.machine.errors import MMError
 from hugepool.mm.machine.state import Host
@@ -25,21 +26,23 @@ class Plan:
     """A row: how the work is cut into pieces, done, and put together.
 
     Attributes:
-        answer: the class of its answer.
+        body: the class of its question.  answer: that of its answer.
         pieces: what can be done side by side; raises MMError when the question makes no sense on the host.
         work: does one piece; raises MMError.
         combined: makes the answer of the pieces' results, in their order.
     """
 
+    body: type[Body]
     answer: type[Answer]
     pieces: Callable[[Host, Any], Sequence[Any]]
     work: Callable[[Host, Any, Any, Progress], Any]
     combined: Callable[[Host, Any, Sequence[Any]], Answer]
 
 
-def _whole(answer: type[Answer], compute: Callable[[Host, Any, Progress], Answer]) -> Plan:
+def _whole(body: type[Body], answer: type[Answer], compute: Callable[[Host, Any, Progress], Answer]) -> Plan:
     """A plan that is one piece."""
     return Plan(
+        body,
         answer,
         lambda _host, _body: [None],
         lambda host, body, _piece, progress: compute(host, body, progress),
@@ -48,12 +51,12 @@ def _whole(answer: type[Answer], compute: Callable[[Host, Any, Progress], Answer
 
 
 PLANS: dict[str, Plan] = {
-    "max-pool": _whole(MaxPool, max_pool),
-    "savings": _whole(Savings, savings),
-    "headroom": _whole(Headroom, headroom),
-    "offline": Plan(Offline, offline.pieces, offline.offline, offline.combined),
-    "placement": _whole(Placement, placement),
-    "churn": Plan(Churn, churn.pieces, churn.churn, churn.combined),
+    "max-pool": _whole(MaxPoolBody, MaxPool, max_pool),
+    "savings": _whole(SavingsBody, Savings, savings),
+    "headroom": _whole(HeadroomBody, Headroom, headroom),
+    "offline": Plan(OfflineBody, Offline, offline.pieces, offline.offline, offline.combined),
+    "placement": _whole(PlacementBody, Placement, placement),
+    "churn": Plan(ChurnBody, Churn, churn.pieces, churn.churn, churn.combined),
 }
 
 
