@@ -96,6 +96,32 @@ def change(
     return outcome(request, reply)
 
 
+def create(
+    request: Request,
+    host: str,
+    command: Command[Any],
+    conditions: Conditions,
+    body: BaseModel,
+    place: Callable[[dict[str, Any]], str],
+) -> Response:
+    """The same for a command that makes something: 201, and where it is.
+
+    ``place``: its path below the host, of the result as plain data.
+    """
+    reply = service_of(request).execute(host, command, conditions.terms(request, body))
+    if reply.error is not None or reply.result is None:
+        return outcome(request, reply)
+    location = {"Location": f"/v1/hosts/{host}/{place(reply.data)}"}
+    return outcome(request, reply, HTTPStatus.CREATED, location)
+
+
+def emptied(request: Request, reply: Reply) -> Response:
+    """The answer to a change that leaves nothing to show: 204, or its refusal."""
+    if reply.error is not None:
+        return outcome(request, reply)
+    return Response(status_code=HTTPStatus.NO_CONTENT, headers=reply_headers(reply))
+
+
 def strictly(
     request: Request, reply: Reply, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from hugepool.api import examples
-from hugepool.api.answers import change, outcome, read, service_of
+from hugepool.api.answers import change, create, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.paging import Cursor, ListPage, page, position
@@ -37,10 +37,9 @@ def alloc_contig_range(
     Free huge pages in it are replaced, used ones migrated.  A refused call can leave traces, shown in `result`: a
     free huge page whose vmemmap cannot be restored stays, and the pool has grown by its replacement.
     """
-    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
-    if reply.error is not None or reply.result is None:
-        return outcome(request, reply)
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/contig-ranges/{reply.data['id']}"})
+    return create(
+        request, host, body.command(), conditions, body, lambda taken: f"contig-ranges/{taken['id']}"
+    )
 
 
 @router.get("", response_model=ListPage[ContigRange], responses=reading())

@@ -6,9 +6,8 @@ from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 
 from hugepool.api import examples
-from hugepool.api.answers import at_hand, document, outcome, rendered, reply_headers, service_of, tagged
+from hugepool.api.answers import at_hand, document, emptied, outcome, rendered, service_of, tagged
 from hugepool.api.documentation import changing, reading
-from hugepool.api.errors import refusal
 from hugepool.api.fields import HostInPath, Limit
 from hugepool.api.fleet import LISTED, View, Which, summaries
 from hugepool.api.fleet_view import HostSummaryPage
@@ -116,11 +115,7 @@ async def get_host(request: Request, host: HostInPath, _: IfNoneMatch = None) ->
 @router.delete("/{host}", status_code=204, responses=changing(status=204, body=False))
 def delete_host(request: Request, host: HostInPath, conditions: Changing) -> Response:
     """Forget a host and its history."""
-    reply = service_of(request).delete(host, conditions.terms(request, None))
-    headers = reply_headers(reply)
-    if reply.error is not None:
-        return refusal(request, reply.error, reply.data or None, headers)
-    return Response(status_code=204, headers=headers)
+    return emptied(request, service_of(request).delete(host, conditions.terms(request, None)))
 
 
 def source_of(body: HostBody) -> HostSpec | MachineImage | ForkOf | InState:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from hugepool.api import examples, touching
-from hugepool.api.answers import change, outcome, read, service_of
+from hugepool.api.answers import change, create, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.long_work import LATER
@@ -46,8 +46,8 @@ def create_mount(
     request: Request, host: HostInPath, conditions: Changing, body: MountBody = examples.MOUNT
 ) -> Response:
     """Mount a hugetlbfs.  `min` is reserved in the pool at once; a mount at the same path hides the older one."""
-    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/mounts{body.path}"})
+    place = f"mounts{body.path}"
+    return create(request, host, body.command(), conditions, body, lambda _: place)
 
 
 @router.get("/mounts", response_model=Mounts, responses=reading())

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from hugepool.api import examples
-from hugepool.api.answers import change, outcome, read, service_of
+from hugepool.api.answers import change, create, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.paging import Cursor, ListPage, page, position
@@ -56,11 +56,9 @@ def add_memory(
     request: Request, host: HostInPath, conditions: Changing, body: AddMemoryBody = examples.ADD_MEMORY
 ) -> Response:
     """Plug memory into a node, as offline blocks; `auto_online_blocks` can bring them online at once."""
-    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
-    if reply.error is not None or reply.result is None:
-        return outcome(request, reply)
-    first = reply.data["blocks"][0]
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/memory-blocks/{first}"})
+    return create(
+        request, host, body.command(), conditions, body, lambda added: f"memory-blocks/{added['blocks'][0]}"
+    )
 
 
 @router.post("/{block}/unplug", response_model=Unplugged, responses=changing(409, 507))

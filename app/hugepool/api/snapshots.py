@@ -7,9 +7,8 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from hugepool.api import examples
-from hugepool.api.answers import outcome, reply_headers, service_of, tagged
+from hugepool.api.answers import emptied, outcome, service_of, tagged
 from hugepool.api.documentation import changing, reading
-from hugepool.api.errors import refusal
 from hugepool.api.fields import HostInPath
 from hugepool.api.routing import BlockingRoute
 from hugepool.api.terms import Changing, IfNoneMatch
@@ -69,11 +68,9 @@ def delete_snapshot(
     request: Request, host: HostInPath, snapshot: SnapshotInPath, conditions: Changing
 ) -> Response:
     """Forget a snapshot; the host stays as it is."""
-    reply = service_of(request).delete_snapshot(host, snapshot, conditions.terms(request, None))
-    headers = reply_headers(reply)
-    if reply.error is not None:
-        return refusal(request, reply.error, reply.data or None, headers)
-    return Response(status_code=204, headers=headers)
+    return emptied(
+        request, service_of(request).delete_snapshot(host, snapshot, conditions.terms(request, None))
+    )
 
 
 @router.post("/reset", response_model=Host, responses=changing())

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from hugepool.api import examples
-from hugepool.api.answers import change, outcome, read, service_of
+from hugepool.api.answers import change, create, read
 from hugepool.api.documentation import changing, reading
 from hugepool.api.fields import HostInPath
 from hugepool.api.routing import BlockingRoute
@@ -26,8 +26,8 @@ def add_virtio_mem(
     request: Request, host: HostInPath, conditions: Changing, body: VirtioMemBody = examples.VIRTIO_MEM
 ) -> Response:
     """Give the machine a virtio-mem device; its driver plugs what is requested, as far as it can."""
-    reply = service_of(request).execute(host, body.command(), conditions.terms(request, body))
-    return outcome(request, reply, 201, {"Location": f"/v1/hosts/{host}/virtio-mem/{body.id}"})
+    place = f"virtio-mem/{body.id}"
+    return create(request, host, body.command(), conditions, body, lambda _: place)
 
 
 @router.get("", response_model=VirtioMemList, responses=reading())

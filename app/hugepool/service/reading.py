@@ -37,6 +37,7 @@ from hugepool.store.postgresql import Notices
 T = TypeVar("T")
 Events = list[EventRow]
 Changes = list[ChangeOfHost]
+Found = TypeVar("Found", Events, Changes)
 HostRows = list[HostRow]
 Listener = Callable[[str, bool], None]  # the host's name; whether it has work for the worker
 
@@ -199,18 +200,11 @@ class Reader:
 
         Changes of this process wake it at once, those of other processes within ``events_poll_seconds``.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            change = self._news.expect(name)
-            try:
-                if self.last_event(name) > after:
-                    return self.events(name, after, limit)
-                left = deadline - time.monotonic()
-                if left <= 0 or self._closed:
-                    return []
-                change.wait(min(left, self._poll_seconds()))
-            finally:
-                self._news.forget(name, change)
+        return self._waited(
+            name,
+            lambda: self.events(name, after, limit) if self.last_event(name) > after else [],
+            timeout_seconds,
+        )
 
     def changes(self, after: int, limit: int = 100) -> Changes:
         """Changes of all hosts behind number ``after``, oldest first."""
@@ -222,17 +216,7 @@ class Reader:
 
     def wait_changes(self, after: int, timeout_seconds: float, limit: int = 100) -> Changes:
         """The same, waiting for the first one; none after ``timeout_seconds``."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            change = self._news.expect(ANY_HOST)
-            try:
-                found = self.changes(after, limit)
-                left = deadline - time.monotonic()
-                if found or left <= 0 or self._closed:
-                    return found
-                change.wait(min(left, self._poll_seconds()))
-            finally:
-                self._news.forget(ANY_HOST, change)
+        return self._waited(ANY_HOST, lambda: self.changes(after, limit), timeout_seconds)
 
     def last_event(self, name: str) -> int:
         """Number of the last event of a host.  Raises HostNotFound."""
@@ -315,6 +299,20 @@ class Reader:
             return
         self._news.announce(name)
         self._news.announce(ANY_HOST)
+
+    def _waited(self, whose: str, look: Callable[[], Found], timeout_seconds: float) -> Found:
+        """What ``look`` finds as soon as it finds something: at once, or after a change of that host."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            change = self._news.expect(whose)
+            try:
+                found = look()
+                left = deadline - time.monotonic()
+                if found or left <= 0 or self._closed:
+                    return found
+                change.wait(min(left, self._poll_seconds()))
+            finally:
+                self._news.forget(whose, change)
 
     def _poll_seconds(self) -> float:
         """How long to wait before looking for changes of other processes: they are told of where that can be."""

@@ -112,7 +112,7 @@ class Service(Snapshots):
         if self._hosts.identity(name) is None:
             return self._create(name, image, terms, view, None, taken_ns)
         before = self._current(name)
-        check_revision(Revision(before.revision, before.created_at), terms)
+        check_revision(revision_of(before), terms)
         self._cache.make_room(name, before.nbytes + bytes_of(image))
         call = Call(now_ns=self._clock())
         host = make(image, call)
