@@ -12,7 +12,9 @@ from hugepool.upkeep import failed
 if TYPE_CHECKING:
     from hugepool.client import Client
 
+console = Console()
 errors = Console(stderr=True)
+PIPE_WIDTH = 250  # of what is no terminal
 Url = Annotated[str, typer.Option(envvar="HUGEPOOL_URL", help="Where the service listens.")]
 Host = Annotated[str, typer.Argument(help="Name of a host of the service.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -34,3 +36,8 @@ def calling(url: str) -> Iterator["Client"]:
     except Refused as error:
         errors.print(f"refused: {error.detail}", markup=False, highlight=False)
         raise typer.Exit(1) from None
+
+
+def wide() -> Console:
+    """Where tables go: they fit a terminal; into a pipe or a file they take what they need."""
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import Progress
@@ -21,7 +20,7 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from hugepool import access, tables, twins, upkeep
-from hugepool.calling import DEFAULT_URL, Host, Url, calling, errors
+from hugepool.calling import DEFAULT_URL, Host, Url, calling, console, errors, wide
 from hugepool.mm.machine.profile import PROFILES
 from hugepool.upkeep import failed
 
@@ -39,9 +38,6 @@ app.command("check")(upkeep.check)
 app.command("backup")(upkeep.backup)
 for _command in twins.app.registered_commands:
     app.registered_commands.append(_command)
-console = Console()
-
-REPORT_WIDTH = 250  # of what is no terminal
 
 
 class Form(StrEnum):
@@ -261,7 +257,7 @@ def run_scenarios(
         between = "\n" if len(answers) > 1 else ""
         wanted = Form.JSON if as_json else form
         if wanted == Form.TABLE:
-            _wide(console).print(report.show(*answers[-1]), crop=False, highlight=False)
+            wide().print(report.show(*answers[-1]), crop=False, highlight=False)
         elif wanted == Form.JSON:
             sys.stdout.write(between + answer.decode())
         else:
@@ -273,11 +269,6 @@ def run_scenarios(
             raise _wrong_file(WrongFile(f"{junit}: {error.strerror}")) from None
     if status or not all(answer["ok"] for _, answer in answers):
         raise typer.Exit(status or 1)
-
-
-def _wide(found: Console) -> Console:
-    """Tables fit a terminal; into a pipe or a file they take what they need."""
-    return found if found.is_terminal else Console(width=REPORT_WIDTH)
 
 
 def _wrong_file(wrong: "WrongFile") -> typer.Exit:

@@ -204,9 +204,9 @@ class Client:
         answer = self.request(method, f"/v1/{path}", json, params=params, headers=headers)
         return self._json(answer) if answer.content else {}
 
-    def items(self, path: str) -> Iterator[Json]:
+    def items(self, path: str, **query: Any) -> Iterator[Json]:
         """Everything of a list that comes in pages."""
-        params: Json = {"limit": PAGE}
+        params: Json = {"limit": PAGE, **query}
         while True:
             page = self.get(path, **params)
             yield from page["items"]
@@ -240,7 +240,7 @@ class Client:
 
         ``series``: a later look; the host of this name becomes what the machine is now, as its next revision.
         """
-        params = _given(name=name, kernel=kernel, series="true" if series else None)
+        params = given(name=name, kernel=kernel, series="true" if series else None)
         headers = {"Content-Type": "application/gzip"}
         answer = self.request("POST", "/v1/hosts/import", content=archive, params=params, headers=headers)
         return cast("documents.Host", self._json(answer))
@@ -251,18 +251,18 @@ class Client:
 
     def host(self, name: str) -> "documents.Host":
         """A host: its memory, zones, pools, faults."""
-        return cast("documents.Host", self.get(f"hosts/{_part(name)}"))
+        return cast("documents.Host", self.get(f"hosts/{part(name)}"))
 
     def revision(self, name: str) -> int:
         """How often a host was changed, its creation included."""
-        found: object = self.get(f"hosts/{_part(name)}").get("revision")
+        found: object = self.get(f"hosts/{part(name)}").get("revision")
         if not isinstance(found, int):
             raise BadAnswer(self.url, f"host {name!r} has no revision")
         return found
 
     def delete_host(self, name: str, **terms: Unpack[Terms]) -> None:
         """Forget a host."""
-        self.change("DELETE", f"hosts/{_part(name)}", **terms)
+        self.change("DELETE", f"hosts/{part(name)}", **terms)
 
     def keep_snapshot(self, host: str, name: str, **terms: Unpack[Terms]) -> "documents.Snapshot":
         """Keep a host as it is now, in place of an earlier snapshot of that name."""
@@ -270,7 +270,7 @@ class Client:
 
     def snapshots(self, host: str) -> "list[documents.Snapshot]":
         """All snapshots of a host, by name."""
-        found = cast("documents.SnapshotList", self.get(f"hosts/{_part(host)}/snapshots"))
+        found = cast("documents.SnapshotList", self.get(f"hosts/{part(host)}/snapshots"))
         return found["items"]
 
     def delete_snapshot(self, host: str, name: str, **terms: Unpack[Terms]) -> None:
@@ -279,22 +279,22 @@ class Client:
 
     def reset(self, host: str, to: str, **terms: Unpack[Terms]) -> "documents.Host":
         """Make a host what it was in a snapshot, as its next revision."""
-        return cast("documents.Host", self.change("POST", f"hosts/{_part(host)}/reset", {"to": to}, **terms))
+        return cast("documents.Host", self.change("POST", f"hosts/{part(host)}/reset", {"to": to}, **terms))
 
     def audit(self, host: str) -> "documents.Audit":
         """The laws, recounted: ``ok``, and one row for each."""
-        return cast("documents.Audit", self.get(f"hosts/{_part(host)}/audit"))
+        return cast("documents.Audit", self.get(f"hosts/{part(host)}/audit"))
 
     def dmesg(self, host: str) -> list[str]:
         """The lines that the kernel would have printed."""
-        lines: list[str] = self.get(f"hosts/{_part(host)}/dmesg")["lines"]
+        lines: list[str] = self.get(f"hosts/{part(host)}/dmesg")["lines"]
         return lines
 
     # -- pools ---------------------------------------------------------------------------------------------
 
     def hugepages(self, host: str, size: str) -> "documents.HugePages":
         """The counters of a pool; ``size`` is the word of sysfs, such as ``2048kB``."""
-        return cast("documents.HugePages", self.get(f"hosts/{_part(host)}/hugepages/{_part(size)}"))
+        return cast("documents.HugePages", self.get(f"hosts/{part(host)}/hugepages/{part(size)}"))
 
     def resize(
         self,
@@ -307,7 +307,7 @@ class Client:
         **terms: Unpack[Terms],
     ) -> "documents.Resize":
         """Write ``nr_hugepages``: of the host, of one node, or spread over the nodes of a mempolicy."""
-        body = _given(count=count, node=node, mempolicy=mempolicy)
+        body = given(count=count, node=node, mempolicy=mempolicy)
         return cast(
             "documents.Resize", self.change("PUT", f"{_pool(host, size)}/nr_hugepages", body, **terms)
         )
@@ -323,20 +323,20 @@ class Client:
         self, host: str, size: str, count: int, *, node: int | None = None, **terms: Unpack[Terms]
     ) -> "documents.Demotion":
         """Split free gigantic pages into pages of 2 MiB."""
-        body = _given(count=count, node=node)
+        body = given(count=count, node=node)
         return cast("documents.Demotion", self.change("POST", f"{_pool(host, size)}/demote", body, **terms))
 
     def drain(self, host: str, **terms: Unpack[Terms]) -> "documents.Drained":
         """Work off the deferred frees now."""
         return cast(
-            "documents.Drained", self.change("POST", f"hosts/{_part(host)}/deferred-frees/drain", **terms)
+            "documents.Drained", self.change("POST", f"hosts/{part(host)}/deferred-frees/drain", **terms)
         )
 
     # -- who uses the memory -------------------------------------------------------------------------------
 
     def start_task(self, host: str, task: Json, **terms: Unpack[Terms]) -> "documents.StartedTask":
         """Start a process: ``{"kind": "hugetlb", "count": 8, "touch": 8}``, ``anon``, ``kernel`` or ``cache``."""
-        return cast("documents.StartedTask", self.change("POST", f"hosts/{_part(host)}/tasks", task, **terms))
+        return cast("documents.StartedTask", self.change("POST", f"hosts/{part(host)}/tasks", task, **terms))
 
     def touch(
         self, host: str, pid: int, count: int, *, mapping: int = 0, **terms: Unpack[Terms]
@@ -344,83 +344,81 @@ class Client:
         """Fault in the next ``count`` huge pages of a mapping."""
         body = {"count": count, "map": mapping}
         return cast(
-            "documents.Touched", self.change("POST", f"hosts/{_part(host)}/tasks/{pid}/touch", body, **terms)
+            "documents.Touched", self.change("POST", f"hosts/{part(host)}/tasks/{pid}/touch", body, **terms)
         )
 
     def tasks(self, host: str) -> "Iterator[documents.Task]":
         """All processes in order of their pid."""
-        return cast("Iterator[documents.Task]", self.items(f"hosts/{_part(host)}/tasks"))
+        return cast("Iterator[documents.Task]", self.items(f"hosts/{part(host)}/tasks"))
 
     def exit_task(self, host: str, pid: int, **terms: Unpack[Terms]) -> "documents.ExitedTask":
         """End a process."""
-        return cast(
-            "documents.ExitedTask", self.change("DELETE", f"hosts/{_part(host)}/tasks/{pid}", **terms)
-        )
+        return cast("documents.ExitedTask", self.change("DELETE", f"hosts/{part(host)}/tasks/{pid}", **terms))
 
     # -- hotplug, ranges, faults ---------------------------------------------------------------------------
 
     def memory_blocks(self, host: str) -> "Iterator[documents.MemoryBlock]":
         """All memory blocks in order of address."""
-        return cast("Iterator[documents.MemoryBlock]", self.items(f"hosts/{_part(host)}/memory-blocks"))
+        return cast("Iterator[documents.MemoryBlock]", self.items(f"hosts/{part(host)}/memory-blocks"))
 
     def memory_block(self, host: str, block: int) -> "documents.MemoryBlock":
         """One memory block: its state, zone, node and what is in it."""
-        return cast("documents.MemoryBlock", self.get(f"hosts/{_part(host)}/memory-blocks/{block}"))
+        return cast("documents.MemoryBlock", self.get(f"hosts/{part(host)}/memory-blocks/{block}"))
 
     def set_block_state(
         self, host: str, block: int, state: str, **terms: Unpack[Terms]
     ) -> "documents.BlockChange":
         """Write ``offline``, ``online``, ``online_kernel`` or ``online_movable`` to a block's ``state``."""
-        path = f"hosts/{_part(host)}/memory-blocks/{block}/state"
+        path = f"hosts/{part(host)}/memory-blocks/{block}/state"
         return cast("documents.BlockChange", self.change("PUT", path, {"state": state}, **terms))
 
     def add_virtio_mem(self, host: str, device: Json, **terms: Unpack[Terms]) -> "documents.VirtioMemRun":
         """Add a device: ``{"id": "vm0", "node": 0, "max": "1G", "requested": "1G"}``."""
         return cast(
-            "documents.VirtioMemRun", self.change("POST", f"hosts/{_part(host)}/virtio-mem", device, **terms)
+            "documents.VirtioMemRun", self.change("POST", f"hosts/{part(host)}/virtio-mem", device, **terms)
         )
 
     def request_virtio_mem(
         self, host: str, device: str, requested: int | str, **terms: Unpack[Terms]
     ) -> "documents.VirtioMemRun":
         """Ask the driver of a device to come to another size."""
-        path = f"hosts/{_part(host)}/virtio-mem/{_part(device)}"
+        path = f"hosts/{part(host)}/virtio-mem/{part(device)}"
         return cast("documents.VirtioMemRun", self.change("PUT", path, {"requested": requested}, **terms))
 
     def retry_virtio_mem(self, host: str, device: str, **terms: Unpack[Terms]) -> "documents.VirtioMemRun":
         """Fire the retry timer of a device."""
-        path = f"hosts/{_part(host)}/virtio-mem/{_part(device)}/retry"
+        path = f"hosts/{part(host)}/virtio-mem/{part(device)}/retry"
         return cast("documents.VirtioMemRun", self.change("POST", path, **terms))
 
     def remove_virtio_mem(self, host: str, device: str, **terms: Unpack[Terms]) -> "documents.RemovedDevice":
         """Take a device away that the machine has no memory of."""
-        path = f"hosts/{_part(host)}/virtio-mem/{_part(device)}"
+        path = f"hosts/{part(host)}/virtio-mem/{part(device)}"
         return cast("documents.RemovedDevice", self.change("DELETE", path, **terms))
 
     def alloc_contig(self, host: str, wanted: Json, **terms: Unpack[Terms]) -> "documents.AllocatedRange":
         """Take a range: ``{"start_pfn": a, "end_pfn": b}`` or ``{"nr_pages": n, "node": 0}``."""
         return cast(
             "documents.AllocatedRange",
-            self.change("POST", f"hosts/{_part(host)}/contig-ranges", wanted, **terms),
+            self.change("POST", f"hosts/{part(host)}/contig-ranges", wanted, **terms),
         )
 
     def free_contig(self, host: str, range_id: int, **terms: Unpack[Terms]) -> "documents.ContigRange":
         """Give a range back."""
         return cast(
             "documents.ContigRange",
-            self.change("DELETE", f"hosts/{_part(host)}/contig-ranges/{range_id}", **terms),
+            self.change("DELETE", f"hosts/{part(host)}/contig-ranges/{range_id}", **terms),
         )
 
     def set_fault(self, host: str, point: str, fault: Json, **terms: Unpack[Terms]) -> "documents.Fault":
         """Arm a fault point: ``{"probability": 100, "times": 3}``."""
         return cast(
             "documents.Fault",
-            self.change("PUT", f"hosts/{_part(host)}/faults/{_part(point)}", fault, **terms),
+            self.change("PUT", f"hosts/{part(host)}/faults/{part(point)}", fault, **terms),
         )
 
     def clear_fault(self, host: str, point: str, **terms: Unpack[Terms]) -> None:
         """Disarm a fault point."""
-        self.change("DELETE", f"hosts/{_part(host)}/faults/{_part(point)}", **terms)
+        self.change("DELETE", f"hosts/{part(host)}/faults/{part(point)}", **terms)
 
     # -- files and what-if ---------------------------------------------------------------------------------
 
@@ -493,7 +491,7 @@ class Client:
 
     def plan(self, host: str, plan: str, question: bytes | Json, progress: Progress | None = None) -> bytes:
         """Ask a plan (``max-pool``, ``savings``, ...) about a host; the answer's bytes, as for ``what_if``."""
-        return self._ask(f"/v1/hosts/{_part(host)}/plans/{_part(plan)}", question, progress)
+        return self._ask(f"/v1/hosts/{part(host)}/plans/{part(plan)}", question, progress)
 
     def _ask(self, path: str, document: bytes | Json, progress: Progress | None) -> bytes:
         if isinstance(document, bytes):
@@ -513,7 +511,7 @@ class Client:
                 if progress is not None:
                     progress(job["done"], job["total"])
                 if job["ended_at"] is not None:
-                    return self.request("GET", f"/v1/jobs/{_part(job_id)}/result").content
+                    return self.request("GET", f"/v1/jobs/{part(job_id)}/result").content
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             self.cancel_job(job_id)
@@ -525,11 +523,11 @@ class Client:
 
     def job(self, job_id: str) -> "documents.Job":
         """How far a job is, and its result once it is done."""
-        return cast("documents.Job", self.get(f"jobs/{_part(job_id)}"))
+        return cast("documents.Job", self.get(f"jobs/{part(job_id)}"))
 
     def cancel_job(self, job_id: str) -> "documents.Job":
         """End a job, and forget it."""
-        return cast("documents.Job", self.change("DELETE", f"jobs/{_part(job_id)}"))
+        return cast("documents.Job", self.change("DELETE", f"jobs/{part(job_id)}"))
 
 
 def _headers(token: str) -> dict[str, str]:
@@ -559,22 +557,24 @@ def _plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """A name as a part of an address."""
     return quote(name, safe="")
 
 
 def _snapshot(host: str, name: str) -> str:
     """Where a snapshot is."""
-    return f"hosts/{_part(host)}/snapshots/{_part(name)}"
+    return f"hosts/{part(host)}/snapshots/{part(name)}"
 
 
 def _pool(host: str, size: str) -> str:
-    return f"hosts/{_part(host)}/hugepages/{_part(size)}"
+    return f"hosts/{part(host)}/hugepages/{part(size)}"
 
 
 def _file(host: str, path: str) -> str:
-    return f"/v1/hosts/{_part(host)}/fs/{quote(path.strip('/'))}"
+    return f"/v1/hosts/{part(host)}/fs/{quote(path.strip('/'))}"
 
 
-def _given(**fields: Any) -> Json:
+def given(**fields: Any) -> Json:
+    """Those that are not None."""
     return {name: value for name, value in fields.items() if value is not None}

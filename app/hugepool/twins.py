@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
 from hugepool import tables
-from hugepool.calling import DEFAULT_URL, Host, Url, calling, errors
+from hugepool.calling import DEFAULT_URL, Host, Url, calling, console, errors, wide
 
-PIPE_WIDTH = 250  # of what is no terminal
 GIB = 1 << 30
 HOST_COLUMNS = (
     "host", "kernel", "labels", "revision", "GiB", "free GiB", "size", "nr", "free", "resv", "surplus", "states",
 )  # fmt: skip
-console = Console()
 app = typer.Typer()
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as HTTP gives it.")]
@@ -39,8 +36,7 @@ def show_table(table: tables.Table) -> None:
         grid.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in table.rows:
         grid.add_row(*(Text(tables.shown(value)) for value in row))
-    wide = console if console.is_terminal else Console(width=PIPE_WIDTH)
-    wide.print(grid, crop=False, highlight=False)
+    wide().print(grid, crop=False, highlight=False)
 
 
 def _are_numbers(rows: Sequence[Sequence[Any]], column: int) -> bool:
@@ -56,9 +52,9 @@ def _print_json(answer: Any) -> None:
 
 
 def _path(host: str) -> str:
-    from urllib.parse import quote
+    from hugepool.client import part
 
-    return f"hosts/{quote(host, safe='')}"
+    return f"hosts/{part(host)}"
 
 
 # -- hosts -------------------------------------------------------------------------------------------------
@@ -74,40 +70,15 @@ def hosts(
     url: Url = DEFAULT_URL,
 ) -> None:
     """List hosts with their pools, memory and states; a row for each host and huge page size that has pages."""
-    given = {
-        "view": "summary",
-        "name": name,
-        "kernel": kernel,
-        "label": label or None,
-        "state": state or None,
-    }
-    query: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    found: list[dict[str, Any]] = []
+    from hugepool.client import given
+
+    query = given(view="summary", name=name, kernel=kernel, label=label or None, state=state or None)
     with calling(url) as client:
-        while True:
-            page = client.get("hosts", **query)
-            found += page["items"]
-            if page["next_cursor"] is None:
-                break
-            query["cursor"] = page["next_cursor"]
+        found = list(client.items("hosts", **query))
     if as_json:
         _print_json(found)
         return
-    columns = [
-        "host",
-        "kernel",
-        "labels",
-        "revision",
-        "GiB",
-        "free GiB",
-        "size",
-        "nr",
-        "free",
-        "resv",
-        "surplus",
-        "states",
-    ]
-    show_table(tables.Table(columns, [row for host in found for row in _host_rows(host)]))
+    show_table(tables.Table(list(HOST_COLUMNS), [row for host in found for row in _host_rows(host)]))
 
 
 def _host_rows(host: Mapping[str, Any]) -> list[list[Any]]:
@@ -230,9 +201,10 @@ def explain(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Say why a pool is as it is, or what a write would come to; changes nothing."""
-    query = {key: value for key, value in {"count": count, "node": node}.items() if value is not None}
+    from hugepool.client import given
+
     with calling(url) as client:
-        found = client.get(f"{_path(host)}/hugepages/{size}/explain", **query)
+        found = client.get(f"{_path(host)}/hugepages/{size}/explain", **given(count=count, node=node))
     if as_json:
         _print_json(found)
     else:
@@ -277,9 +249,11 @@ def history(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Show the figures of a host by revision, huge page size and node."""
-    query = {"limit": limit, "every": every, "fields": fields}
+    from hugepool.client import given
+
+    query = given(limit=limit, every=every, fields=fields)
     with calling(url) as client:
-        found = client.get(f"{_path(host)}/history", **{k: v for k, v in query.items() if v is not None})
+        found = client.get(f"{_path(host)}/history", **query)
     if as_json:
         _print_json(found)
     else:

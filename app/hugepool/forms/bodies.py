@@ -384,6 +384,19 @@ class _TaskBody(Body):
     ] = "task"
     policy: PolicyBody = PolicyBody()
 
+    def _create(self, kind: str, **more: Any) -> commands.CreateTask:
+        """The command, with what this kind of task has more."""
+        mode, nodes = self.policy.words()
+        return commands.CreateTask(
+            kind,
+            comm=self.comm,
+            cgroup=self.cgroup,
+            cpu=self.cpu,
+            policy_mode=mode,
+            policy_nodes=nodes,
+            **more,
+        )
+
 
 class HugetlbTaskBody(_TaskBody):
     """A process that maps huge pages and touches some of them."""
@@ -399,13 +412,9 @@ class HugetlbTaskBody(_TaskBody):
 
     def command(self) -> commands.CreateTask:
         """The command that it stands for.  A file's page size is its mount's, unless it is said."""
-        mode, nodes = self.policy.words()
         of_file = self.file is not None and "size" not in self.model_fields_set
-        return commands.CreateTask(
-            kind=self.kind,
-            comm=self.comm,
-            cgroup=self.cgroup,
-            cpu=self.cpu,
+        return self._create(
+            self.kind,
             file=self.file,
             offset=self.offset,
             order=None if of_file else order_of(self.size) or 0,
@@ -413,8 +422,6 @@ class HugetlbTaskBody(_TaskBody):
             touch=self.touch,
             shared=self.shared,
             noreserve=self.noreserve,
-            policy_mode=mode,
-            policy_nodes=nodes,
         )
 
 
@@ -440,18 +447,12 @@ class AnonTaskBody(_PagesTaskBody):
 
     def command(self) -> commands.CreateTask:
         """The command that it stands for."""
-        mode, nodes = self.policy.words()
-        return commands.CreateTask(
-            kind=self.kind,
-            comm=self.comm,
-            cgroup=self.cgroup,
-            cpu=self.cpu,
+        return self._create(
+            self.kind,
             pages=self.pages,
             mlock=self.mlock,
             pinned=self.pinned,
             node=self.node,
-            policy_mode=mode,
-            policy_nodes=nodes,
         )
 
 
@@ -462,16 +463,10 @@ class KernelTaskBody(_PagesTaskBody):
 
     def command(self) -> commands.CreateTask:
         """The command that it stands for."""
-        mode, nodes = self.policy.words()
-        return commands.CreateTask(
-            kind=self.kind,
-            comm=self.comm,
-            cgroup=self.cgroup,
-            cpu=self.cpu,
+        return self._create(
+            self.kind,
             pages=self.pages,
             node=self.node,
-            policy_mode=mode,
-            policy_nodes=nodes,
         )
 
 
@@ -489,17 +484,11 @@ class CacheTaskBody(_PagesTaskBody):
 
     def command(self) -> commands.CreateTask:
         """The command that it stands for."""
-        mode, nodes = self.policy.words()
-        return commands.CreateTask(
-            kind=self.kind,
-            comm=self.comm,
-            cgroup=self.cgroup,
-            cpu=self.cpu,
+        return self._create(
+            self.kind,
             pages=self.pages,
             clean=self.clean,
             node=self.node,
-            policy_mode=mode,
-            policy_nodes=nodes,
         )
 
 

@@ -54,6 +54,10 @@ class Crew:
         """Leave no process behind: those still at work are ended, whatever they do."""
         if kind is not None:
             self.leave()
+        self.close()
+
+    def close(self) -> None:
+        """End the processes once they have nothing to do any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         for end in (self._lifeline_end, self._lifeline, self._reports, self._reports_end):
             end.close()

@@ -1,6 +1,5 @@
 """Worker processes that wait for the next small piece of work: starting one costs more than most questions."""
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +23,11 @@ class WarmCrews:
         try:
             yield crew
         except BaseException:
-            crew.__exit__(*sys.exc_info())
+            crew.leave()
+            crew.close()
             raise
         if not self._keep(crew):
-            crew.__exit__(None, None, None)
+            crew.close()
 
     def close(self) -> None:
         """End those that wait."""
@@ -35,7 +35,7 @@ class WarmCrews:
             self._closed = True
             idle, self._idle = self._idle, []
         for crew in idle:
-            crew.__exit__(None, None, None)
+            crew.close()
 
     def _take(self) -> Crew | None:
         while True:
@@ -45,7 +45,7 @@ class WarmCrews:
                 crew = self._idle.pop()
             if crew.fit():
                 return crew
-            crew.__exit__(None, None, None)
+            crew.close()
 
     def _keep(self, crew: Crew) -> bool:
         with self._guard:

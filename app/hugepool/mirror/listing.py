@@ -6,6 +6,7 @@ one entry that could lead out of the tree, or make more than a plain file, is re
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hugepool.client import BadAnswer, Json
@@ -116,3 +117,14 @@ def stays_inside(target: str, depth: int) -> bool:
 def _shown(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def entry_at(path: str, entries: Callable[[str], dict[str, Entry]]) -> Entry:
+    """What is at an absolute path, by what its folder holds.  Raises FileNotFoundError for nothing."""
+    folder, _, name = path.rstrip("/").rpartition("/")
+    if not name:
+        return ROOT
+    found = entries(folder or "/").get(name)
+    if found is None:
+        raise FileNotFoundError(path)
+    return found

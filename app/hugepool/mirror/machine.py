@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hugepool.client import Refused
-from hugepool.mirror.listing import Entry
+from hugepool.mirror.listing import Entry, entry_at
 from hugepool.mirror.operations import Tree
 
 SYSCTLS = "/proc/sys"
@@ -85,13 +85,7 @@ class OverMachine:
 
     def entry(self, path: str) -> Entry:
         """What is at a path.  Raises FileNotFoundError."""
-        folder, _, name = path.rstrip("/").rpartition("/")
-        if not name:
-            return FOLDER
-        found = self.entries(folder or "/").get(name)
-        if found is None:
-            raise FileNotFoundError(path)
-        return found
+        return entry_at(path, self.entries)
 
     def read(self, path: str) -> bytes:
         """The bytes of a file."""

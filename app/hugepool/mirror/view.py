@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from hugepool.client import Client
-from hugepool.mirror.listing import ROOT, Entry, read_listing
+from hugepool.mirror.listing import Entry, entry_at, read_listing
 
 T = TypeVar("T")
 LISTING_SECONDS = 1.0  # as long as the kernel keeps the attributes of a FUSE file
@@ -66,13 +66,7 @@ class Mirror:
 
     def entry(self, path: str) -> Entry:
         """What is at an absolute path without links in it.  Raises FileNotFoundError for nothing."""
-        folder, _, name = path.rstrip("/").rpartition("/")
-        if not name:
-            return ROOT
-        found = self.entries(folder or "/").get(name)
-        if found is None:
-            raise FileNotFoundError(path)
-        return found
+        return entry_at(path, self.entries)
 
     def read(self, path: str) -> bytes:
         """The bytes of a file as they are now.  Raises IsADirectoryError for a folder."""
