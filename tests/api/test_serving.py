@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.docs.server import free_port
+
 PATIENCE_SECONDS = 30
 STOPS_WITHIN_SECONDS = 5
 
@@ -20,9 +21,7 @@ STOPS_WITHIN_SECONDS = 5
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """A serving process on a free port and a client of it; its log lies in ``tmp_path``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "hugepool", "serve", "--port", str(port)]
     settings = os.environ | {"HUGEPOOL_DATABASE_URL": f"sqlite:///{tmp_path}/hugepool.db"}
     with (tmp_path / "log").open("w") as log:

@@ -3,10 +3,6 @@
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hugepool.harness import server
 from tests.api.conftest import api, fresh_api
 
 __all__ = ["api", "fresh_api"]
@@ -33,39 +30,14 @@ PATIENCE_MS = 30_000
 OPTIMIZED = "hugetlb_free_vmemmap=on"
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
-def serving(folder: Path, port: int, **settings: str) -> Iterator[httpx.Client]:
+def serving(folder: Path, port: int = 0, **settings: str) -> Iterator[httpx.Client]:
     """A process that serves hosts stored in a folder, until the block ends."""
-    command = [sys.executable, "-m", "hugepool", "serve", "--port", str(port)]
-    more = {"HUGEPOOL_DATABASE_URL": f"sqlite:///{folder}/hugepool.db", **settings}
-    with (folder / "log").open("a") as log:
-        process = subprocess.Popen(command, env=os.environ | more, stdout=log, stderr=log)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        try:
-            _wait_for(client)
-            yield client
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(client: httpx.Client) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            if client.get("/healthz/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError("the service did not start")
+    with (
+        server.serving(folder, port, settings) as found,
+        httpx.Client(base_url=found.url, timeout=60) as client,
+    ):
+        yield client
 
 
 def boot(client: httpx.Client, name: str, kernel: str = "6.1", **labels: str) -> str:
@@ -85,7 +57,7 @@ def resize(client: httpx.Client, host: str, count: int) -> int:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A serving process with three hosts, of which one is stuck."""
-    with serving(tmp_path_factory.mktemp("ui"), free_port()) as client:
+    with serving(tmp_path_factory.mktemp("ui")) as client:
         for i, kernel in enumerate(("5.14", "6.1", "6.12")):
             boot(client, f"web-{i}", kernel, rack=str(i))
         assert resize(client, "web-1", 600) == 200

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from hugepool.access import Caller, Role, line_of, new_token
-from tests.ui.conftest import at_three_widths, boot, free_port, picture, resize, serving, visit
+from tests.docs.server import free_port
+from tests.ui.conftest import at_three_widths, boot, picture, resize, serving, visit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make install")
 expect = sync_api.expect

@@ -1,5 +1,7 @@
 // Small helpers: elements, numbers with units, files and the clipboard.
 
+import { Refused } from "./api.js";
+
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -53,6 +55,14 @@ export function swatch(word) {
 export function problemCard(problem) {
   return h("div", { class: "card error", role: "alert" }, h("b", {}, problem.summary || problem.detail || String(problem)));
 }
+
+// A refusal in words, where it came about; all other trouble is the page's.
+export function refusedIn(place, error, fail) {
+  if (error instanceof Refused && error.status !== 401) place.replaceChildren(h("p", { class: "error", role: "alert" }, error.problem.summary || error.problem.detail));
+  else fail(error);
+}
+
+export const facts = (pairs) => h("dl", {}, pairs.flatMap(([title, value]) => [h("dt", {}, title), h("dd", {}, value)]));
 
 export function card(title, ...children) {
   return h("section", { class: "card" }, h("h2", {}, title), ...children);

@@ -1,7 +1,7 @@
 // More hosts: archives of real machines by drag and drop, and machines that are booted.
 
-import { ask, get, Refused } from "./api.js";
-import { bytes, card, copyButton, h, number, plural, SIZES } from "./dom.js";
+import { ask, get } from "./api.js";
+import { bytes, card, copyButton, facts, h, number, plural, refusedIn, SIZES } from "./dom.js";
 import { field, values } from "./try.js";
 import { asCurl } from "./steps.js";
 
@@ -15,9 +15,8 @@ export async function showImport(root, context) {
 
 function describe(host) {
   const pools = host.hugepages.map((pool) => `${number(pool.nr_hugepages)} × ${SIZES[pool.size] || pool.size}`).join(", ");
-  return h("dl", {}, [["Kernel", `${host.kernel}`], ["Nodes", number(host.nodes.length)], ["Memory", `${bytes(host.memory.total_bytes)}, ${bytes(host.memory.free_bytes)} free`], ["Huge pages", pools],
-    ["Memory blocks", `${number(host.memory_blocks.online)} online, ${number(host.memory_blocks.offline)} offline`], ["Command line", host.cmdline || "(none)"]]
-    .flatMap(([title, value]) => [h("dt", {}, title), h("dd", {}, value)]));
+  return facts([["Kernel", `${host.kernel}`], ["Nodes", number(host.nodes.length)], ["Memory", `${bytes(host.memory.total_bytes)}, ${bytes(host.memory.free_bytes)} free`], ["Huge pages", pools],
+    ["Memory blocks", `${number(host.memory_blocks.online)} online, ${number(host.memory_blocks.offline)} offline`], ["Command line", host.cmdline || "(none)"]]);
 }
 
 function assumed(host) {
@@ -45,8 +44,7 @@ function importCard(kernels, context) {
         const { content } = await ask(path(name.value, dry), { method: "POST", raw: file, more: { "Content-Type": "application/gzip" } });
         answer.replaceChildren(h("p", { class: "mark good" }, dry ? "✓ It can be read; nothing is stored yet." : h("a", { href: `/ui/hosts/${content.name}` }, `✓ Open ${content.name}`)), describe(content), assumed(content));
       } catch (error) {
-        if (error instanceof Refused && error.status !== 401) answer.replaceChildren(h("p", { class: "error", role: "alert" }, error.problem.summary || error.problem.detail));
-        else context.fail(error);
+        refusedIn(answer, error, context.fail);
       }
     };
     found.append(h("section", {}, h("h3", {}, `${file.name} (${bytes(file.size)})`), form, answer));
@@ -80,8 +78,7 @@ function bootCard(kernels, context) {
       const { content } = await ask("/v1/hosts", { method: "POST", body: body() });
       answer.replaceChildren(h("p", { class: "mark good" }, h("a", { href: `/ui/hosts/${content.name}` }, `✓ Open ${content.name}`)), describe(content));
     } catch (error) {
-      if (error instanceof Refused && error.status !== 401) answer.replaceChildren(h("p", { class: "error", role: "alert" }, error.problem.detail));
-      else context.fail(error);
+      refusedIn(answer, error, context.fail);
     }
   });
   return card("Boot a machine", form);

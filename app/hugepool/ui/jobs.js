@@ -1,7 +1,7 @@
 // Questions that may take long: what is not answered soon is a job, with its progress and a way to cancel it.
 
-import { ask, get, Refused } from "./api.js";
-import { h, number } from "./dom.js";
+import { ask, get } from "./api.js";
+import { h, number, refusedIn } from "./dom.js";
 
 const WAIT_SECONDS = 1; // for what is answered soon
 const LOOK_MS = 250;
@@ -23,8 +23,7 @@ export function questions(place, fail) {
       return now === turn ? answer : null;
     } catch (error) {
       if (now !== turn) return null;
-      if (error instanceof Refused && error.status !== 401) place.replaceChildren(h("p", { class: "error", role: "alert" }, error.problem.summary || error.problem.detail));
-      else fail(error);
+      refusedIn(place, error, fail);
       return null;
     }
   }

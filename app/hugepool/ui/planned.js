@@ -1,7 +1,7 @@
 // Answers of plans: a sentence first, then the figures.
 
 import { lines } from "./chart.js";
-import { bytes, h, number, plural, SIZES, table } from "./dom.js";
+import { bytes, facts, h, number, plural, SIZES, table } from "./dom.js";
 
 const say = (...words) => h("p", { class: "sentence" }, ...words);
 const reason = (word) => (word === "keep" ? "the memory to keep" : word === null ? "nothing that was looked at" : word.replaceAll("-", " "));
@@ -90,7 +90,7 @@ export function fleetResult(place, { plan, totals, hosts }) {
     stop = RESULTS[plan](detail, row.answer, row.host) || (() => {});
   };
   const name = (row) => (row.answer ? h("button", { type: "button", class: "link", onclick: () => open(row) }, row.host) : row.host);
-  place.append(h("dl", {}, Object.entries(totals).flatMap(([key, value]) => [h("dt", {}, key.replace(/_bytes$/, "").replaceAll("_", " ")), h("dd", {}, key.endsWith("bytes") ? bytes(value) : number(value))])),
+  place.append(facts(Object.entries(totals).map(([key, value]) => [key.replace(/_bytes$/, "").replaceAll("_", " "), key.endsWith("bytes") ? bytes(value) : number(value)])),
     hosts.length ? table(["Host", ...heads, "Refused"], hosts.slice(0, MAX_ROWS).map((row, i) => [name(row), ...(brief[i]?.map(([, value]) => value) || heads.map(() => "–")), row.error ? `✕ ${row.error.detail}` : ""])) : say("No host fits."),
     hosts.length > MAX_ROWS ? h("p", { class: "quiet" }, `and ${number(hosts.length - MAX_ROWS)} more`) : "", detail);
   return () => stop();

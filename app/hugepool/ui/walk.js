@@ -1,24 +1,28 @@
 // A page, and a memory block, in words: what it is, who has it, and what keeps it from going offline.
 
 import { get, Refused } from "./api.js";
-import { bytes, copyButton, h, number, plural, SIZES } from "./dom.js";
+import { bytes, copyButton, facts, h, number, plural, SIZES } from "./dom.js";
 import { asCurl } from "./steps.js";
 
-const list = (facts) => h("dl", {}, facts.filter(([, value]) => value !== null && value !== undefined && value !== "")
-  .flatMap(([title, value]) => [h("dt", {}, title), h("dd", {}, value)]));
+const list = (pairs) => facts(pairs.filter(([, value]) => value !== null && value !== undefined && value !== ""));
 const curl = (path) => copyButton("Copy as curl", asCurl({ method: "GET", path }));
 const shown = (value) => (value === null || typeof value !== "object" ? value
   : Object.entries(value).map(([key, each]) => `${key.replaceAll("_", " ")} ${Array.isArray(each) ? each.join(" ") : each}`).join(", "));
 
-export async function pageWalk(host, pfn) {
-  const path = `/v1/hosts/${host}/pages/${pfn}`;
-  let page;
+// What is at an address; or a sentence that says why there is nothing.
+async function lookUp(path) {
   try {
-    page = await get(path);
+    return [await get(path), null];
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    return h("p", { class: "sentence" }, error.problem.detail);
+    return [null, h("p", { class: "sentence" }, error.problem.detail)];
   }
+}
+
+export async function pageWalk(host, pfn) {
+  const path = `/v1/hosts/${host}/pages/${pfn}`;
+  const [page, refusal] = await lookUp(path);
+  if (refusal) return refusal;
   const { struct_page: walk, ...rest } = page;
   const known = ["pfn", "use", "node", "zone", "section", "block", "pageblock_migratetype"];
   const more = Object.entries(rest).filter(([key, value]) => !known.includes(key) && value !== null);
@@ -33,13 +37,8 @@ export async function pageWalk(host, pfn) {
 
 export async function blockersOf(host, block, tryIt) {
   const path = `/v1/hosts/${host}/memory-blocks/${block}/blockers`;
-  let found;
-  try {
-    found = await get(path);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    return h("p", { class: "sentence" }, error.problem.detail);
-  }
+  const [found, refusal] = await lookUp(path);
+  if (refusal) return refusal;
   const verdict = found.can_offline ? "can go offline" : `cannot go offline: ${found.detail || found.reason || found.errno}`;
   return h("div", { class: "walk" }, h("h3", {}, `Block ${block} ${verdict}`), list([
     ["Zones", found.zones.join(", ")], ["To move", `${plural(found.movable_pages, "page")}${tasks(found.movable_pids)}`],
