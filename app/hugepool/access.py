@@ -27,7 +27,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 HOSTS = re.compile(r"[a-z0-9*?\[\]!-]{1,200}")
 ALL_HOSTS = "*"
-HEADER = "# name role sha256-of-the-token [hosts, for the role write: a pattern such as web-*]"
 
 
 class Role(StrEnum):

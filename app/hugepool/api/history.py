@@ -29,7 +29,6 @@ LastEventId = Annotated[
     ),
 ]
 TEXT = "text/plain"
-CONSOLE = "KernelMessagePrinted"
 DMESG: Responses = reading()
 DMESG[200]["content"] = {TEXT: {"schema": {"type": "string"}}}
 STREAM: Responses = reading()

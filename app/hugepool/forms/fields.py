@@ -129,7 +129,6 @@ def host_name(value: str, where: str) -> str:
 
 
 LABEL_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"
-LABEL = re.compile(LABEL_PATTERN)
 MAX_LABELS = 32
 LabelText = Annotated[str, Field(pattern=LABEL_PATTERN)]
 Labels = Annotated[

@@ -21,7 +21,6 @@ ENTRY_OUT = Struct(
     "=QQQQII"
 )  # node, generation, seconds that name and attributes are good for; then attributes
 ATTRIBUTES_OUT = Struct("=QII")  # seconds that they are good for; then attributes
-GETATTR_IN = Struct("=IIQ")  # flags, padding, handle
 SETATTR_IN = Struct("=IIQQQQQQIIIIIIII")
 # valid, padding, handle, size, lock owner, atime, mtime, ctime, their nanoseconds, mode, unused, uid, gid, unused
 OPEN_IN = Struct("=II")  # flags
